@@ -1,0 +1,45 @@
+# The two doors: `make demo` and `make test`. Both make .venv themselves and
+# need nothing but Python 3.11 or newer, make and PyPI.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+SAMPLES := tests/samples
+DEMO := indexes/demo
+
+.PHONY: demo test check format campaign clean
+
+$(VENV)/.made: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "mmsearch needs Python 3.11 or newer; say which: make PYTHON=python3.12 $@"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,dev]'
+	@touch $@
+
+demo: $(VENV)/.made
+	@echo "-- indexing the bundled samples"
+	@$(BIN)/mmsearch index $(SAMPLES)/photos $(SAMPLES)/drawings $(SAMPLES)/sounds $(SAMPLES)/texts --index $(DEMO)
+	@sh tests/demo.sh $(BIN)/mmsearch $(DEMO) $(SAMPLES)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check mmsearch tests benchmarks
+	$(BIN)/ruff check mmsearch tests benchmarks
+	$(BIN)/mypy -p mmsearch
+	$(MAKE) test
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format mmsearch tests benchmarks
+	$(BIN)/ruff check --fix mmsearch tests benchmarks
+
+# Long runs, left out of `make test`: 50 runs killed at random, the 1 GB line, …
+campaign: $(VENV)/.dev
+	$(BIN)/python -m pytest -m campaign
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,124 @@
+"""Search pictures, sounds and writing by meaning, from any of them to any other.
+
+    import mmsearch
+
+    index = mmsearch.index("photos", "photos.index")
+    for hit in index.search("a dog on a beach"):
+        print(hit.score, hit.path)
+
+Importing this loads nothing heavy; each library is loaded when it is first needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.errors import (
+    DecodeError,
+    DimensionMismatch,
+    IndexDamaged,
+    IndexLocked,
+    IndexNotFound,
+    IndexNotWritable,
+    IndexTooNew,
+    LimitExceeded,
+    MmsearchError,
+    SpaceError,
+    SpaceMismatch,
+    SpaceUnavailable,
+    StoreError,
+    UsageError,
+)
+from mmsearch.version import __version__
+
+if TYPE_CHECKING:
+    from mmsearch.loaded_space import LoadedSpace
+    from mmsearch.query import Query
+    from mmsearch.searcher import Index, Results
+    from mmsearch.types import Hit
+
+_LAZY = {
+    "Index": "mmsearch.searcher",
+    "Results": "mmsearch.searcher",
+    "Query": "mmsearch.query",
+    "Hit": "mmsearch.types",
+    "LoadedSpace": "mmsearch.loaded_space",
+}
+
+__all__ = [
+    "DecodeError",
+    "DimensionMismatch",
+    "Hit",
+    "Index",
+    "IndexDamaged",
+    "IndexLocked",
+    "IndexNotFound",
+    "IndexNotWritable",
+    "IndexTooNew",
+    "LimitExceeded",
+    "LoadedSpace",
+    "MmsearchError",
+    "Query",
+    "Results",
+    "SpaceError",
+    "SpaceMismatch",
+    "SpaceUnavailable",
+    "StoreError",
+    "UsageError",
+    "__version__",
+    "index",
+    "load_space",
+    "open",
+]
+
+
+def index(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+    space: str = "mini",
+) -> Index:
+    """Brings the index in the folder ``path`` up to date with the sources, and opens it.
+
+    sources: a folder or file, or several. path: the index's folder; it is made
+    if there is none. Raises UsageError, SpaceMismatch, IndexLocked,
+    IndexNotWritable; files that cannot be read are skipped, not raised.
+    """
+    from mmsearch.indexer import run
+    from mmsearch.searcher import Index
+
+    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    folder = Path(path).expanduser().absolute()
+    run(several, folder, space)
+    return Index(folder)
+
+
+def open(path: str | os.PathLike[str]) -> Index:
+    """Opens an index by the path of its folder, or by its name.
+
+    Raises IndexNotFound, IndexDamaged or IndexTooNew.
+    """
+    from mmsearch.searcher import Index
+    from mmsearch.store import resolve
+
+    return Index(resolve(path))
+
+
+def load_space(name: str = "mini") -> LoadedSpace:
+    """An embedding space for encoding one's own texts, pictures and sounds.
+
+    Raises SpaceUnavailable for a name that is not known.
+    """
+    from mmsearch.loaded_space import LoadedSpace
+
+    return LoadedSpace(name)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'mmsearch' has no attribute {name!r}")

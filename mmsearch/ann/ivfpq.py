@@ -1,0 +1,149 @@
+"""Approximate search: FAISS IVF with 4-bit fast-scan PQ, re-ranked exactly.
+
+One trained, empty quantiser serves all segments; each has its own lists, so an
+add never rewrites old codes. IVF-PQ gives k' candidates, whose inner products
+are then computed from the stored float16 vectors.
+Source: Jégou et al. 2011, doi:10.1109/TPAMI.2010.57; André et al. 2017 (fast scan).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.ann.flat import Flat, _nothing
+from mmsearch.ann.topk import best
+from mmsearch.errors import IndexDamaged
+from mmsearch.types import Ids, Mask, Scores, Vectors
+
+# Below this exact search answers in a few tens of milliseconds and is exact.
+AUTO_MIN = 50_000
+# The fewest vectors a quantiser is trained from, even when it is asked for:
+# FAISS wants 39 for each of the 16 centroids of a 4-bit code.
+MIN_TRAIN = 39 * 16
+# FAISS needs 39 points a list; more than 64 does not improve the lists.
+_TRAIN_PER_LIST = 64
+# The corpus may grow this much before the lists are trained anew.
+_RETRAIN_GROWTH = 4
+_SUB_DIM = 4  # components a 4-bit code stands for: 64 bytes a part at d = 512
+# With fewer allowed rows than this, looking at each is as fast as the lists.
+_EXACT_ROWS = 20_000
+_MIN_CANDIDATES = 400
+
+
+def wanted(kind: str, live: int, trained_on: int | None) -> str:
+    """What to do about the quantiser: ``none``, ``keep`` or ``train``.
+
+    kind: ``auto``, ``flat`` or ``ivfpq``. live: parts in the index.
+    trained_on: parts there were when the present one was trained, or None.
+    """
+    if kind == "flat" or live < MIN_TRAIN or (kind == "auto" and live < AUTO_MIN):
+        return "none"
+    if trained_on is not None and live <= _RETRAIN_GROWTH * trained_on:
+        return "keep"
+    return "train"
+
+
+def train(n: int, d: int, sample: Vectors) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """A trained, empty quantiser for about n vectors, serialised, and its facts.
+
+    sample: float32 (m, d) of the vectors to come, at least ``MIN_TRAIN``.
+    """
+    import faiss
+
+    nlist = nlist_for(n)
+    factory = f"IVF{nlist},PQ{max(1, d // _SUB_DIM)}x4fs"
+    index: Any = faiss.index_factory(d, factory, faiss.METRIC_INNER_PRODUCT)
+    index.verbose = False
+    index.cp.seed = 1
+    index.train(np.ascontiguousarray(sample))
+    # found on text queries against pictures: see benchmarks/ann.py
+    nprobe = max(1, min(nlist, round(nlist * 0.08) + 8))
+    facts = {"factory": factory, "nlist": nlist, "nprobe": nprobe}
+    return faiss.serialize_index(index), facts
+
+
+def nlist_for(n: int) -> int:
+    """The number of lists for n vectors: 4·√n, as far as there is enough to train on."""
+    return max(1, min(round(4 * float(n) ** 0.5), n // 39))
+
+
+def sample_size(n: int) -> int:
+    """How many vectors ``train`` wants for a corpus of n."""
+    return min(n, max(MIN_TRAIN, _TRAIN_PER_LIST * nlist_for(n)))
+
+
+def encode(
+    quantiser: NDArray[np.uint8], chunks: Iterable[NDArray[np.float16]]
+) -> NDArray[np.uint8]:
+    """A segment's lists: the vectors' codes under a trained quantiser, serialised.
+
+    chunks: float16 (m, d) blocks in row order; row r gets id r.
+    """
+    import faiss
+
+    index = faiss.deserialize_index(quantiser)
+    for chunk in chunks:
+        index.add(chunk.astype(np.float32))
+    out: NDArray[np.uint8] = faiss.serialize_index(index)
+    return out
+
+
+class IvfPq:
+    """A segment's IVF-PQ lists, with the float16 vectors (n, d) for re-ranking."""
+
+    kind = "ivfpq"
+
+    def __init__(
+        self, vectors: NDArray[np.float16], codes: NDArray[np.uint8], facts: dict[str, Any]
+    ) -> None:
+        self._xb = vectors
+        self._codes = codes
+        self._facts = facts
+        self._index: Any = None
+        self._flat = Flat(vectors)
+
+    def search(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
+        """See ``ann.SegmentIndex``; scores are exact, a neighbour may be missed."""
+        import faiss
+
+        n = len(self._xb)
+        if n == 0:
+            return _nothing(len(xq), k)
+        n_allowed = n if allowed is None else int(np.count_nonzero(allowed))
+        candidates = max(_MIN_CANDIDATES, 10 * k)
+        if n_allowed <= max(_EXACT_ROWS, candidates) and n_allowed < n:
+            return self._flat.search(xq, k, allowed)
+        parameters: dict[str, Any] = {"nprobe": self._facts["nprobe"]}
+        if allowed is not None and n_allowed < n:
+            bits = np.packbits(allowed, bitorder="little")
+            parameters["sel"] = faiss.IDSelectorBitmap(n, faiss.swig_ptr(bits))
+        _, ids = self._open().search(
+            np.ascontiguousarray(xq),
+            min(candidates, n),
+            params=faiss.SearchParametersIVF(**parameters),
+        )
+        return self._rerank(xq, ids, k)
+
+    def _open(self) -> Any:
+        if self._index is None:
+            import faiss
+
+            try:
+                self._index = faiss.deserialize_index(np.asarray(self._codes))
+            except RuntimeError as e:
+                raise IndexDamaged(f"the IVF-PQ lists cannot be read: {e}") from e
+        return self._index
+
+    def _rerank(self, xq: Vectors, ids: Ids, k: int) -> tuple[Scores, Ids]:
+        scores = np.empty(ids.shape, np.float32)
+        for i, (q, row) in enumerate(zip(xq, ids, strict=True)):
+            # in row order, so that the mapped pages are read forwards
+            order = np.sort(row)
+            ids[i] = order
+            scores[i] = self._xb[np.maximum(order, 0)].astype(np.float32) @ q
+        scores[ids < 0] = -np.inf
+        return best(scores, ids, k)

@@ -1,0 +1,41 @@
+"""Keeping the best k of many scores, the same way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmsearch.types import Ids, Scores
+
+
+def best(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
+    """The k best of each row, best first, equal scores by id; padded with -inf and -1.
+
+    scores: float32 (nq, m); ids: int64 (nq, m), -1 for a place without a candidate.
+    Returns (nq, k) and (nq, k).
+    """
+    m = scores.shape[1]
+    if m > 4 * k:  # a full sort of all candidates would dominate
+        # one more than k, so that ties across the border are seen below
+        kept = np.argpartition(-scores, k, axis=1)[:, : k + 1]
+        border = np.take_along_axis(scores, kept[:, k:], axis=1)
+        if (np.count_nonzero(scores >= border, axis=1) <= k + 1).all():
+            scores = np.take_along_axis(scores, kept, axis=1)
+            ids = np.take_along_axis(ids, kept, axis=1)
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    scores = np.take_along_axis(scores, order, axis=1)
+    ids = np.take_along_axis(ids, order, axis=1)
+    if (short := k - scores.shape[1]) > 0:
+        scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
+        ids = np.pad(ids, ((0, 0), (0, short)), constant_values=-1)
+    return scores, ids
+
+
+def merge(found: Sequence[tuple[Scores, Ids]], k: int) -> tuple[Scores, Ids]:
+    """The best k over several segments' answers; ids must not repeat between them."""
+    return best(
+        np.concatenate([D for D, _ in found], axis=1),
+        np.concatenate([ids for _, ids in found], axis=1),
+        k,
+    )

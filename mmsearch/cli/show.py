@@ -1,0 +1,90 @@
+"""What a person sees: results, an index's facts, skipped files, spaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mmsearch.searcher import Results
+
+_PASSAGE_LINES = 2
+
+
+def _echo(text: str) -> None:
+    # file names may hold bytes that are no letters, and control characters that
+    # would move the cursor: neither may reach the terminal as they are
+    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(plain.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _near(path: str) -> str:
+    """The path from here, where that is shorter."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:
+        return path
+    return path if relative.startswith("..") or len(relative) >= len(path) else relative
+
+
+def show_results(results: Results, empty: bool) -> None:
+    """The hits, one a line, with a passage or a time span where there is one."""
+    if not results:
+        _echo("the index is empty" if empty else "nothing of that kind is in the index")
+        return
+    width = shutil.get_terminal_size().columns
+    for hit in results:
+        where = _near(hit.path) if hit.path is not None else hit.id
+        span = ""
+        if hit.start_s is not None and hit.end_s is not None:
+            span = f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}"
+        page = f"  page {hit.meta['page']}" if "page" in hit.meta else ""
+        _echo(f"{hit.rank:>2}  {hit.score:.3f}  {hit.modality:<5}  {where}{span}{page}")
+        if hit.text:
+            text = " ".join(hit.text.split())
+            room = max(20, (width - 18) * _PASSAGE_LINES)
+            _echo(" " * 18 + (text if len(text) <= room else text[: room - 1] + "…"))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def show_info(body: dict[str, Any]) -> None:
+    """An index's facts."""
+    _echo(f"index     {body['index']}")
+    counts = ", ".join(f"{n:,} {m}" for m, n in body["modalities"].items() if n)
+    _echo(f"parts     {body['parts']:,}" + (f" ({counts})" if counts else ""))
+    _echo(f"items     {body['items']:,}")
+    _echo(f"space     {body['space']} (d={body['dimension']})")
+    _echo(f"search    {body['search']}")
+    _echo(f"disk      {body['bytes'] / 1e6:,.1f} MB in {body['segments']} segments")
+    _echo(f"snapshot  {body['generation']}")
+    for root in body["roots"]:
+        _echo(f"root      {root}")
+    if body["unfinished"]:
+        _echo(f"unfinished  {body['unfinished']:,} items: run `mmsearch index` again to go on")
+    _echo(f"skipped   {body['skipped']:,}" + (" (--skipped says why)" if body["skipped"] else ""))
+    _echo(f"ignored   {body['ignored']:,}")
+
+
+def show_skipped(rows: list[dict[str, Any]]) -> None:
+    """The skipped files, one a line: path, stage and reason."""
+    for row in rows:
+        _echo(f"{_near(row['path'])}: {row['reason']} [{row['stage']}]")
+    if not rows:
+        _echo("nothing was skipped")
+
+
+def show_spaces(rows: list[dict[str, Any]]) -> None:
+    """The spaces, one a line."""
+    for row in rows:
+        state = "ready" if row["available"] else "not here"
+        kinds = ", ".join(row["modalities"])
+        _echo(f"{row['name']}  {state}  {kinds}  d={row['dimension']}  needs {row['needs']}")

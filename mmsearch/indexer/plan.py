@@ -1,0 +1,192 @@
+"""What a run has to do: compares a walk with what the index already holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from hashlib import blake2b
+from pathlib import Path
+
+from mmsearch.errors import UsageError
+from mmsearch.items import Folder, Found, Scope, Unreadable, scope_of
+from mmsearch.media.pool import Task
+from mmsearch.store import Root, Writer
+from mmsearch.store.known import KnownItems
+from mmsearch.store.ledger import LedgerRow
+from mmsearch.store.snapshot import join
+from mmsearch.types import Item
+
+# Files from this size on tell their content hash before they are decoded, so
+# that a long one can be committed in pieces.
+LARGE_BYTES = 8 << 20
+
+
+def item_id(absolute: str) -> str:
+    """The id of a file's item: 16 hex digits of its absolute path's BLAKE2b."""
+    return blake2b(os.fsencode(absolute), digest_size=8).hexdigest()
+
+
+def scopes_of(
+    sources: Sequence[str | os.PathLike[str]], writer: Writer
+) -> tuple[list[Scope], list[str]]:
+    """(what to walk, folders that are known but missing now).
+
+    A source inside another is dropped. Raises UsageError for a path at which
+    there is nothing and never was.
+    """
+    scopes: dict[str, Scope] = {}  # absolute path -> scope
+    missing = []
+    for source in sources:
+        try:
+            scope = scope_of(source)
+        except UsageError:
+            gone = str(Path(source).expanduser().absolute())
+            if not any(_inside(gone, r.path) or _inside(r.path, gone) for r in _roots(writer)):
+                raise
+            missing.append(gone)
+            continue
+        scopes[scope.path] = scope
+    kept = [
+        s for s in scopes.values()
+        if not any(o is not s and not o.is_file and _inside(s.path, o.path) for o in scopes.values())
+    ]  # fmt: skip
+    return kept, missing
+
+
+def _roots(writer: Writer) -> list[Root]:
+    return [r for r in writer.manifest.roots if r.path]
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(join(folder, ""))
+
+
+@dataclass
+class Plan:
+    """The comparison of one run; the counts fill as ``tasks`` is consumed."""
+
+    writer: Writer
+    scopes: list[Scope]
+    exclude: Sequence[str]
+    include: Sequence[str]
+    known: KnownItems
+    unchanged: int = 0
+    found: int = 0  # files met, whatever became of them
+    settled: int = 0  # files met that need not be opened
+    ledger: dict[str, LedgerRow] = field(default_factory=dict)  # absolute path -> row, in scope
+    unreadable: list[str] = field(default_factory=list)  # folders and files that gave errors
+    again: list[Task] = field(default_factory=list)  # tasks that came back
+    empty: list[str] = field(default_factory=list)  # scopes in which no file was met
+
+    def __post_init__(self) -> None:
+        """Sorts the old ledger into what this walk decides anew and what stays."""
+        paths = [s.path for s in self.scopes]
+        self.snapshot = self.writer.snapshot  # the one that ``known`` numbers
+        self._old: dict[str, LedgerRow] = {}  # absolute path -> row inside the scopes
+        self._elsewhere: list[LedgerRow] = []
+        for row in self.writer.ledger:
+            if any(_inside(row.path, p) for p in paths):
+                self._old[row.path] = row
+            else:
+                self._elsewhere.append(row)
+        self._resume = {u.item_id: u for u in self.writer.manifest.unfinished}
+
+    def new_ledger(self) -> list[LedgerRow]:
+        """What the index should know of files without parts after this run."""
+        return [*self._elsewhere, *self.ledger.values()]
+
+    def walk(self, scope: Scope) -> Iterator[Found | Unreadable]:
+        """The files of a scope, never those of the index itself."""
+        own = str(self.writer.folder)
+        return Folder(scope, self.exclude, (own, os.path.realpath(own))).walk()
+
+    def tasks(self) -> Iterator[Task]:
+        """The files that must be opened, in the walk's order."""
+        for scope in self.scopes:
+            root = self._root(scope)
+            before = self.found
+            for found in self.walk(scope):
+                if isinstance(found, Unreadable):
+                    self._note_unreadable(found)
+                    continue
+                self.found += 1
+                task = self._compare(found[0], found[1:], root)
+                if task is None:
+                    self.settled += 1
+                else:
+                    yield task
+            if self.found == before:
+                self.empty.append(scope.path)
+
+    def _compare(self, path: str, signature: tuple[int, ...], root: str) -> Task | None:
+        known = self.known
+        item = known.number.get(hash(path))
+        resume = None
+        if item is not None:
+            known.seen[item] = 1
+            resume = self._resume.get(item_id(path)) if self._resume else None
+            if known.signature[item] == hash(signature) and resume is None:
+                self.unchanged += 1
+                return None
+        old = self._old.get(path)
+        if old is not None and old.signature == signature and not self._now_included(old):
+            self.ledger[path] = old
+            return None
+        size, mtime_ns, ctime_ns, inode = signature
+        relative = path[len(root) :].lstrip(os.sep)
+        if os.sep != "/":
+            relative = relative.replace(os.sep, "/")
+        found = Item(root, relative, size, mtime_ns, ctime_ns, inode)
+        ask = size in known.sizes or size >= LARGE_BYTES
+        return Task(found, ask=ask, skip_parts=resume.parts if resume else 0)
+
+    def _now_included(self, row: LedgerRow) -> bool:
+        """Whether an ignored file matches an --include pattern of this run."""
+        name = row.path.rsplit(os.sep, 1)[-1]
+        return row.stage is None and any(fnmatch(name, p) for p in self.include)
+
+    def _note_unreadable(self, what: Unreadable) -> None:
+        if what.ignored:
+            self.ledger[what.path] = LedgerRow(what.path, None, what.reason, 0, -1, -1, 0)
+            return
+        self.unreadable.append(what.path)
+        # the time is never equal to a real one: it is looked at again next time
+        self.ledger[what.path] = LedgerRow(what.path, "walk", what.reason, 0, -1, -1, 0)
+
+    def _root(self, scope: Scope) -> str:
+        """The root that a scope's items are stored under: a known one above it, if any."""
+        above = [
+            r.path for r in self.writer.manifest.roots if r.path and _inside(scope.path, r.path)
+        ]
+        if above:
+            return min(above, key=len)
+        path = str(Path(scope.path).parent) if scope.is_file else scope.path
+        self.writer.root(path)
+        return path
+
+    def vanished(self, prune: bool) -> tuple[list[int], list[str]]:
+        """(items whose files are gone, folders whose items were kept all the same).
+
+        Kept without ``prune``: items below a folder that could not be read, and
+        those of a scope in which suddenly no file is left (an unplugged drive).
+        """
+        gone = self.known.vanished()
+        if not gone or prune:
+            return gone, []
+        spared = [*self.unreadable, *self.empty]
+        if not spared:
+            return gone, []
+        kept_below = set()
+        removed = []
+        for item in gone:
+            segment_no, row, _ = self.known.rows[item][0]
+            part = self.snapshot.segments[segment_no].row(row)
+            path = self.snapshot.absolute(part.root, part.path) or ""
+            above = next((s for s in spared if _inside(path, s)), None)
+            if above is None:
+                removed.append(item)
+            else:
+                kept_below.add(above)
+        return removed, sorted(kept_below)

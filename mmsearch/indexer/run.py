@@ -1,0 +1,465 @@
+"""One run of ``index``: bring an index up to date with folders."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmsearch import ann
+from mmsearch.errors import IndexNotFound, MmsearchError, UsageError
+from mmsearch.indexer.encoding import Batches, OpenItem
+from mmsearch.indexer.plan import Plan, item_id, scopes_of
+from mmsearch.indexer.quantise import update_ann
+from mmsearch.items import Unreadable
+from mmsearch.media import Limits
+from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
+from mmsearch.spaces import Encoder, load_encoder
+from mmsearch.store import PartRow, Writer, manifest
+from mmsearch.store.known import KnownItems
+from mmsearch.store.ledger import LedgerRow
+from mmsearch.store.manifest import Unfinished
+from mmsearch.store.segment import part_id
+from mmsearch.types import Modality, Part
+from mmsearch.version import __version__
+
+# A file changed less than this before it was read may change again without its
+# times changing: its signature is not trusted, so the next run hashes it.
+_RACY_NS = 100_000_000
+_UNTRUSTED = -1
+# A long item is committed in pieces of at least this many parts.
+_PIECE_PARTS = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of a run.
+
+    exclude, include: glob patterns on names and on paths below the source.
+    ann: ``auto``, ``flat`` or ``ivfpq``; None leaves the index's own choice.
+    prune: remove items even where a whole source is missing or empty.
+    workers: decoding processes; None is one for each core.
+    commit_s, commit_parts: a commit is due after so many seconds or parts.
+    """
+
+    exclude: Sequence[str] = ()
+    include: Sequence[str] = ()
+    ann: str | None = None
+    prune: bool = False
+    workers: int | None = None
+    commit_s: float = 30.0
+    commit_parts: int = 8192
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass
+class Report:
+    """What a run did. ``moved`` files are among ``unchanged``: nothing was encoded."""
+
+    indexed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    ignored: int = 0
+    skipped: int = 0
+    moved: int = 0
+    parts: int = 0  # vectors made in this run
+    cut: int = 0  # passages of which the text tower left something out
+    seconds: float = 0.0
+    kept: tuple[str, ...] = ()  # sources that are missing, unreadable or empty: nothing removed
+    found: int = 0  # files met so far
+    done: int = 0  # files dealt with so far
+    skipped_so_far: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``mmsearch index --json`` ends with."""
+        return {
+            "schema": 1,
+            "indexed": self.indexed,
+            "unchanged": self.unchanged,
+            "removed": self.removed,
+            "ignored": self.ignored,
+            "skipped": self.skipped,
+            "moved": self.moved,
+            "parts": self.parts,
+            "cut": self.cut,
+            "kept": list(self.kept),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+Progress = Callable[[Report, str], None]
+
+
+def open_writer(folder: Path, space: str | None) -> tuple[Writer, Encoder]:
+    """The index's writer and the encoder of its space (None: the index's own, else mini)."""
+    if space is None:
+        try:
+            space = manifest.read(folder).space.name
+        except IndexNotFound:
+            space = "mini"
+    encoder = load_encoder(space)
+    return Writer(folder, encoder.space, __version__), encoder
+
+
+def run(
+    sources: Sequence[str | os.PathLike[str]],
+    folder: Path,
+    space: str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Brings the index in ``folder`` up to date with the sources.
+
+    progress: told the counts so far and the path just dealt with.
+    Raises UsageError for a source that is not there, SpaceMismatch, IndexLocked,
+    IndexNotWritable. A bad file raises nothing: it is counted as skipped. After
+    KeyboardInterrupt all that was encoded is committed.
+    """
+    options = options or Options()
+    if options.ann not in (None, *ann.CHOICES):
+        raise UsageError(f"--ann is one of {', '.join(ann.CHOICES)}, not {options.ann!r}.")
+    if not sources:
+        raise UsageError("name at least one folder or file to index.")
+    started = time.monotonic()
+    writer, encoder = open_writer(folder, space)
+    with writer:
+        report = _Run(writer, encoder, sources, options, progress).go()
+    report.seconds = time.monotonic() - started
+    return report
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        encoder: Encoder,
+        sources: Sequence[str | os.PathLike[str]],
+        options: Options,
+        progress: Progress | None,
+    ) -> None:
+        self.writer, self.encoder, self.options, self.progress = writer, encoder, options, progress
+        scopes, self.missing = scopes_of(sources, writer)
+        pruned = self.missing if options.prune else []
+        known = KnownItems.load(writer.snapshot, [s.path for s in scopes] + pruned)
+        self.plan = Plan(writer, scopes, options.exclude, options.include, known)
+        self.batches = Batches(encoder)
+        self.open: dict[Task, OpenItem] = {}
+        self.report = Report()
+        self.last_commit = time.monotonic()
+        self.committing = False
+        self.events = 0  # files that were opened and are dealt with
+        self.ahead = 0  # files that the counting walk has met
+        self.copied: list[int] = []  # known items whose vectors were reused at another path
+        self.resumed = {u.item_id: u for u in writer.manifest.unfinished}
+
+    def go(self) -> Report:
+        tasks = self.plan.tasks()
+        try:
+            # a run that finds nothing to do starts no process and loads no model
+            for first in tasks:
+                self._work(_chain(first, tasks))
+            while self.plan.again:
+                again, self.plan.again = self.plan.again, []
+                self._work(iter(again))
+            self._remove_vanished()
+        except KeyboardInterrupt:
+            # keep what has its vectors; a commit that was cut off is whole or absent
+            if not self.committing:
+                self._commit()
+            raise
+        self._tally()
+        self._commit(final=True)
+        self.writer.compact()
+        update_ann(self.writer)
+        self.writer.finish()
+        return self.report
+
+    def _count_ahead(self) -> None:
+        """Walks in front of the work, so that the progress bar knows the end of it."""
+        for scope in self.plan.scopes:
+            for found in self.plan.walk(scope):
+                self.ahead += not isinstance(found, Unreadable)
+
+    def _work(self, tasks: Iterator[Task]) -> None:
+        options = self.options
+        if self.progress is not None and self.ahead == 0:
+            threading.Thread(target=self._count_ahead, daemon=True).start()
+        workers = options.workers or available_cores()
+        with DecodePool(
+            self.encoder.space.preprocess,
+            workers=workers,
+            limits=options.limits,
+            include=tuple(options.include),
+        ) as pool:
+            for event in pool.run(tasks, self._accept):
+                self._handle(event)
+                if (
+                    self.writer.pending >= options.commit_parts
+                    or time.monotonic() - self.last_commit >= options.commit_s
+                ):
+                    self._settle(self.batches.flush())
+                    self._commit()
+            self._settle(self.batches.flush())
+
+    # -- events ---------------------------------------------------------------
+
+    def _accept(self, task: Task, content_hash: bytes) -> bool:
+        """Whether a file with this content must be decoded."""
+        path = _absolute(task)
+        unfinished = self.resumed.get(item_id(path))
+        if unfinished is not None:
+            if unfinished.content_hash == content_hash.hex():
+                item = self._open_item(task)
+                item.content_hash = content_hash
+                item.committed = unfinished.parts
+                return True
+            # other content by now: the first parts must go, and decoding starts over
+            del self.resumed[unfinished.item_id]
+            return task.skip_parts == 0
+        if content_hash in self.plan.known.by_content:
+            old = self.plan.known.by_content[content_hash]
+            if not self._is_unfinished(old):
+                return False
+        self._open_item(task).content_hash = content_hash
+        return True
+
+    def _is_unfinished(self, item: int) -> bool:
+        return bool(self.resumed) and self._id_of(item) in self.resumed
+
+    def _id_of(self, item: int) -> str:
+        segment_no, row, _ = self.plan.known.rows[item][0]
+        return self.plan.snapshot.segments[segment_no].row(row).item_id
+
+    def _handle(self, event: PartReady | Finished | Failed | Ignored | Known) -> None:
+        task = event.task
+        match event:
+            case PartReady(part=part):
+                item = self._open_item(task)
+                item.arrived += 1
+                self._settle(self.batches.add(item, part))
+            case Finished():
+                item = self._open_item(task)
+                item.content_hash, item.signature = event.content_hash, event.signature
+                item.expected = event.n_parts
+                self._settle([item])
+            case Failed(stage=stage, reason=reason):
+                self._fail(task, stage, reason)
+            case Ignored():
+                self._note(task, None, None)
+            case Known():
+                self._reuse(task, event.content_hash, event.signature)
+
+    def _open_item(self, task: Task) -> OpenItem:
+        item = self.open.get(task)
+        if item is None:
+            path = _absolute(task)
+            root = self.writer.root(task.item.root)
+            old = self.plan.known.find(path)
+            item = OpenItem(task, item_id(path), root, task.item.path, old)
+            self.open[task] = item
+        return item
+
+    def _settle(self, touched: Sequence[OpenItem]) -> None:
+        """Writes the items whose last vector came."""
+        for item in {id(i): i for i in touched}.values():
+            if not item.complete and item.failed is None:
+                continue
+            task = item.task
+            if self.open.get(task) is not item or item.expected is None:
+                continue  # settled before, or its decoder is not through
+            if item.failed is not None:
+                self._fail(task, "encode", item.failed)
+            elif item.expected == 0:
+                self._fail(task, "decode", "there is nothing in it to index")
+            else:
+                del self.open[task]
+                self.resumed.pop(item.id, None)
+                self.report.indexed += 1
+                self._append(item)
+                self._progress(task)
+
+    # -- rows -----------------------------------------------------------------
+
+    def _append(self, item: OpenItem) -> None:
+        """Moves an item's vectors to the writer; the parts it replaces go with that commit."""
+        if item.committed == 0 and item.old is not None:
+            self._delete(item.old)
+        i = item.task.item
+        signature = item.signature or (i.size, i.mtime_ns, i.ctime_ns, i.inode)
+        for part, vector in item.encoded:
+            self.writer.append(_row(item, part, _trusted(signature)), vector)
+        self.report.parts += len(item.encoded)
+        item.committed += len(item.encoded)
+        item.encoded = []
+
+    def _delete(self, known: int) -> None:
+        for segment_no, first, n in self.plan.known.rows[known]:
+            segment = self.plan.snapshot.segments[segment_no]
+            self.writer.delete(segment, range(first, first + n))
+
+    def _reuse(self, task: Task, content_hash: bytes, signature: tuple[int, int, int, int]) -> None:
+        """The content is known: takes over its vectors under this path."""
+        known, path = self.plan.known, _absolute(task)
+        source = known.by_content.get(content_hash)
+        if source is None or self._is_unfinished(source):
+            # its first parts were committed under other content: start over
+            self._delete_at(path)
+            self.plan.again.append(replace(task, skip_parts=0))
+            return
+        here = known.find(path)
+        root = self.writer.root(task.item.root)
+        for segment_no, first, n in known.rows[source]:
+            segment = self.plan.snapshot.segments[segment_no]
+            for row in range(first, first + n):
+                old = segment.row(row)
+                size, mtime_ns, ctime_ns, inode = _trusted(signature)
+                self.writer.append(
+                    replace(
+                        old,
+                        id=part_id(item_id(path), old.part_no),
+                        root=root,
+                        path=task.item.path,
+                        size=size,
+                        mtime_ns=mtime_ns,
+                        ctime_ns=ctime_ns,
+                        inode=inode,
+                    ),
+                    segment.vectors[row],
+                )
+        if here is not None:
+            self._delete(here)
+        if here is not None and known.content[here] == content_hash:
+            self.report.unchanged += 1
+        else:
+            self.copied.append(source)
+        self._progress(task)
+
+    def _delete_at(self, path: str) -> None:
+        if (here := self.plan.known.find(path)) is not None:
+            self._delete(here)
+
+    def _fail(self, task: Task, stage: str, reason: str) -> None:
+        item = self.open.pop(task, None)
+        # a file that could not be read at all may be back in a moment: what was
+        # known of it stays; one with other content now must not be found by the old
+        if stage != "read":
+            self._delete_at(_absolute(task))
+            self.resumed.pop(item_id(_absolute(task)), None)
+            if item is not None and item.committed:
+                self.writer.drop(item.id)
+        if item is not None:
+            item.failed = reason  # parts of it that still wait are not encoded
+        self._note(task, stage, reason)
+
+    def _note(self, task: Task, stage: str | None, reason: str | None) -> None:
+        i, path = task.item, _absolute(task)
+        signature = (i.size, i.mtime_ns, i.ctime_ns, i.inode)
+        if stage == "read":
+            signature = (i.size, _UNTRUSTED, _UNTRUSTED, i.inode)  # looked at again next time
+        if stage is None:
+            self._delete_at(path)
+        self.plan.ledger[path] = LedgerRow(path, stage, reason, *_trusted(signature))
+        self.report.skipped_so_far += stage is not None
+        self._progress(task)
+
+    # -- the end ----------------------------------------------------------------
+
+    def _remove_vanished(self) -> None:
+        gone, kept = self.plan.vanished(self.options.prune)
+        if not self.options.prune:
+            kept = sorted({*kept, *self.missing})
+        self.report.kept = tuple(kept)
+        moved = set(gone) & set(self.copied)
+        for item in gone:
+            if self._is_unfinished(item):
+                del self.resumed[self._id_of(item)]
+            self._delete(item)
+        self.report.moved = len(moved)
+        self.report.removed = len(gone) - len(moved)
+
+    def _tally(self) -> None:
+        report, plan = self.report, self.plan
+        report.unchanged += plan.unchanged + report.moved
+        report.indexed += len(self.copied) - report.moved
+        report.ignored = sum(row.stage is None for row in plan.ledger.values())
+        report.skipped = len(plan.ledger) - report.ignored
+        report.cut = self.batches.cut
+
+    def _commit(self, final: bool = False) -> None:
+        unfinished = []
+        self.committing = True
+        for item in self.open.values():
+            if item.failed is None and item.content_hash is not None:
+                if len(item.encoded) >= _PIECE_PARTS:
+                    self._append(item)
+                if item.committed:
+                    unfinished.append(Unfinished(item.id, item.content_hash.hex(), item.committed))
+        open_ids = {u.item_id for u in unfinished}
+        # those of an earlier run whose turn has not come yet
+        unfinished += [u for i, u in self.resumed.items() if i not in open_ids]
+        self.writer.commit(
+            unfinished=unfinished,
+            ledger=self.plan.new_ledger() if final else None,
+            ann_wanted=self.options.ann if final else None,
+        )
+        self.committing = False
+        self.last_commit = time.monotonic()
+
+    def _progress(self, task: Task) -> None:
+        report, plan = self.report, self.plan
+        self.events += 1
+        report.found = max(plan.found, self.ahead)
+        report.done = self.events + plan.settled
+        if self.progress is not None:
+            self.progress(report, task.item.path)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _chain(first: Task, rest: Iterator[Task]) -> Iterator[Task]:
+    yield first
+    yield from rest
+
+
+def _absolute(task: Task) -> str:
+    from mmsearch.store.snapshot import join
+
+    return join(task.item.root, task.item.path)
+
+
+def _trusted(signature: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The signature, with its time made unequal to any if the file is too fresh."""
+    size, mtime_ns, ctime_ns, inode = signature
+    if time.time_ns() - max(mtime_ns, ctime_ns) < _RACY_NS:
+        return size, _UNTRUSTED, ctime_ns, inode
+    return signature
+
+
+def _row(item: OpenItem, part: Part, signature: tuple[int, int, int, int]) -> PartRow:
+    if item.content_hash is None:
+        raise MmsearchError(f"{item.path} came without a content hash")
+    text = str(part.data) if part.modality is Modality.TEXT else None
+    return PartRow(
+        part_id(item.id, part.part_no),
+        item.root,
+        item.path,
+        part.modality,
+        part.part_no,
+        part.start_s,
+        part.end_s,
+        text,
+        part.meta,
+        *signature,
+        item.content_hash,
+    )

@@ -1,0 +1,97 @@
+"""Facts about an index and about the spaces at hand, as plain JSON values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mmsearch.errors import MmsearchError
+from mmsearch.searcher import Index
+from mmsearch.spaces import SPACES, load_encoder
+from mmsearch.store.ledger import read_ledger
+from mmsearch.store.segment import MODALITIES
+
+
+def describe(index: Index) -> dict[str, Any]:
+    """What an index holds and how it is searched."""
+    snapshot = index.snapshot
+    manifest = snapshot.manifest
+    counts = np.zeros(len(MODALITIES), np.int64)
+    items = 0
+    for segment in snapshot.segments:
+        counts += np.bincount(segment.modality_codes[segment.live], minlength=len(MODALITIES))
+        first = 0
+        for batch in segment.batches():
+            part_no = batch.column("part_no").to_numpy()
+            items += int(
+                np.count_nonzero((part_no == 0) & segment.live[first : first + len(part_no)])
+            )
+            first += len(part_no)
+    if manifest.ann is None:
+        search = "exact: every vector is compared, memory-mapped"
+    else:
+        search = f"{manifest.ann.kind}: {manifest.ann.facts}, candidates re-ranked exactly"
+        missing = sum(s.codes is None for s in snapshot.segments)
+        search += f" ({missing} new segments searched exactly)" if missing else ""
+    ledger = read_ledger(index.path, manifest.ledger)
+    skipped = sum(row.stage is not None for row in ledger)
+    return {
+        "schema": 1,
+        "index": str(index.path),
+        "parts": len(index),
+        "items": items,
+        "modalities": {str(m): int(n) for m, n in zip(MODALITIES, counts, strict=True)},
+        "space": f"{manifest.space.name}@{manifest.space.fingerprint}",
+        "dimension": manifest.space.dimension,
+        "search": search,
+        "ann": manifest.ann.facts if manifest.ann else None,
+        "segments": len(manifest.segments),
+        "bytes": sum(f.bytes for s in manifest.segments for f in s.files.values())
+        + (manifest.ann.file.bytes if manifest.ann else 0),
+        "generation": manifest.generation,
+        "roots": [r.path for r in manifest.roots if r.path],
+        "unfinished": len(manifest.unfinished),
+        "skipped": skipped,
+        "ignored": len(ledger) - skipped,
+        "written_by": manifest.written_by,
+    }
+
+
+def skipped_files(index: Index) -> list[dict[str, Any]]:
+    """Path, stage and reason of every file that should have been indexed and failed."""
+    return [
+        {"path": row.path, "stage": row.stage, "reason": row.reason}
+        for row in read_ledger(index.path, index.snapshot.manifest.ledger)
+        if row.stage is not None
+    ]
+
+
+def list_spaces() -> list[dict[str, Any]]:
+    """Every space by name: what it takes, whether it can be used here, what it needs."""
+    rows = []
+    for name, (_, _, needs) in SPACES.items():
+        try:
+            space = load_encoder(name).space
+        except MmsearchError as e:
+            rows.append(
+                {
+                    "name": name,
+                    "available": False,
+                    "modalities": [],
+                    "dimension": 0,
+                    "needs": str(e),
+                }
+            )
+            continue
+        rows.append(
+            {
+                "name": name,
+                "available": True,
+                "modalities": [str(m) for m in space.modalities],
+                "dimension": space.dimension,
+                "needs": needs,
+                "fingerprint": space.fingerprint,
+            }
+        )
+    return rows

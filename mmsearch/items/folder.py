@@ -1,0 +1,169 @@
+"""Walking folders: every file below them, with its signature, in a fixed order."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mmsearch.errors import UsageError
+
+_INODE_BITS = (1 << 63) - 1  # ReFS has 128-bit numbers; the store keeps 64
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One thing that was named to ``index``: an absolute folder or file."""
+
+    path: str
+    is_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file or folder below a scope that could not be looked at, and why.
+
+    ``ignored`` is True for what is no file at all (a FIFO, a socket, a device).
+    """
+
+    path: str
+    reason: str
+    ignored: bool = False
+
+
+# (absolute path, size, mtime_ns, ctime_ns, inode): a tuple, since a walk makes a
+# million of them and a comparison needs no more
+Found = tuple[str, int, int, int, int]
+
+
+def scope_of(source: str | os.PathLike[str]) -> Scope:
+    """The scope that a name on the command line stands for.
+
+    Links in it are resolved: a folder reached in two ways is one folder.
+    Raises UsageError if there is nothing there.
+    """
+    text = os.fspath(source)
+    if "\0" in text:
+        raise UsageError(f"{text!r} is not a path.")
+    path = Path(text).expanduser()
+    try:
+        real = path.resolve(strict=True)
+        mode = real.stat().st_mode
+    except FileNotFoundError:
+        raise UsageError(f"there is no file or folder at {path}.") from None
+    except (OSError, RuntimeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else None
+        raise UsageError(f"{path} cannot be read: {reason or e}.") from e
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise UsageError(f"{path} is neither a folder nor a regular file.")
+    return Scope(str(real), stat.S_ISREG(mode))
+
+
+class Folder:
+    """The files below a scope; hidden ones and excluded patterns are left out.
+
+    exclude: glob patterns; each is tried on the name and on the path below the
+    scope. skip: absolute folders never entered (the index being written).
+    A link to a file is followed; a link to a folder is followed unless it leads
+    to a folder already on the way down to it (a loop) or already walked.
+    """
+
+    def __init__(self, scope: Scope, exclude: Sequence[str] = (), skip: Sequence[str] = ()) -> None:
+        self._scope = scope
+        self._exclude = tuple(exclude)
+        self._skip = frozenset(skip)
+
+    def walk(self) -> Iterator[Found | Unreadable]:
+        """Every regular file in the scope, by folder, names in order."""
+        if self._scope.is_file:
+            try:
+                s = Path(self._scope.path).stat()
+            except OSError as e:
+                yield Unreadable(self._scope.path, e.strerror or str(e))
+                return
+            yield _found(self._scope.path, s)
+            return
+        visited: set[tuple[int, int]] = set()  # (device, inode) of folders walked
+        top = self._scope.path
+        waiting = [top]
+        while waiting:
+            folder = waiting.pop()
+            below: list[str] = []
+            yield from self._list(folder, top, visited, below)
+            waiting.extend(reversed(below))
+
+    def _list(
+        self, folder: str, top: str, visited: set[tuple[int, int]], below: list[str]
+    ) -> Iterator[Found | Unreadable]:
+        try:
+            here = os.stat(folder)
+            key = here.st_dev, here.st_ino
+            if key in visited and here.st_ino:
+                return
+            visited.add(key)
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda e: e.name)
+        except OSError as e:
+            yield Unreadable(folder, e.strerror or str(e))
+            return
+        names = {e.name for e in listed}
+        if folder != top and {"manifest.json", "segments"} <= names:
+            return  # an index is not a corpus
+        exclude = self._exclude
+        for entry in listed:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if exclude and self._excluded(entry.path, name, top):
+                continue
+            try:
+                if entry.is_dir():
+                    if entry.path not in self._skip and not _hidden(entry):
+                        below.append(entry.path)
+                    continue
+                # on Windows an entry carries a cached, cut-down result
+                s = entry.stat() if os.name != "nt" else os.stat(entry.path)
+            except OSError as e:
+                yield Unreadable(entry.path, _why(entry, e))
+                continue
+            if stat.S_ISREG(s.st_mode):
+                yield _found(entry.path, s)
+            else:
+                yield Unreadable(entry.path, f"not a file but {_kind(s.st_mode)}", ignored=True)
+
+    def _excluded(self, path: str, name: str, top: str) -> bool:
+        relative = path[len(top) :].lstrip("/\\").replace(os.sep, "/")
+        return any(
+            fnmatch(name, p) or fnmatch(relative, p) or fnmatch(relative, p.rstrip("/"))
+            for p in self._exclude
+        )
+
+
+def _found(path: str, s: os.stat_result) -> Found:
+    return path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino & _INODE_BITS
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    )
+    return next((name for test, name in kinds if test(mode)), "something else")
+
+
+def _hidden(entry: os.DirEntry[str]) -> bool:
+    if os.name != "nt":
+        return False
+    attributes = getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0)
+    return bool(attributes & getattr(stat, "FILE_ATTRIBUTE_HIDDEN", 0))
+
+
+def _why(entry: os.DirEntry[str], error: OSError) -> str:
+    if entry.is_symlink():
+        return f"a link that leads nowhere ({error.strerror or error})"
+    return error.strerror or str(error)

@@ -1,0 +1,277 @@
+"""The read path: an open index, and the results of asking it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from mmsearch import ann, store
+from mmsearch.errors import IndexDamaged, SpaceMismatch
+from mmsearch.query import Query
+from mmsearch.spaces import Encoder, load_encoder
+from mmsearch.store import Segment, Snapshot
+from mmsearch.store.segment import MODALITIES, PartRow
+from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
+
+SCHEMA = 1  # of Results.to_json
+_BATCH_QUERIES = 256
+
+
+class Results(Sequence[Hit]):
+    """The hits of one query, best first, and what was asked of what."""
+
+    def __init__(
+        self, hits: Sequence[Hit], query: Query, index: str, space: Space, took_ms: float
+    ) -> None:
+        self.hits = tuple(hits)
+        self.query = query
+        self.index = index
+        self.space = space
+        self.took_ms = took_ms
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, at: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[at]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        return f"Results({len(self)} hits in {self.index!r}, {self.took_ms:.1f} ms)"
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``mmsearch query --json`` prints; its form is ``schema``."""
+        return {
+            "schema": SCHEMA,
+            "query": self.query.to_json(),
+            "index": self.index,
+            "space": self.space.name,
+            "took_ms": round(self.took_ms, 3),
+            "hits": [hit.to_json() for hit in self.hits],
+        }
+
+
+@dataclass(frozen=True)
+class _View:
+    """A snapshot with what searching it needs, replaced as a whole by ``refresh``."""
+
+    snapshot: Snapshot
+    indexes: tuple[ann.SegmentIndex, ...]
+    first: tuple[int, ...]  # segment -> number of its first row over all segments
+    masks: dict[Modality | None, list[Mask | None]]  # filled as modalities are asked for
+
+    @classmethod
+    def over(cls, snapshot: Snapshot) -> _View:
+        indexes: list[ann.SegmentIndex] = []
+        first, n = [], 0
+        quantiser = snapshot.manifest.ann
+        for segment in snapshot.segments:
+            if quantiser is not None and segment.codes_map is not None:
+                indexes.append(ann.IvfPq(segment.vectors, segment.codes_map, quantiser.facts))
+            else:
+                indexes.append(ann.Flat(segment.vectors))
+            first.append(n)
+            n += segment.ref.rows
+        return cls(snapshot, tuple(indexes), tuple(first), {})
+
+    def allowed(self, to: Modality | None) -> list[Mask | None]:
+        """For each segment, which rows may be found; None where all may."""
+        if to not in self.masks:
+            masks: list[Mask | None] = []
+            for segment in self.snapshot.segments:
+                mask = segment.live
+                if to is not None:
+                    mask = mask & (segment.modality_codes == MODALITIES.index(to))
+                masks.append(None if mask.all() else mask)
+            self.masks[to] = masks
+        return self.masks[to]
+
+    def search(self, xq: Vectors, k: int, to: Modality | None) -> tuple[Scores, Ids]:
+        """The best k over all segments; ids count rows over all segments."""
+        found = []
+        masks = self.allowed(to)
+        for index, first, mask in zip(self.indexes, self.first, masks, strict=True):
+            if mask is not None and not mask.any():
+                continue
+            D, ids = index.search(xq, k, mask)  # noqa: N806 - FAISS's name
+            found.append((D, np.where(ids >= 0, ids + first, -1)))
+        if not found:
+            return np.empty((len(xq), 0), np.float32), np.empty((len(xq), 0), np.int64)
+        return ann.merge(found, k)
+
+    def part(self, number: int) -> tuple[Segment, PartRow]:
+        at = int(np.searchsorted(self.first, number, side="right")) - 1
+        segment = self.snapshot.segments[at]
+        return segment, segment.row(number - self.first[at])
+
+    def hit(self, rank: int, score: float, row: PartRow) -> Hit:
+        return Hit(
+            rank=rank,
+            score=score,
+            id=row.id,
+            modality=row.modality,
+            path=self.snapshot.absolute(row.root, row.path),
+            start_s=row.start_s,
+            end_s=row.end_s,
+            text=row.text,
+            meta=row.meta,
+        )
+
+
+class Index:
+    """An index, open for asking. Safe to use from several threads.
+
+    It shows the snapshot that was current when it was opened or last refreshed,
+    whatever a writer does meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self._view = _View.over(Snapshot.open(folder))
+        self._encoder: Encoder | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Parts that a search can find."""
+        return len(self._view.snapshot)
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.path)!r}, {len(self)} parts, {self.space})"
+
+    @property
+    def space(self) -> Space:
+        """The space that the vectors of this index live in."""
+        return self._view.snapshot.manifest.space
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is being shown."""
+        return self._view.snapshot
+
+    def refresh(self) -> bool:
+        """Shows the newest snapshot; True if there was a newer one."""
+        newest = store.manifest.read(self.path).generation
+        if newest == self._view.snapshot.manifest.generation:
+            return False
+        self._view = _View.over(Snapshot.open(self.path))
+        return True
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Any = None,
+        audio: Any = None,
+        vector: Any = None,
+        to: str | None = None,
+        k: int = 10,
+    ) -> Results:
+        """The k parts nearest to a text, picture, sound or vector, best first.
+
+        image: path, bytes or PIL image. audio: path or (samples, sample_rate_hz).
+        vector: (d,) of this index's space. to: ``image``, ``text``, ``audio`` or ``any``.
+        Raises UsageError, DecodeError, DimensionMismatch or SpaceMismatch.
+        """
+        started = time.perf_counter()
+        query = Query.make(text, image=image, audio=audio, vector=vector, to=to, k=k)
+        view = self._view
+        encoder = None if vector is not None else self._load_encoder(view)
+        xq = query.vector_in(view.snapshot.manifest.space, encoder)
+        return self._answer(view, [query], xq, started)[0]
+
+    def search_batch(
+        self, texts: Sequence[str], to: str | None = None, k: int = 10
+    ) -> list[Results]:
+        """One Results for each text, in order; faster than asking one by one."""
+        view = self._view
+        out: list[Results] = []
+        for at in range(0, len(texts), _BATCH_QUERIES):
+            started = time.perf_counter()
+            queries = [Query.make(t, to=to, k=k) for t in texts[at : at + _BATCH_QUERIES]]
+            encoder = self._load_encoder(view)
+            xq = encoder.encode(Modality.TEXT, [q.text for q in queries])
+            out += self._answer(view, queries, xq, started)
+        return out
+
+    def get(self, part_id: str) -> Hit | None:
+        """The part with that id (an item's id is that of its first part), or None."""
+        view = self._view
+        found = view.snapshot.find(part_id)
+        if found is None:
+            return None
+        segment, row = found
+        return view.hit(0, 1.0, segment.row(row))
+
+    def add(
+        self,
+        items: Sequence[Any],
+        ids: Sequence[str] | None = None,
+        meta: Sequence[dict[str, Any]] | None = None,
+    ) -> list[str]:
+        """Adds things in one commit, shows the result and returns their ids.
+
+        items: paths, or dicts with one of ``text``, ``image`` and ``audio``.
+        """
+        from mmsearch.indexer import add_items
+
+        added = add_items(self.path, items, ids, meta)
+        self.refresh()
+        return added
+
+    def remove(self, what: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> int:
+        """Removes items by id or path (a folder's path: all below it); returns how many."""
+        from mmsearch.indexer import remove_items
+
+        one = isinstance(what, str | os.PathLike)
+        removed = remove_items(self.path, [what] if one else what)  # type: ignore[list-item]
+        self.refresh()
+        return removed
+
+    # -- inside -------------------------------------------------------------
+
+    def _load_encoder(self, view: _View) -> Encoder:
+        with self._lock:
+            if self._encoder is None:
+                space = view.snapshot.manifest.space
+                encoder = load_encoder(space.name)
+                if encoder.space.fingerprint != space.fingerprint:
+                    raise SpaceMismatch(
+                        f"{self.path} holds {space}; the encoder at hand is {encoder.space}. "
+                        "Index again into a new folder, or use the mmsearch that wrote it "
+                        f"({view.snapshot.manifest.written_by})."
+                    )
+                self._encoder = encoder
+            return self._encoder
+
+    def _answer(
+        self, view: _View, queries: Sequence[Query], xq: Vectors, started: float
+    ) -> list[Results]:
+        manifest = view.snapshot.manifest
+        D, ids = view.search(xq, queries[0].k, queries[0].to)  # noqa: N806 - FAISS's name
+        out = []
+        for query, scores, row in zip(queries, D, ids, strict=True):
+            hits = []
+            for score, number in zip(scores.tolist(), row.tolist(), strict=True):
+                if number < 0:
+                    break
+                _, part = view.part(number)
+                hits.append(view.hit(len(hits) + 1, score, part))
+            took_ms = (time.perf_counter() - started) * 1000 / len(queries)
+            out.append(Results(hits, query, str(self.path), manifest.space, took_ms))
+        return out
+
+
+__all__ = ["Index", "IndexDamaged", "Results"]

@@ -1,0 +1,91 @@
+"""Writing files so that they are whole or absent, and telling why when they cannot be."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mmsearch.errors import IndexNotWritable
+
+CHECKSUM_BYTES = 16  # BLAKE2b cut to 128 bits: finds damage, and is not a defence
+_BLOCK = 1 << 20
+
+
+def checksum(path: Path) -> tuple[int, str]:
+    """(bytes, BLAKE2b-128 in hex) of a whole file, read in blocks of 1 MiB."""
+    digest, size = hashlib.blake2b(digest_size=CHECKSUM_BYTES), 0
+    with path.open("rb") as f:
+        while block := f.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Waits until the file's bytes are on the disk."""
+    with path.open("rb+") as f:
+        os.fsync(f.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the folder's names are on the disk; nothing to do on Windows."""
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def remove(path: Path) -> bool:
+    """Removes a file or folder; False if it is still there.
+
+    Windows keeps a file that a reader has mapped: the caller tries again later.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+    return not path.exists()
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turns the operating system's refusals into one clear IndexNotWritable."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            why = "the disk is full: free some space and run the same command again"
+        elif e.errno == errno.EROFS:
+            why = "the disk is read-only: choose another place with --index"
+        elif e.errno in (errno.EACCES, errno.EPERM):
+            why = "no permission to write there: choose another place with --index"
+        elif e.errno == errno.EFBIG:
+            why = "the file system or a limit of this session allows no larger file"
+        else:
+            raise
+        raise IndexNotWritable(f"{folder}: {why}. What was committed before is kept.") from e

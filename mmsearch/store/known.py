@@ -1,0 +1,97 @@
+"""What an index already holds, arranged for comparing it with a walk.
+
+A run over an unchanged corpus is mostly this comparison, so a file costs two
+hash look-ups: its path and its signature are each kept as Python's 64-bit hash
+(some 100 bytes an item; a false match needs both to collide).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmsearch.store.snapshot import Snapshot, join
+
+Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
+
+
+@dataclass
+class KnownItems:
+    """Every live item of a snapshot that has a file, numbered from 0."""
+
+    number: dict[int, int] = field(default_factory=dict)  # hash of absolute path -> item
+    signature: list[int] = field(default_factory=list)  # item -> hash of its signature
+    content: list[bytes] = field(default_factory=list)  # item -> content hash
+    rows: list[list[tuple[int, int, int]]] = field(default_factory=list)
+    # item -> [(segment number, first row, rows)]: runs of adjacent rows
+    in_scope: bytearray = field(default_factory=bytearray)  # item -> 1 where a walk covers it
+    seen: bytearray = field(default_factory=bytearray)  # item -> 1 once the walk met it
+    by_content: dict[bytes, int] = field(default_factory=dict)  # content hash -> an item
+    sizes: set[int] = field(default_factory=set)  # sizes of the items' files, in bytes
+
+    @classmethod
+    def load(cls, snapshot: Snapshot, scopes: list[str]) -> KnownItems:
+        """Reads the live items; those at or below one of ``scopes`` are in scope.
+
+        scopes: absolute paths of the folders and files that a walk will cover.
+        """
+        known = cls()
+        roots = {r.id: r.path for r in snapshot.manifest.roots}
+        below = tuple(join(s, "") for s in scopes)
+        exact = set(scopes)
+        columns = ["root", "path", "path_bytes", "size", "mtime_ns", "ctime_ns", "inode"]
+        for segment_no, segment in enumerate(snapshot.segments):
+            live = segment.live
+            first = 0
+            for batch in segment.batches():
+                values = [batch.column(c).to_pylist() for c in columns]
+                hashes = batch.column("content_hash").to_pylist()
+                alive = live[first : first + batch.num_rows].tolist()
+                known._add(
+                    roots, below, exact, segment_no, first, zip(alive, hashes, *values, strict=True)
+                )
+                first += batch.num_rows
+        known.seen = bytearray(len(known.signature))
+        return known
+
+    def _add(self, roots, below, exact, segment_no, first, rows) -> None:  # type: ignore[no-untyped-def]
+        from os import fsdecode
+
+        last_key, last = None, -1
+        for row, (alive, content, root, path, raw, *signature) in enumerate(rows, first):
+            if not alive or path is None:
+                continue
+            key = (root, path if raw is None else raw)
+            if key == last_key:
+                item = last
+            else:
+                absolute = join(roots[root], path if raw is None else fsdecode(raw))
+                path_hash = hash(absolute)
+                item = self.number.get(path_hash, -1)
+                if item < 0:
+                    item = self.number[path_hash] = len(self.signature)
+                    self.signature.append(hash(tuple(signature)))
+                    self.content.append(content)
+                    self.rows.append([])
+                    self.in_scope.append(absolute in exact or absolute.startswith(below))
+                    self.by_content[content] = item
+                    self.sizes.add(signature[0])
+                last_key, last = key, item
+            runs = self.rows[item]
+            if runs and runs[-1][0] == segment_no and runs[-1][1] + runs[-1][2] == row:
+                runs[-1] = (segment_no, runs[-1][1], runs[-1][2] + 1)
+            else:
+                runs.append((segment_no, row, 1))
+
+    def find(self, absolute: str) -> int | None:
+        """The item at that absolute path."""
+        return self.number.get(hash(absolute))
+
+    def vanished(self) -> list[int]:
+        """Items in scope that the walk did not meet."""
+        if not self.seen:
+            return []
+        scope = np.frombuffer(self.in_scope, np.uint8)
+        seen = np.frombuffer(self.seen, np.uint8)
+        return [int(i) for i in np.flatnonzero((scope == 1) & (seen == 0))]

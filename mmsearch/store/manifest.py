@@ -1,0 +1,194 @@
+"""The manifest: one JSON file that names a whole snapshot, swapped atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew
+from mmsearch.store.files import CHECKSUM_BYTES, replace_file
+from mmsearch.types import Modality, Preprocess, Space
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 256 << 20  # some million segments; more is not ours
+
+# A manifest may come from a stranger, and names in it are opened and removed:
+# each must stay inside the index folder.
+_SAFE_NAME = re.compile(r"(?!\.)[\w.-]{1,120}")
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file's size and BLAKE2b-128, as it was written."""
+
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder that was named to ``index``; ``id`` is what rows carry.
+
+    The root with an empty path holds what ``Index.add`` put in without a file.
+    """
+
+    id: int
+    path: str
+
+
+@dataclass(frozen=True)
+class SegmentRef:
+    """An immutable batch of parts, and which of its rows are deleted by now.
+
+    ``files`` maps a name inside the segment's folder to its reference.
+    ``deletions`` names one of them (uint32 row numbers, sorted) or is None.
+    """
+
+    name: str
+    rows: int
+    files: dict[str, FileRef]
+    deletions: str | None = None
+    deleted: int = 0
+
+
+@dataclass(frozen=True)
+class AnnRef:
+    """The trained, empty quantiser that the segments' codes share."""
+
+    name: str  # e.g. "1f2e3d4c-q003": the file is ann/NAME.faiss
+    kind: str
+    trained_on: int  # vectors it was trained from
+    facts: dict[str, Any]
+    file: FileRef
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A long item of which only the first ``parts`` parts were committed so far."""
+
+    item_id: str
+    content_hash: str
+    parts: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a reader needs to open one snapshot."""
+
+    space: Space
+    generation: int = 0
+    roots: tuple[Root, ...] = ()
+    segments: tuple[SegmentRef, ...] = ()
+    ann: AnnRef | None = None
+    ann_wanted: str = "auto"
+    unfinished: tuple[Unfinished, ...] = ()
+    ledger: str | None = None  # the file of what gave no parts, see ledger.py
+    ledger_file: FileRef | None = None
+    retired: tuple[str, ...] = ()  # replaced by this generation, removed by the next
+    next_segment: int = 1
+    written_by: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def live(self) -> int:
+        """Parts that a search can find."""
+        return sum(s.rows - s.deleted for s in self.segments)
+
+    def with_(self, **changes: Any) -> Manifest:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=CHECKSUM_BYTES).hexdigest()
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Makes ``manifest`` the folder's snapshot, atomically and durably."""
+    body = {"schema": SCHEMA, **asdict(manifest)}
+    # asdict keeps tuples and enums that JSON turns into lists and strings: the
+    # checksum must see what a reader will see
+    body = json.loads(json.dumps(body))
+    text = json.dumps({"checksum": _checksum(body), **body}, indent=1)
+    replace_file(folder / MANIFEST_NAME, text.encode())
+
+
+def read(folder: Path) -> Manifest:
+    """The folder's current snapshot.
+
+    Raises IndexNotFound, IndexDamaged or IndexTooNew.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise IndexDamaged(f"{path} is larger than any manifest: restore it from a copy.")
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise IndexNotFound(
+            f"there is no index at {folder}. Make one with `mmsearch index FOLDER "
+            f"--index {folder.name}`, or name another with --index."
+        ) from None
+    except OSError as e:
+        raise IndexNotFound(f"{path} cannot be read: {e.strerror or e}.") from e
+    damaged = IndexDamaged(
+        f"{path} is damaged: its checksum does not fit. Restore it from a copy, "
+        "or remove the folder and index again."
+    )
+    try:
+        body = json.loads(raw)
+        claimed = body.pop("checksum")
+        schema = body["schema"]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise damaged from None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise IndexTooNew(
+            f"{folder} was written with schema {schema}; this mmsearch reads up to "
+            f"{SCHEMA}. Upgrade mmsearch."
+        )
+    if schema != SCHEMA or claimed != _checksum(body):
+        raise damaged
+    try:
+        return _parse(body)
+    except (KeyError, TypeError, ValueError):
+        raise damaged from None
+
+
+def _check_names(body: dict[str, Any]) -> None:
+    names = [s["name"] for s in body["segments"]]
+    names += [n for s in body["segments"] for n in s["files"]]
+    names += [s["deletions"] for s in body["segments"] if s["deletions"] is not None]
+    names += [body["ann"]["name"]] if body["ann"] is not None else []
+    names += [body["ledger"]] if body["ledger"] is not None else []
+    names += [n for path in body["retired"] for n in path.split("/")]
+    if not all(_SAFE_NAME.fullmatch(n) for n in names):
+        raise ValueError("a name leaves the index folder")
+
+
+def _parse(body: dict[str, Any]) -> Manifest:
+    body = dict(body)
+    _check_names(body)
+    del body["schema"]
+    space = dict(body.pop("space"))
+    space["modalities"] = tuple(Modality(m) for m in space["modalities"])
+    space["preprocess"] = Preprocess(**space["preprocess"])
+    ann = body.pop("ann")
+    ledger_file = body.pop("ledger_file")
+    return Manifest(
+        space=Space(**space),
+        roots=tuple(Root(**r) for r in body.pop("roots")),
+        segments=tuple(
+            SegmentRef(**{**s, "files": {n: FileRef(**f) for n, f in s["files"].items()}})
+            for s in body.pop("segments")
+        ),
+        ann=None if ann is None else AnnRef(**{**ann, "file": FileRef(**ann["file"])}),
+        unfinished=tuple(Unfinished(**u) for u in body.pop("unfinished")),
+        ledger_file=None if ledger_file is None else FileRef(**ledger_file),
+        retired=tuple(body.pop("retired")),
+        **body,
+    )

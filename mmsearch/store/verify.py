@@ -1,0 +1,143 @@
+"""Reads everything in an index and says what is broken and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mmsearch.errors import IndexDamaged
+from mmsearch.store import manifest as manifests
+from mmsearch.store.files import checksum
+from mmsearch.store.ledger import read_ledger
+from mmsearch.store.manifest import Manifest, SegmentRef
+from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, PARTS_SCHEMA, Segment
+from mmsearch.store.snapshot import ann_path
+from mmsearch.store.writer import strays
+
+# A stored vector is float16: its norm may be this far from 1.
+_NORM_TOLERANCE = 5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong: which file, what it is, what to do about it."""
+
+    path: str
+    what: str
+    remedy: str
+
+
+def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> list[Problem]:
+    """Checks every file against its checksum, and that rows and vectors belong together.
+
+    progress: told each file before it is read.
+    Raises what reading the manifest raises; everything else is a Problem.
+    """
+    manifest = manifests.read(folder)
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}  # part id -> segment
+    for ref in manifest.segments:
+        progress(f"segments/{ref.name}")
+        broken = _check_files(folder, ref)
+        problems += broken or _check_rows(folder, manifest, ref, seen)
+    if manifest.ann is not None:
+        progress("ann")
+        path = ann_path(folder, manifest.ann.name)
+        if (what := _damage(path, manifest.ann.file)) is not None:
+            problems.append(Problem(str(path), what, _REBUILD))
+    if manifest.ledger is not None and manifest.ledger_file is not None:
+        path = folder / manifest.ledger
+        what = _damage(path, manifest.ledger_file)
+        if what is None:
+            try:
+                read_ledger(folder, manifest.ledger)
+            except IndexDamaged as e:
+                what = str(e)
+        if what is not None:
+            problems.append(Problem(str(path), what, _RESTORE))
+    problems += [
+        Problem(
+            str(path),
+            "no manifest refers to it",
+            "leavings of a killed run go away with the next `mmsearch index`; "
+            "a file of your own belongs elsewhere",
+        )
+        for path in strays(folder, manifest)
+    ]
+    return problems
+
+
+_RESTORE = "restore it from a copy, or remove the index folder and index again"
+_REBUILD = "run `mmsearch index` with `--ann flat`, then with `--ann auto`: it is built anew"
+
+
+def _damage(path: Path, ref: manifests.FileRef) -> str | None:
+    try:
+        size, digest = checksum(path)
+    except FileNotFoundError:
+        return "missing"
+    except OSError as e:
+        return f"cannot be read: {e.strerror or e}"
+    if size != ref.bytes:
+        return f"has {size} bytes and should have {ref.bytes}"
+    return None if digest == ref.checksum else "its checksum does not fit: bytes were altered"
+
+
+def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
+    problems = []
+    for name, file in ref.files.items():
+        path = folder / "segments" / ref.name / name
+        if (what := _damage(path, file)) is not None:
+            remedy = _REBUILD if name.startswith("codes-") else _RESTORE
+            problems.append(Problem(str(path), what, remedy))
+    return problems
+
+
+def _check_rows(
+    folder: Path, manifest: Manifest, ref: SegmentRef, seen: dict[str, str]
+) -> list[Problem]:
+    """Alignment inside a segment whose files are whole."""
+    from pyarrow import parquet as pq
+
+    where = folder / "segments" / ref.name
+    try:
+        segment = Segment(folder, ref, manifest.space.fingerprint, None)
+        parquet = pq.read_table(where / PARQUET_NAME)
+        arrow = pa.Table.from_batches(segment.batches(), schema=PARTS_SCHEMA)
+    except (IndexDamaged, OSError, pa.ArrowInvalid) as e:
+        return [Problem(str(where), str(e), _RESTORE)]
+    problems = []
+    if parquet.num_rows != ref.rows or segment.vectors.shape != (
+        ref.rows,
+        manifest.space.dimension,
+    ):
+        what = (
+            f"{parquet.num_rows} rows, {segment.vectors.shape} vectors; the manifest says "
+            f"{ref.rows} × {manifest.space.dimension}"
+        )
+        problems.append(Problem(str(where), what, _RESTORE))
+    elif not parquet.cast(PARTS_SCHEMA).equals(arrow):
+        problems.append(Problem(str(where / ARROW_NAME), f"differs from {PARQUET_NAME}", _RESTORE))
+    for start in range(0, len(segment.vectors), 65536):
+        norms = np.linalg.norm(segment.vectors[start : start + 65536].astype(np.float32), axis=1)
+        if not np.all(np.abs(norms - 1) < _NORM_TOLERANCE):
+            row = start + int(np.argmax(~(np.abs(norms - 1) < _NORM_TOLERANCE)))
+            problems.append(
+                Problem(str(where), f"the vector of row {row} is not of unit length", _RESTORE)
+            )
+            break
+    known_roots = {r.id for r in manifest.roots}
+    ids = arrow.column("id").to_pylist()
+    for row in np.flatnonzero(segment.live).tolist():
+        if (other := seen.setdefault(ids[row], ref.name)) != ref.name:
+            problems.append(
+                Problem(str(where), f"part {ids[row]} is also live in {other}", _RESTORE)
+            )
+            break
+    if not set(arrow.column("root").to_pylist()) <= known_roots:
+        problems.append(Problem(str(where), "rows of a root that is not known", _RESTORE))
+    return problems

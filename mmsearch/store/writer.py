@@ -1,0 +1,422 @@
+"""The one writer of an index: buffers rows, commits them, merges segments, cleans up.
+
+Every change becomes visible by one manifest swap; until then nothing refers to
+the new files, and a crash leaves only strays that the next writer removes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch import errors
+from mmsearch.store import manifest as manifests
+from mmsearch.store.files import checksum, remove, sync_file, sync_folder, writing_to
+from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
+from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME, WriterLock
+from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
+from mmsearch.store.segment import (
+    BATCH_ROWS,
+    PartRow,
+    Segment,
+    codes_name,
+    rows_to_batch,
+    write_segment,
+)
+from mmsearch.store.snapshot import Snapshot, ann_path
+from mmsearch.types import Space
+
+# A segment with more than this share of deleted rows is rewritten.
+_MAX_DEAD = 0.3
+
+
+class Writer:
+    """Holds the lock of one index folder and changes it, commit by commit.
+
+    Creates the folder if there is no index yet. ``with`` releases the lock;
+    what was not committed is dropped.
+    Raises IndexLocked, IndexNotWritable, SpaceMismatch and what reading raises.
+    """
+
+    def __init__(self, folder: Path, space: Space, version: str = "") -> None:
+        self.folder = folder
+        self._version = version
+        self._buffer: list[tuple[int, PartRow, NDArray[np.float16]]] = []
+        self._order: dict[str, int] = {}  # item id -> place of its first buffered part
+        self._dead: dict[str, set[int]] = {}  # segment name -> rows to delete at the next commit
+        self._retired: list[str] = []  # files that the next manifest replaces
+        _refuse_foreign(folder)
+        with writing_to(folder):
+            (folder / "segments").mkdir(parents=True, exist_ok=True)
+        self._lock = WriterLock(folder)
+        self._lock.acquire()
+        try:
+            self._begin(space)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, space: Space) -> None:
+        try:
+            self.manifest = manifests.read(self.folder)
+        except errors.IndexNotFound:
+            if (self.folder / manifests.MANIFEST_NAME).exists():
+                raise
+            with writing_to(self.folder):
+                self.manifest = Manifest(space=space, written_by=self._version)
+                manifests.write(self.folder, self.manifest)
+        if self.manifest.space.fingerprint != space.fingerprint:
+            raise errors.SpaceMismatch(
+                f"{self.folder} holds {self.manifest.space}; the encoder is {space}. "
+                "Leave out --space to use the index's own, or choose another --index."
+            )
+        self.snapshot = Snapshot.open(self.folder)
+        self.ledger = read_ledger(self.folder, self.manifest.ledger)
+        self.remove_strays()
+
+    # -- what goes in -------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Rows that wait for the next commit."""
+        return len(self._buffer)
+
+    @property
+    def changed(self) -> bool:
+        """Whether a commit would change anything."""
+        return bool(self._buffer or self._dead)
+
+    def root(self, path: str) -> int:
+        """The id of a root, which is added if it is new."""
+        for root in self.manifest.roots:
+            if root.path == path:
+                return root.id
+        new = Root(max((r.id for r in self.manifest.roots), default=-1) + 1, path)
+        self.manifest = replace(self.manifest, roots=(*self.manifest.roots, new))
+        return new.id
+
+    def append(self, row: PartRow, vector: NDArray[np.float32] | NDArray[np.float16]) -> None:
+        """Buffers one part and its unit vector (d,) for the next commit."""
+        order = self._order.setdefault(row.item_id, len(self._order))
+        self._buffer.append((order, row, np.asarray(vector, np.float16)))
+
+    def drop(self, *item_ids: str) -> set[str]:
+        """Forgets items' buffered parts and deletes their committed ones.
+
+        Returns the ids of those that had committed parts.
+        """
+        doomed, found = set(item_ids), set()
+        self._buffer = [b for b in self._buffer if b[1].item_id not in doomed]
+        for segment in self.snapshot.segments:
+            rows = segment.item_rows(doomed)
+            self.delete(segment, rows)
+            found.update(rows.values())
+        return found
+
+    def delete(self, segment: Segment, rows: Iterable[int]) -> None:
+        """Deletes rows of a segment at the next commit."""
+        if doomed := set(rows):
+            self._dead.setdefault(segment.ref.name, set()).update(doomed)
+
+    # -- commits ------------------------------------------------------------
+
+    def commit(
+        self,
+        *,
+        unfinished: Iterable[Unfinished] = (),
+        ledger: list[LedgerRow] | None = None,
+        ann_wanted: str | None = None,
+    ) -> None:
+        """Makes the buffered rows, the deletions and a new ledger visible, in one swap."""
+        with writing_to(self.folder):
+            segments = [self._with_deletions(ref) for ref in self.manifest.segments]
+            number = self.manifest.next_segment
+            if self._buffer:
+                segments.append(self._write_buffer(number))
+                number += 1
+            new = replace(
+                self.manifest,
+                segments=tuple(s for s in segments if s.deleted < s.rows),
+                next_segment=number,
+                unfinished=tuple(unfinished),
+                ann_wanted=ann_wanted or self.manifest.ann_wanted,
+            )
+            if ledger is not None and ledger != self.ledger:
+                name, file = write_ledger(self.folder, new.generation + 1, ledger)
+                if new.ledger is not None:
+                    self._retired.append(new.ledger)
+                new = replace(new, ledger=name, ledger_file=file)
+                self.ledger = ledger
+            self._retire(s for s in segments if s.deleted >= s.rows)
+            # before the swap: if that is cut off, a later commit must not write them twice
+            self._buffer, self._order, self._dead = [], {}, {}
+            if new != self.snapshot.manifest:
+                self._swap(new)
+
+    def compact(self) -> None:
+        """Merges small neighbours, and rewrites segments that are mostly deleted.
+
+        Sizes grow geometrically, so a part is rewritten a logarithmic number of
+        times and the segments stay few. Ids, order and vectors are kept.
+        """
+        with writing_to(self.folder):
+            for group in _groups(self.manifest.segments):
+                self._merge(group)
+
+    def set_ann(self, ann: AnnRef | None, codes: dict[str, FileRef]) -> None:
+        """Makes a quantiser and its codes current: segment name -> reference of its codes.
+
+        The files must have been written by ``write_ann`` and ``write_codes``.
+        """
+        segments = []
+        for ref in self.manifest.segments:
+            files = {n: f for n, f in ref.files.items() if not n.startswith("codes-")}
+            self._retired += [f"segments/{ref.name}/{n}" for n in ref.files if n not in files]
+            if ann is not None and ref.name in codes:
+                name = codes_name(ann.name)
+                files[name] = codes[ref.name]
+                path = f"segments/{ref.name}/{name}"
+                self._retired = [p for p in self._retired if p != path]
+            segments.append(replace(ref, files=files))
+        old = self.manifest.ann
+        if old is not None and (ann is None or ann.name != old.name):
+            self._retired.append(f"ann/{old.name}.faiss")
+        new = replace(self.manifest, ann=ann, segments=tuple(segments))
+        if new != self.manifest:
+            with writing_to(self.folder):
+                self._swap(new)
+
+    def write_ann(self, name: str, content: NDArray[np.uint8]) -> FileRef:
+        """Writes a trained, empty quantiser durably; ``set_ann`` makes it current."""
+        return self._write(ann_path(self.folder, name), content)
+
+    def write_codes(self, segment: str, name: str, content: NDArray[np.uint8]) -> FileRef:
+        """Writes a segment's codes durably; ``set_ann`` makes them current."""
+        return self._write(self.folder / "segments" / segment / codes_name(name), content)
+
+    def finish(self) -> None:
+        """Removes what the last generation replaced: by now every new reader uses the new one."""
+        if self.manifest.retired:
+            with writing_to(self.folder):
+                self._swap(self.manifest)
+
+    # -- inside -------------------------------------------------------------
+
+    def _write(self, path: Path, content: NDArray[np.uint8]) -> FileRef:
+        with writing_to(self.folder):
+            path.parent.mkdir(exist_ok=True)
+            with path.open("wb") as f:
+                f.write(content.data)
+            sync_file(path)
+            sync_folder(path.parent)
+            return FileRef(*checksum(path))
+
+    def _swap(self, new: Manifest) -> None:
+        """Publishes a manifest; then removes what the one before had retired."""
+        doomed = self.manifest.retired
+        still = tuple(p for p in doomed if (self.folder / p).exists() and _in_use(self.folder / p))
+        new = replace(
+            new,
+            generation=self.manifest.generation + 1,
+            retired=(*self._retired, *still),
+            written_by=self._version,
+        )
+        manifests.write(self.folder, new)
+        self.manifest, self._retired = new, []
+        self.snapshot = Snapshot.open(self.folder)
+        for path in doomed:
+            if path not in new.retired:
+                remove(self.folder / path)
+
+    def _write_buffer(self, number: int) -> SegmentRef:
+        buffer = sorted(self._buffer, key=lambda b: (b[0], b[1].part_no))
+
+        def chunks() -> Iterator[tuple[object, NDArray[np.float16]]]:
+            for start in range(0, len(buffer), BATCH_ROWS):
+                piece = buffer[start : start + BATCH_ROWS]
+                yield rows_to_batch([row for _, row, _ in piece]), np.stack([v for *_, v in piece])
+
+        space = self.manifest.space
+        return write_segment(
+            self.folder, number, space.fingerprint, len(buffer), space.dimension, chunks()
+        )
+
+    def _with_deletions(self, ref: SegmentRef) -> SegmentRef:
+        doomed = self._dead.get(ref.name)
+        if not doomed:
+            return ref
+        segment = next(s for s in self.snapshot.segments if s.ref.name == ref.name)
+        dead = np.union1d(segment.dead, np.fromiter(doomed, np.uint32, len(doomed)))
+        dead = dead.astype(np.uint32)
+        if len(dead) == ref.deleted:
+            return ref
+        files = dict(ref.files)
+        if ref.deletions is not None:
+            del files[ref.deletions]
+            self._retired.append(f"segments/{ref.name}/{ref.deletions}")
+        name = f"deleted-{self.manifest.generation + 1:06d}.npy"
+        path = segment.folder / name
+        np.save(path, dead, allow_pickle=False)
+        sync_file(path)
+        sync_folder(segment.folder)
+        files[name] = FileRef(*checksum(path))
+        return replace(ref, files=files, deletions=name, deleted=len(dead))
+
+    def _retire(self, gone: Iterable[SegmentRef]) -> None:
+        for ref in gone:
+            inside = f"segments/{ref.name}/"
+            self._retired = [p for p in self._retired if not p.startswith(inside)]
+            self._retired.append(f"segments/{ref.name}")
+
+    def _merge(self, names: list[str]) -> None:
+        sources = [s for s in self.snapshot.segments if s.ref.name in names]
+        live = sum(s.ref.rows - s.ref.deleted for s in sources)
+        space = self.manifest.space
+
+        def chunks() -> Iterator[tuple[object, NDArray[np.float16]]]:
+            for segment in sources:
+                first = 0
+                for batch in segment.batches():
+                    keep = np.flatnonzero(segment.live[first : first + batch.num_rows])
+                    if len(keep):
+                        yield batch.take(keep), segment.vectors[first + keep]
+                    first += batch.num_rows
+
+        merged = write_segment(
+            self.folder,
+            self.manifest.next_segment,
+            space.fingerprint,
+            live,
+            space.dimension,
+            chunks(),
+        )
+        segments: list[SegmentRef] = []
+        for ref in self.manifest.segments:
+            if ref.name == names[0]:
+                segments.append(merged)
+            elif ref.name not in names:
+                segments.append(ref)
+        self._retire(s.ref for s in sources)
+        self._swap(
+            replace(
+                self.manifest,
+                segments=tuple(segments),
+                next_segment=self.manifest.next_segment + 1,
+            )
+        )
+
+    def remove_strays(self) -> list[str]:
+        """Removes what no manifest refers to: the leavings of a killed writer."""
+        ours = (p for p in strays(self.folder, self.manifest) if _is_ours(self.folder, p))
+        return [str(path) for path in ours if remove(path)]
+
+    def close(self) -> None:
+        """Releases the lock."""
+        self._lock.release()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def strays(folder: Path, manifest: Manifest) -> list[Path]:
+    """Files and folders inside an index that its manifest does not account for."""
+    expected = {manifests.MANIFEST_NAME, LOCK_NAME, HOLDER_NAME, *manifest.retired}
+    folders = {"segments", "ann"}
+    for ref in manifest.segments:
+        folders.add(f"segments/{ref.name}")
+        expected.update(f"segments/{ref.name}/{name}" for name in ref.files)
+    if manifest.ann is not None:
+        expected.add(f"ann/{manifest.ann.name}.faiss")
+    if manifest.ledger is not None:
+        expected.add(manifest.ledger)
+    found = []
+
+    def look(at: Path) -> None:
+        for path in sorted(at.iterdir()):
+            relative = path.relative_to(folder).as_posix()
+            if relative in expected:
+                continue
+            if relative in folders and path.is_dir() and not path.is_symlink():
+                look(path)
+            else:
+                found.append(path)
+
+    if folder.is_dir():
+        look(folder)
+    return found
+
+
+# What a writer makes. Anything else in the folder is the user's and is never removed.
+_OURS = re.compile(
+    r"segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow)|(vectors|deleted|codes)-[^/]+))?"
+    r"|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
+)
+
+
+def _is_ours(folder: Path, path: Path) -> bool:
+    return _OURS.fullmatch(path.relative_to(folder).as_posix()) is not None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raises UsageError where making an index would mix it with somebody's files."""
+    if not folder.exists() or (folder / manifests.MANIFEST_NAME).exists():
+        return
+    if not folder.is_dir():
+        raise errors.UsageError(f"{folder} is a file: name a folder for the index.")
+    with writing_to(folder):
+        names = {p.name for p in folder.iterdir()}
+    names -= {"segments", "ann", LOCK_NAME, HOLDER_NAME}  # a writer killed at its first breath
+    foreign = [n for n in names if not n.startswith(manifests.MANIFEST_NAME)]
+    if foreign:
+        raise errors.UsageError(
+            f"{folder} is not an index and holds other things ({foreign[0]}, …): "
+            "choose an empty or a new folder for --index."
+        )
+
+
+def _groups(segments: tuple[SegmentRef, ...]) -> list[list[str]]:
+    """Runs of neighbouring segments to merge, by name, newest last."""
+    groups = []  # each a list of names, in the manifest's order
+    run: list[SegmentRef] = []
+    total = 0
+    for ref in reversed(segments):
+        live = ref.rows - ref.deleted
+        if run and live > 2 * total:
+            groups.append(run)
+            run, total = [], 0
+        run.append(ref)
+        total += live
+    if run:
+        groups.append(run)
+    return [
+        [s.name for s in reversed(group)]
+        for group in groups
+        if len(group) > 1 or group[0].deleted > _MAX_DEAD * group[0].rows
+    ]
+
+
+def _in_use(path: Path) -> bool:
+    """Whether removing must wait: only Windows refuses while a reader maps a file."""
+    import os
+
+    if os.name != "nt" or path.is_dir():
+        return False
+    try:
+        with path.open("rb+"):
+            return False
+    except OSError:
+        return True

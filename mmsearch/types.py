@@ -1,0 +1,139 @@
+"""The words of the design, as frozen dataclasses that every room shares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]  # (n, d), rows of unit L2 norm
+Scores = NDArray[np.float32]  # (nq, k), inner products
+Mask = NDArray[np.bool_]  # (n,), True where a row may be found
+Ids = NDArray[np.int64]  # (nq, k), -1 where fewer than k were found
+
+
+class Modality(StrEnum):
+    """What a part is: something seen, read or heard."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    AUDIO = "audio"
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a space wants its inputs decoded; part of the space's fingerprint.
+
+    Pictures arrive as uint8 (image_px, image_px, 3) RGB: the whole picture,
+    squashed to a square. Sounds arrive as float32 (samples,) mono in [-1, 1]
+    at ``sample_rate_hz``, cut into windows of ``window_s`` seconds. Texts
+    arrive as passages of about ``passage_words`` words (or
+    ``passage_cjk_chars`` characters where words are not spaced), each sharing
+    ``passage_overlap`` (a fraction) with the one before.
+    """
+
+    image_px: int
+    sample_rate_hz: int
+    window_s: float
+    passage_words: int = 200
+    passage_cjk_chars: int = 300
+    passage_overlap: float = 0.15
+
+
+@dataclass(frozen=True)
+class Space:
+    """An embedding space: two vectors are comparable only inside one.
+
+    ``digest`` is the SHA-256 (hex) of the weights, tokenizer and graph files.
+    """
+
+    name: str
+    digest: str
+    dimension: int
+    modalities: tuple[Modality, ...]
+    preprocess: Preprocess
+    metric: str = "inner_product"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """8 hex digits over everything that changes a vector."""
+        facts = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:8]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.fingerprint} (d={self.dimension})"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing found in a corpus.
+
+    ``root`` is the absolute folder it was found under and ``path`` its place
+    below it, with ``/`` between names; both as ``os.fsdecode`` gives them, so
+    a name that is not UTF-8 carries surrogates. The four numbers are the
+    signature that tells an unchanged file without reading it.
+    """
+
+    root: str
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The piece of an item that gets one vector, decoded.
+
+    ``data`` is what the encoder takes: uint8 (px, px, 3) for a picture,
+    float32 (samples,) for a sound, the passage itself for a text.
+    ``start_s``/``end_s`` are the span of a sound in seconds, else None.
+    ``meta`` holds plain JSON values (width, height, duration_s, title, page, …).
+    """
+
+    modality: Modality
+    part_no: int
+    data: NDArray[Any] | str
+    start_s: float | None = None
+    end_s: float | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A part that was found, its score and its rank.
+
+    ``path`` is absolute, or None for something added without a file.
+    ``score`` is the cosine between query and part, in [-1, 1].
+    """
+
+    rank: int
+    score: float
+    id: str
+    modality: Modality
+    path: str | None
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The hit as the plain object that ``--json`` prints."""
+        return {
+            "rank": self.rank,
+            "score": self.score,
+            "id": self.id,
+            "modality": str(self.modality),
+            "path": self.path,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "text": self.text,
+            "meta": self.meta,
+        }

@@ -1,0 +1,139 @@
+"""The house: who may import whom, and what may be loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmsearch
+
+HOUSE = Path(mmsearch.__file__).parent
+
+# room -> layer; a room may import its own room and lower layers (and, where the
+# map says so, neighbours of its own layer)
+LAYERS = {
+    "errors": 0,
+    "types": 0,
+    "version": 0,
+    "items": 1,
+    "media": 1,
+    "store": 1,
+    "ann": 1,
+    "spaces": 2,
+    "query": 3,
+    "indexer": 4,
+    "searcher": 4,
+    "info": 5,
+    "loaded_space": 5,
+    "train": 5,
+    "cli": 6,
+    "": 7,
+}
+# searcher.add and .remove hand over to the write path when they are called
+NEIGHBOURS = {("searcher", "indexer")}
+
+# library -> the rooms that may import it
+OWNED = {
+    "faiss": {"ann"},
+    "torch": {"spaces", "train"},
+    "open_clip": {"spaces", "train"},
+    "onnxruntime": {"spaces", "train"},
+    "tokenizers": {"spaces", "train"},
+    "PIL": {"media", "train"},
+    "soundfile": {"media", "train"},
+    "pypdf": {"media"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+}
+
+FILES = sorted(HOUSE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    first = path.relative_to(HOUSE).parts[0]
+    name = first.removesuffix(".py")
+    return "" if name == "__init__" else name
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(str(node.module))
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOUSE)))
+def test_a_room_imports_only_what_the_map_allows(path: Path) -> None:
+    room = _room(path)
+    assert room in LAYERS, f"{room} is not on the map"
+    for name in _imports(path):
+        top, *rest = name.split(".")
+        if top in OWNED:
+            assert room in OWNED[top], f"{path} imports {top}"
+        if top != "mmsearch" or not rest or rest[0] not in LAYERS:
+            continue
+        other = rest[0]
+        if other != room and (room, other) not in NEIGHBOURS:
+            assert LAYERS[other] < LAYERS[room], f"{path} imports {other}"
+
+
+HEAVY = ["torch", "open_clip", "faiss", "pyarrow", "onnxruntime", "librosa", "PIL", "numpy"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mmsearch",
+        "import sys; sys.argv = ['mmsearch', '--help']; import mmsearch.cli as c\n"
+        "try: c.main()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['mmsearch', 'index', '--help']; import mmsearch.cli as c\n"
+        "try: c.main()\nexcept SystemExit: pass",
+    ],
+    ids=["import mmsearch", "mmsearch --help", "mmsearch index --help"],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    program = f"{code}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_public_door_has_exactly_these_names() -> None:
+    assert sorted(mmsearch.__all__) == [
+        "DecodeError",
+        "DimensionMismatch",
+        "Hit",
+        "Index",
+        "IndexDamaged",
+        "IndexLocked",
+        "IndexNotFound",
+        "IndexNotWritable",
+        "IndexTooNew",
+        "LimitExceeded",
+        "LoadedSpace",
+        "MmsearchError",
+        "Query",
+        "Results",
+        "SpaceError",
+        "SpaceMismatch",
+        "SpaceUnavailable",
+        "StoreError",
+        "UsageError",
+        "__version__",
+        "index",
+        "load_space",
+        "open",
+    ]
+    for name in mmsearch.__all__:
+        assert getattr(mmsearch, name) is not None
+    assert not (HOUSE / "index.py").exists() and not (HOUSE / "open.py").exists()

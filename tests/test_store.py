@@ -1,0 +1,346 @@
+"""The index folder: segments, manifests, commits, merging, damage."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mmsearch import errors
+from mmsearch.store import PartRow, Snapshot, Writer, manifest, resolve, verify
+from mmsearch.store.writer import strays
+from mmsearch.types import Modality, Preprocess, Space
+
+D = 8
+SPACE = Space("test", "0" * 64, D, tuple(Modality), Preprocess(224, 16000, 10.0))
+
+
+def unit(seed: int) -> np.ndarray:
+    v = np.random.default_rng(seed).standard_normal(D).astype(np.float32)
+    return v / np.linalg.norm(v)
+
+
+def row(n: int, part_no: int = 0, path: str | None = None, root: int = 0) -> PartRow:
+    item = f"item{n}"
+    return PartRow(
+        item if part_no == 0 else f"{item}#{part_no}",
+        root,
+        path or f"a/{n}.jpg",
+        Modality.IMAGE,
+        part_no,
+        None,
+        None,
+        None,
+        {"n": n},
+        100 + n,
+        200 + n,
+        300 + n,
+        400 + n,
+        n.to_bytes(16, "little"),
+    )
+
+
+def fill(folder: Path, *groups: range) -> None:
+    """One commit for each group of item numbers."""
+    with Writer(folder, SPACE) as writer:
+        writer.root("/pictures")
+        for group in groups:
+            for n in group:
+                writer.append(row(n), unit(n))
+            writer.commit()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Live part id -> vector bytes."""
+    snapshot = Snapshot.open(folder)
+    return {
+        segment.row(int(r)).id: segment.vectors[r].tobytes()
+        for segment in snapshot.segments
+        for r in np.flatnonzero(segment.live)
+    }
+
+
+def expected(*numbers: int) -> dict[str, bytes]:
+    return {f"item{n}": unit(n).astype(np.float16).tobytes() for n in numbers}
+
+
+def test_a_reader_finds_each_row_with_its_own_vector_across_batches(tmp_path: Path) -> None:
+    fill(tmp_path / "ix", range(0, 5000), range(5000, 9001))
+    assert contents(tmp_path / "ix") == expected(*range(9001))
+    snapshot = Snapshot.open(tmp_path / "ix")
+    found = snapshot.find("item8999")
+    assert found is not None
+    segment, at = found
+    assert segment.row(at) == row(8999)
+    assert snapshot.absolute(0, "a/8999.jpg") == os.path.join("/pictures", "a", "8999.jpg")
+
+
+def test_merging_keeps_ids_vectors_and_order_and_drops_the_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(0, 300), range(300, 500), range(500, 700))
+    with Writer(folder, SPACE) as writer:
+        assert writer.drop("item7", "item450", "nobody") == {"item7", "item450"}
+        writer.commit()
+        writer.compact()
+        writer.finish()
+    left = [n for n in range(700) if n not in (7, 450)]
+    assert list(contents(folder)) == [f"item{n}" for n in left]
+    assert contents(folder) == expected(*left)
+    assert len(Snapshot.open(folder).segments) == 1
+    assert verify(folder) == []
+
+
+def test_segments_stay_few_however_many_commits(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    with Writer(folder, SPACE) as writer:
+        for n in range(60):
+            writer.append(row(n), unit(n))
+            writer.commit()
+            writer.compact()
+            assert len(writer.manifest.segments) <= 7  # log2(60) + 1
+        writer.finish()
+    assert contents(folder) == expected(*range(60))
+
+
+def test_dropping_an_item_takes_all_its_parts_and_no_others(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    with Writer(folder, SPACE) as writer:
+        for part_no in range(3):
+            writer.append(row(1, part_no), unit(part_no))
+            writer.append(row(11, part_no), unit(part_no))
+        writer.commit()
+        assert writer.drop("item1") == {"item1"}
+        writer.commit()
+    assert set(contents(folder)) == {"item11", "item11#1", "item11#2"}
+
+
+def test_the_parquet_file_alone_tells_the_truth(tmp_path: Path) -> None:
+    fill(tmp_path / "ix", range(3))
+    (segment,) = Snapshot.open(tmp_path / "ix").segments
+    table = pq.read_table(segment.folder / "parts.parquet").to_pylist()
+    assert [r["path"] for r in table] == ["a/0.jpg", "a/1.jpg", "a/2.jpg"]
+    assert [r["modality"] for r in table] == ["image"] * 3
+    assert json.loads(table[2]["meta"]) == {"n": 2}
+
+
+def test_names_that_are_not_utf8_come_back_as_they_were(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xff.jpg")
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        writer.append(row(1, path=name), unit(1))
+        writer.commit()
+    (segment,) = Snapshot.open(tmp_path / "ix").segments
+    assert segment.row(0).path == name
+    stored = pq.read_table(segment.folder / "parts.parquet").to_pylist()[0]
+    assert stored["path_bytes"] == b"caf\xe9 \xff.jpg"
+
+
+def test_a_reader_keeps_its_snapshot_while_a_writer_replaces_everything(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(0, 50), range(50, 80))
+    old = Snapshot.open(folder)
+    with Writer(folder, SPACE) as writer:
+        writer.drop(*(f"item{n}" for n in range(60)))
+        writer.commit()
+        writer.compact()
+        writer.finish()
+    assert [old.segments[0].row(n).id for n in range(50)] == [f"item{n}" for n in range(50)]
+    assert old.segments[0].vectors[49].tobytes() == unit(49).astype(np.float16).tobytes()
+    assert set(contents(folder)) == {f"item{n}" for n in range(60, 80)}
+
+
+def test_a_replaced_file_outlives_one_more_generation(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(0, 5), range(5, 10))
+    with Writer(folder, SPACE) as writer:
+        before = [f"segments/{s.name}" for s in writer.manifest.segments]
+        writer.compact()
+        assert list(writer.manifest.retired) == before
+        assert all((folder / p).exists() for p in before)
+        assert strays(folder, writer.manifest) == []
+        writer.finish()
+        assert not any((folder / p).exists() for p in before)
+
+
+def test_a_commit_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    fill(tmp_path / "ix", range(3))
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        generation = writer.manifest.generation
+        writer.commit()
+        writer.compact()
+        writer.finish()
+        assert writer.manifest.generation == generation
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_user_left_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(3))
+    half = folder / "segments" / "000099-abcd"
+    half.mkdir()
+    (half / "parts.parquet").write_bytes(b"half")
+    (folder / "manifest.json.123.tmp").write_bytes(b"{")
+    mine = folder / "notes.txt"
+    mine.write_text("my own")
+    assert len(strays(folder, manifest.read(folder))) == 3
+    Writer(folder, SPACE).close()
+    assert strays(folder, manifest.read(folder)) == [mine]
+    assert mine.read_text() == "my own"
+
+
+def test_a_folder_with_other_things_in_it_never_becomes_an_index(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(errors.UsageError, match="holds other things"):
+        Writer(tmp_path, SPACE)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_one_writer_at_a_time_and_the_message_names_it(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(1))
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom mmsearch.store import WriterLock\n"
+        f"lock = WriterLock(Path({str(folder)!r}))\nlock.acquire()\nprint('held', flush=True)\nsys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    with pytest.raises(errors.IndexLocked, match=f"process {other.pid} "):
+        Writer(folder, SPACE)
+    assert len(Snapshot.open(folder)) == 1  # readers are not kept out
+    other.kill()
+    other.communicate()
+    Writer(folder, SPACE).close()  # the lock died with its process
+
+
+def test_another_space_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    fill(tmp_path / "ix", range(1))
+    other = Space("other", "1" * 64, D, tuple(Modality), Preprocess(224, 16000, 10.0))
+    with pytest.raises(errors.SpaceMismatch) as e:
+        Writer(tmp_path / "ix", other)
+    assert SPACE.fingerprint in str(e.value) and other.fingerprint in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda b: b[:-5], errors.IndexDamaged),
+        (lambda b: b.replace(b'"generation": 1', b'"generation": 2'), errors.IndexDamaged),
+        (lambda b: b.replace(b'"schema": 1', b'"schema": 9'), errors.IndexTooNew),
+        (lambda b: b"[]", errors.IndexDamaged),
+        (lambda b: b"", errors.IndexDamaged),
+    ],
+)
+def test_a_manifest_that_was_altered_is_refused(tmp_path: Path, change, error) -> None:
+    fill(tmp_path / "ix", range(1))
+    path = tmp_path / "ix" / "manifest.json"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(error):
+        Snapshot.open(tmp_path / "ix")
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden"])
+def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(1))
+    good = manifest.read(folder)
+    manifest.write(folder, good.with_(ledger=name))
+    with pytest.raises(errors.IndexDamaged):
+        manifest.read(folder)
+    manifest.write(folder, good.with_(retired=("../" + (name or "x"),)))
+    with pytest.raises(errors.IndexDamaged):
+        manifest.read(folder)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
+def test_verify_names_every_file_that_was_damaged(tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(20))
+    assert verify(folder) == []
+    files = [p for p in folder.rglob("*") if p.is_file() and p.parent != folder]
+    assert len(files) == 3
+    for path in files:
+        good = path.read_bytes()
+        if how == "cut":
+            path.write_bytes(good[:-1])
+        elif how == "flipped":
+            middle = len(good) // 2
+            path.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+        else:
+            path.unlink()
+        assert [p.path for p in verify(folder)] == [str(path)]
+        path.write_bytes(good)
+
+
+def test_verify_sees_rows_that_no_longer_fit_their_vectors(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(20))
+    now = manifest.read(folder)
+    (ref,) = now.segments
+    vectors = next(p for p in (folder / "segments" / ref.name).iterdir() if "vectors" in p.name)
+    np.save(vectors, np.ones((19, D), np.float16))
+    from mmsearch.store.files import checksum
+
+    files = {**ref.files, vectors.name: manifest.FileRef(*checksum(vectors))}
+    manifest.write(
+        folder,
+        now.with_(segments=(manifest.SegmentRef(ref.name, 20, files),)),
+    )
+    assert "do not fit" in verify(folder)[0].what
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "no permission")],
+)
+def test_a_refusal_of_the_disk_is_one_clear_error(tmp_path: Path, number: int, words: str) -> None:
+    from mmsearch.store.files import writing_to
+
+    with pytest.raises(errors.IndexNotWritable, match=words), writing_to(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="uses a file size limit")
+def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(10))
+    program = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+from pathlib import Path
+from test_store import *
+try:
+    fill(Path({str(folder)!r}), range(10, 5000))
+except errors.IndexNotWritable as e:
+    print("refused", e)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.startswith("refused"), done.stderr
+    assert contents(folder) == expected(*range(10))
+    assert verify(folder) == []
+
+
+def test_where_an_index_name_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "home"))
+    assert resolve("photos") == tmp_path / "home" / "photos"
+    assert resolve("./photos") == tmp_path / "photos"
+    assert resolve(Path("photos")) == tmp_path / "photos"
+    monkeypatch.delenv("MMSEARCH_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    if sys.platform.startswith("linux"):
+        assert resolve("photos") == tmp_path / "data" / "mmsearch" / "indexes" / "photos"
+    (tmp_path / "indexes").mkdir()
+    assert resolve("photos") == tmp_path / "indexes" / "photos"
+    fill(tmp_path / "photos", range(1))
+    assert resolve("photos") == tmp_path / "photos"  # an index at that path wins
+    with pytest.raises(errors.UsageError, match="cannot name an index"):
+        resolve("my photos?")
