@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,19 +131,32 @@ def _unit(vector: Any, space: Space) -> Vectors:
     return v / np.float32(norm)
 
 
+@contextmanager
+def _named(source: Any) -> Iterator[None]:
+    """Puts the file's name before the reason why it cannot be read."""
+    try:
+        yield
+    except (DecodeError, LimitExceeded) as e:
+        if isinstance(source, str | os.PathLike):
+            e.args = (f"{os.fspath(source)}: {e}",)
+        raise
+
+
 def image_part(source: Any, preprocess: Preprocess) -> Part:
     """A picture (path, bytes or PIL image) as one part."""
     from mmsearch.media import image_array
 
-    return Part(Modality.IMAGE, 0, image_array(source, preprocess))
+    with _named(source):
+        return Part(Modality.IMAGE, 0, image_array(source, preprocess))
 
 
 def audio_parts(source: Any, preprocess: Preprocess) -> Iterator[Part]:
     """A sound (path, or (samples, sample_rate_hz)) as windows."""
     from mmsearch.media import audio_windows
 
-    for i, (samples, start_s, end_s) in enumerate(audio_windows(source, preprocess)):
-        yield Part(Modality.AUDIO, i, samples, start_s, end_s)
+    with _named(source):
+        for i, (samples, start_s, end_s) in enumerate(audio_windows(source, preprocess)):
+            yield Part(Modality.AUDIO, i, samples, start_s, end_s)
 
 
 def text_parts(text: Any, preprocess: Preprocess) -> Iterator[Part]:

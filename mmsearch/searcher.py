@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from mmsearch import ann, store
-from mmsearch.errors import IndexDamaged, SpaceMismatch
+from mmsearch.errors import SpaceMismatch
 from mmsearch.query import Query
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import Segment, Snapshot
@@ -28,11 +28,11 @@ class Results(Sequence[Hit]):
     """The hits of one query, best first, and what was asked of what."""
 
     def __init__(
-        self, hits: Sequence[Hit], query: Query, index: str, space: Space, took_ms: float
+        self, hits: Sequence[Hit], query: Query, folder: Path, space: Space, took_ms: float
     ) -> None:
         self.hits = tuple(hits)
         self.query = query
-        self.index = index
+        self.folder = folder
         self.space = space
         self.took_ms = took_ms
 
@@ -50,14 +50,14 @@ class Results(Sequence[Hit]):
         return iter(self.hits)
 
     def __repr__(self) -> str:
-        return f"Results({len(self)} hits in {self.index!r}, {self.took_ms:.1f} ms)"
+        return f"Results({len(self)} hits in {str(self.folder)!r}, {self.took_ms:.1f} ms)"
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``mmsearch query --json`` prints; its form is ``schema``."""
         return {
             "schema": SCHEMA,
             "query": self.query.to_json(),
-            "index": self.index,
+            "index": str(self.folder),
             "space": self.space.name,
             "took_ms": round(self.took_ms, 3),
             "hits": [hit.to_json() for hit in self.hits],
@@ -106,7 +106,7 @@ class _View:
         for index, first, mask in zip(self.indexes, self.first, masks, strict=True):
             if mask is not None and not mask.any():
                 continue
-            D, ids = index.search(xq, k, mask)  # noqa: N806 - FAISS's name
+            D, ids = index.search(xq, k, mask)
             found.append((D, np.where(ids >= 0, ids + first, -1)))
         if not found:
             return np.empty((len(xq), 0), np.float32), np.empty((len(xq), 0), np.int64)
@@ -235,8 +235,8 @@ class Index:
         """Removes items by id or path (a folder's path: all below it); returns how many."""
         from mmsearch.indexer import remove_items
 
-        one = isinstance(what, str | os.PathLike)
-        removed = remove_items(self.path, [what] if one else what)  # type: ignore[list-item]
+        several = [what] if isinstance(what, str | os.PathLike) else what
+        removed = remove_items(self.path, several)
         self.refresh()
         return removed
 
@@ -260,18 +260,15 @@ class Index:
         self, view: _View, queries: Sequence[Query], xq: Vectors, started: float
     ) -> list[Results]:
         manifest = view.snapshot.manifest
-        D, ids = view.search(xq, queries[0].k, queries[0].to)  # noqa: N806 - FAISS's name
+        D, ids = view.search(xq, queries[0].k, queries[0].to)
         out = []
         for query, scores, row in zip(queries, D, ids, strict=True):
-            hits = []
+            hits: list[Hit] = []
             for score, number in zip(scores.tolist(), row.tolist(), strict=True):
                 if number < 0:
                     break
                 _, part = view.part(number)
                 hits.append(view.hit(len(hits) + 1, score, part))
             took_ms = (time.perf_counter() - started) * 1000 / len(queries)
-            out.append(Results(hits, query, str(self.path), manifest.space, took_ms))
+            out.append(Results(hits, query, self.path, manifest.space, took_ms))
         return out
-
-
-__all__ = ["Index", "IndexDamaged", "Results"]

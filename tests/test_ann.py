@@ -60,19 +60,19 @@ MASKS = {
 def test_the_nearest_are_found_best_first(index: ann.SegmentIndex, mask: str, k: int) -> None:
     allowed = MASKS[mask]
     xb, xq = corpus(), questions()
-    D_, ids = index.search(xq, k, allowed)
-    assert D_.shape == ids.shape == (len(xq), k)
-    assert D_.dtype == np.float32 and ids.dtype == np.int64
+    scores, ids = index.search(xq, k, allowed)
+    assert scores.shape == ids.shape == (len(xq), k)
+    assert scores.dtype == np.float32 and ids.dtype == np.int64
     present = min(k, N if allowed is None else int(allowed.sum()))
-    assert (ids[:, present:] == -1).all() and np.isneginf(D_[:, present:]).all()
+    assert (ids[:, present:] == -1).all() and np.isneginf(scores[:, present:]).all()
     assert (ids[:, :present] >= 0).all()
     if allowed is not None:
         assert allowed[ids[:, :present]].all()
-    assert (np.diff(D_[:, :present], axis=1) <= 0).all()
-    scores = np.take_along_axis(
+    assert (np.diff(scores[:, :present], axis=1) <= 0).all()
+    truth_scores = np.take_along_axis(
         xq @ xb.astype(np.float32).T, np.maximum(ids[:, :present], 0), axis=1
     )
-    np.testing.assert_allclose(D_[:, :present], scores, atol=1e-5)
+    np.testing.assert_allclose(scores[:, :present], truth_scores, atol=1e-5)
     truth = exact(xb, xq, present, allowed)
     recall = np.mean([len(set(a) & set(b)) / present for a, b in zip(truth, ids, strict=True)])
     if isinstance(index, ann.Flat):
@@ -93,8 +93,8 @@ def test_equal_scores_come_in_row_order(index: ann.SegmentIndex) -> None:
 
 
 def test_no_row_allowed_gives_no_hit(index: ann.SegmentIndex) -> None:
-    D_, ids = index.search(questions(2), 3, np.zeros(N, bool))
-    assert (ids == -1).all() and np.isneginf(D_).all()
+    scores, ids = index.search(questions(2), 3, np.zeros(N, bool))
+    assert (ids == -1).all() and np.isneginf(scores).all()
 
 
 def test_many_queries_in_one_call_give_what_each_gives_alone(index: ann.SegmentIndex) -> None:
@@ -110,15 +110,15 @@ def test_merging_segments_gives_what_one_segment_gives() -> None:
     _, whole = ann.Flat(xb).search(xq, 10, None)
     found = []
     for start, stop in ((0, 100), (100, 4000), (4000, N)):
-        D_, ids = ann.Flat(xb[start:stop]).search(xq, 10, None)
-        found.append((D_, np.where(ids >= 0, ids + start, -1)))
+        scores, ids = ann.Flat(xb[start:stop]).search(xq, 10, None)
+        found.append((scores, np.where(ids >= 0, ids + start, -1)))
     _, merged = ann.merge(found, 10)
     assert merged.tolist() == whole.tolist()
 
 
 def test_an_empty_segment_gives_no_hit() -> None:
-    D_, ids = ann.Flat(np.empty((0, D), np.float16)).search(questions(2), 3, None)
-    assert (ids == -1).all() and D_.shape == (2, 3)
+    scores, ids = ann.Flat(np.empty((0, D), np.float16)).search(questions(2), 3, None)
+    assert (ids == -1).all() and scores.shape == (2, 3)
 
 
 def test_damaged_lists_are_an_error_and_no_crash() -> None:

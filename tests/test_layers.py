@@ -31,6 +31,7 @@ LAYERS = {
     "loaded_space": 5,
     "train": 5,
     "cli": 6,
+    "__main__": 7,
     "": 7,
 }
 # searcher.add and .remove hand over to the write path when they are called

@@ -205,7 +205,8 @@ def test_one_writer_at_a_time_and_the_message_names_it(tmp_path: Path) -> None:
     fill(folder, range(1))
     program = (
         "import sys\nfrom pathlib import Path\nfrom mmsearch.store import WriterLock\n"
-        f"lock = WriterLock(Path({str(folder)!r}))\nlock.acquire()\nprint('held', flush=True)\nsys.stdin.read()"
+        f"lock = WriterLock(Path({str(folder)!r}))\nlock.acquire()\n"
+        "print('held', flush=True)\nsys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.ann.topk import best, merge
+from mmsearch.ann.topk import best, merge, rescored
 from mmsearch.types import Ids, Mask, Scores, Vectors
 
 _BLOCK_ROWS = 16384  # 32 MiB of float32 at d = 512: fits beside the caches, feeds BLAS well
@@ -13,6 +13,8 @@ _BLOCK_QUERIES = 256
 # Widened to float32 once and kept when no more than this: a query over 10,000
 # parts is then a 6 ms product instead of that and a 12 ms conversion.
 _KEEP_BYTES = 64 << 20
+# A matrix product's rounding may swap neighbours at the border: these more are looked at.
+_SPARE = 8
 
 
 class Flat:
@@ -26,6 +28,10 @@ class Flat:
 
     def search(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
         """See ``ann.SegmentIndex``; the scores are exact for the stored vectors."""
+        _, ids = self._candidates(xq, k + _SPARE, allowed)
+        return rescored(xq, self._xb, ids, k)
+
+    def _candidates(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
         n = len(self._xb)
         if allowed is not None and np.count_nonzero(allowed) * 4 < n:
             return self._search_rows(xq, k, np.flatnonzero(allowed))

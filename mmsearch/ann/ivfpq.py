@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.ann.flat import Flat, _nothing
-from mmsearch.ann.topk import best
+from mmsearch.ann.topk import rescored
 from mmsearch.errors import IndexDamaged
 from mmsearch.types import Ids, Mask, Scores, Vectors
 
@@ -126,7 +126,7 @@ class IvfPq:
             min(candidates, n),
             params=faiss.SearchParametersIVF(**parameters),
         )
-        return self._rerank(xq, ids, k)
+        return rescored(xq, self._xb, ids, k)
 
     def _open(self) -> Any:
         if self._index is None:
@@ -137,13 +137,3 @@ class IvfPq:
             except RuntimeError as e:
                 raise IndexDamaged(f"the IVF-PQ lists cannot be read: {e}") from e
         return self._index
-
-    def _rerank(self, xq: Vectors, ids: Ids, k: int) -> tuple[Scores, Ids]:
-        scores = np.empty(ids.shape, np.float32)
-        for i, (q, row) in enumerate(zip(xq, ids, strict=True)):
-            # in row order, so that the mapped pages are read forwards
-            order = np.sort(row)
-            ids[i] = order
-            scores[i] = self._xb[np.maximum(order, 0)].astype(np.float32) @ q
-        scores[ids < 0] = -np.inf
-        return best(scores, ids, k)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmsearch.types import Ids, Scores
+from numpy.typing import NDArray
+
+from mmsearch.types import Ids, Scores, Vectors
 
 
 def best(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
@@ -30,6 +32,24 @@ def best(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
         scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
         ids = np.pad(ids, ((0, 0), (0, short)), constant_values=-1)
     return scores, ids
+
+
+def rescored(
+    xq: Vectors, xb: NDArray[np.float16], ids: Ids, k: int
+) -> tuple[Scores, Ids]:
+    """The k best of each query's candidates, by inner products computed one by one.
+
+    A matrix product rounds a row's sum differently with the number of rows and
+    queries in it. These sums do not: a part has the same score whatever else is
+    asked or stored, and whichever index proposed it.
+    ids: int64 (nq, m) rows of ``xb``, -1 for none. Returns (nq, k) and (nq, k).
+    """
+    scores = np.full(ids.shape, -np.inf, np.float32)
+    ids = np.sort(ids, axis=1)  # so that mapped pages are read forwards
+    for i, row in enumerate(ids):
+        there = row >= 0
+        scores[i, there] = (xb[row[there]].astype(np.float32) * xq[i]).sum(axis=1)
+    return best(scores, ids, k)
 
 
 def merge(found: Sequence[tuple[Scores, Ids]], k: int) -> tuple[Scores, Ids]:

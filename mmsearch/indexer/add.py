@@ -13,11 +13,10 @@ from mmsearch.indexer.encoding import BATCH
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.run import available_cores, open_writer
-from mmsearch.media import Limits
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Task
 from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
-from mmsearch.store import PartRow, Writer
+from mmsearch.store import PartRow, Writer, manifest
 from mmsearch.store.segment import part_id
 from mmsearch.store.snapshot import join
 from mmsearch.types import Item, Modality, Part
@@ -46,6 +45,7 @@ def add_items(
             raise UsageError(f"an id is a text of 1 to {MAX_ID_CHARS} characters, not {given!r}.")
     if ids_given and len(set(ids_given)) != len(ids_given):
         raise UsageError("the same id was given twice in one call of add.")
+    manifest.read(folder)  # nothing is added to an index that is not there
     writer, encoder = open_writer(folder, None)
     with writer:
         done: dict[str, list[tuple[PartRow, Any]]] = {}  # id -> rows and vectors
@@ -70,6 +70,7 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
 
     A file that is still there comes back with the next run over its folder.
     """
+    manifest.read(folder)
     writer, _ = open_writer(folder, None)
     with writer:
         wanted = {os.fspath(w) for w in what}
@@ -212,6 +213,3 @@ def _decode_file(
                 case Ignored():
                     break
     raise DecodeError(f"{absolute} is of a kind that is not indexed.", stage="sniff")
-
-
-__all__ = ["Limits", "add_items", "remove_items"]

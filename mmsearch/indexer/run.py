@@ -221,7 +221,8 @@ class _Run:
                 return True
             # other content by now: the first parts must go, and decoding starts over
             del self.resumed[unfinished.item_id]
-            return task.skip_parts == 0
+            starts_over: bool = task.skip_parts == 0
+            return starts_over
         if content_hash in self.plan.known.by_content:
             old = self.plan.known.by_content[content_hash]
             if not self._is_unfinished(old):

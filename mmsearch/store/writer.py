@@ -111,7 +111,8 @@ class Writer:
 
         Returns the ids of those that had committed parts.
         """
-        doomed, found = set(item_ids), set()
+        doomed = set(item_ids)
+        found: set[str] = set()
         self._buffer = [b for b in self._buffer if b[1].item_id not in doomed]
         for segment in self.snapshot.segments:
             rows = segment.item_rows(doomed)

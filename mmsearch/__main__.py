@@ -1,0 +1,5 @@
+"""`python -m mmsearch`."""
+
+from mmsearch.cli import main
+
+main()

@@ -1,0 +1,46 @@
+"""One run that announces each stage it reaches, to be killed there: killed.py CORPUS INDEX.
+
+Everything is the real code; announcing wraps it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmsearch.indexer import Options, encoding, plan, quantise, run
+from mmsearch.store import files, manifest, segment, writer
+
+STAGES = ("walk", "encode", "segment", "sync", "merge", "ann", "manifest", "cleanup")
+
+
+def announced(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, telling its stage before it starts."""
+
+    def wrapper(*args: Any, **more: Any) -> Any:
+        sys.stdout.write(stage + "\n")
+        sys.stdout.flush()
+        return function(*args, **more)
+
+    return wrapper
+
+
+def main(corpus: Path, index: Path) -> None:
+    plan.Plan._compare = announced("walk", plan.Plan._compare)  # type: ignore[method-assign]
+    encoding.Batches._encode = announced("encode", encoding.Batches._encode)  # type: ignore[method-assign]
+    segment._write_files = announced("segment", segment._write_files)
+    segment.sync_file = announced("sync", files.sync_file)
+    writer.Writer._merge = announced("merge", writer.Writer._merge)  # type: ignore[method-assign]
+    quantise.ivfpq.train = announced("ann", quantise.ivfpq.train)
+    quantise.ivfpq.encode = announced("ann", quantise.ivfpq.encode)
+    manifest.replace_file = announced("manifest", files.replace_file)
+    writer.remove = announced("cleanup", files.remove)
+    options = Options(commit_s=0.3, commit_parts=100, ann="ivfpq", workers=2)
+    report = run([corpus], index, None, options)
+    print("done", report)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,198 @@
+"""The command line: what it prints, where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmsearch import errors
+from mmsearch.cli import EXIT_CODES
+from mmsearch.cli.app import exit_code
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def mmsearch(*args: str, home: Path, **more: object) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "MMSEARCH_HOME": str(home), "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "mmsearch", *args],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=120,
+        **more,  # type: ignore[call-overload]
+    )
+
+
+def _all_errors() -> list[type[errors.MmsearchError]]:
+    return [
+        e
+        for e in vars(errors).values()
+        if isinstance(e, type) and issubclass(e, errors.MmsearchError)
+    ]
+
+
+@pytest.mark.parametrize("error", _all_errors(), ids=lambda e: e.__name__)
+def test_every_public_error_has_an_exit_code_that_the_readme_lists(
+    error: type[errors.MmsearchError],
+) -> None:
+    code = exit_code(error("x"))
+    assert code in EXIT_CODES.values() and code not in (0, 130)
+    assert f"| {code} |" in README.read_text()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
+    """A home with an index `default` over a few samples."""
+    home = tmp_path_factory.mktemp("home")
+    corpus = tmp_path_factory.mktemp("corpus")
+    for name in ("photos/coffee.jpg", "photos/tabby.jpg", "sounds/bark.ogg", "texts/en/coffee.txt"):
+        (corpus / Path(name).name).write_bytes((samples / name).read_bytes())
+    (corpus / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (corpus / "program.py").write_text("print(1)\n")
+    done = mmsearch("index", str(corpus), "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {k: report[k] for k in ("indexed", "unchanged", "removed", "ignored", "skipped")} == {
+        "indexed": 4,
+        "unchanged": 0,
+        "removed": 0,
+        "ignored": 1,
+        "skipped": 1,
+    }
+    return home
+
+
+def test_a_query_prints_one_json_object_of_the_documented_form(home: Path) -> None:
+    done = mmsearch("query", "a cup of coffee", "--to", "image", "--json", "-k", "2", home=home)
+    assert done.returncode == 0 and done.stderr == ""
+    body = json.loads(done.stdout)
+    assert list(body) == ["schema", "query", "index", "space", "took_ms", "hits"]
+    assert body["schema"] == 1
+    assert body["query"] == {"text": "a cup of coffee", "to": "image", "k": 2}
+    assert body["index"] == str(home / "default") and body["space"] == "mini"
+    assert [h["rank"] for h in body["hits"]] == [1, 2]
+    first = body["hits"][0]
+    assert list(first) == [
+        "rank", "score", "id", "modality", "path", "start_s", "end_s", "text", "meta",
+    ]  # fmt: skip
+    assert Path(first["path"]).name == "coffee.jpg" and first["modality"] == "image"
+    assert first["score"] > body["hits"][1]["score"]
+    assert first["meta"]["width"] > 0
+
+
+def test_results_show_the_passage_of_a_text_and_the_span_of_a_sound(home: Path) -> None:
+    done = mmsearch("query", "coffee", home=home)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    sound = next(line for line in lines if "bark.ogg" in line)
+    assert " 0:00.0-0:0" in sound
+    at = next(i for i, line in enumerate(lines) if "coffee.txt" in line)
+    assert lines[at + 1].startswith(" " * 18) and len(lines[at + 1].strip()) > 20
+
+
+def test_an_empty_index_answers_with_no_hits(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    done = mmsearch("index", str(tmp_path / "nothing"), home=tmp_path / "home")
+    assert done.returncode == 0
+    done = mmsearch("query", "a dog", "--json", home=tmp_path / "home")
+    assert done.returncode == 0 and json.loads(done.stdout)["hits"] == []
+    assert "the index is empty" in mmsearch("query", "a dog", home=tmp_path / "home").stdout
+
+
+def test_skipped_files_are_listed_with_their_reason(home: Path) -> None:
+    done = mmsearch("info", "--skipped", home=home)
+    assert done.returncode == 0
+    (line,) = done.stdout.splitlines()
+    assert "broken.png: " in line and len(line) > len("broken.png: []") + 10
+    body = json.loads(mmsearch("info", "--json", home=home).stdout)
+    assert (body["items"], body["skipped"], body["ignored"]) == (4, 1, 1)
+    assert body["search"].startswith("exact")
+
+
+def test_strict_exits_with_1_when_a_file_was_skipped(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    done = mmsearch("index", str(tmp_path), "--index", "strict", "--strict", home=home)
+    assert done.returncode == 1 and "skipped 1" in done.stdout
+
+
+def test_verify_says_what_is_damaged_and_exits_with_1(home: Path, tmp_path: Path) -> None:
+    import shutil
+
+    assert mmsearch("verify", home=home).stdout == "all is well\n"
+    copy = tmp_path / "default"
+    shutil.copytree(home / "default", copy)
+    damaged = next(copy.rglob("vectors-*.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:-7] + b"1234567")
+    done = mmsearch("verify", "--index", str(copy), home=home)
+    assert done.returncode == 1
+    assert str(damaged) in done.stdout and "restore it from a copy" in done.stdout
+
+
+def test_remove_takes_a_file_out_of_the_results(home: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(home / "default", tmp_path / "default")
+    at = ("--index", str(tmp_path / "default"))
+    found = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
+    coffee = next(h["path"] for h in found if h["path"].endswith("coffee.jpg"))
+    assert mmsearch("remove", coffee, *at, home=home).stdout == "removed 1\n"
+    left = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
+    assert [h["path"] for h in left] == [h["path"] for h in found if h["path"] != coffee]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["query", "a dog", "--index", "nowhere"], 3, "there is no index at"),
+        (["query"], 2, "exactly one of"),
+        (["query", "a", "--image", "x.jpg"], 2, "exactly one of"),
+        (["query", "   "], 2, "is empty"),
+        (["query", "a dog", "--to", "smell"], 2, "not 'smell'"),
+        (["query", "a dog", "-k", "0"], 2, "1 to 10,000"),
+        (["query", "--image", "nowhere.jpg"], 7, "nowhere.jpg"),
+        (["query", "--audio", __file__], 7, "test_cli.py"),
+        (["index", "/nowhere/at/all"], 2, "there is no file or folder"),
+        (["index", ".", "--space", "minni"], 6, "minni"),
+        (["index", ".", "--ann", "hnsw"], 2, "auto, flat, ivfpq"),
+        (["index", ".", "--index", "a b?"], 2, "cannot name an index"),
+        (["info", "--index", "nowhere"], 3, "there is no index at"),
+        (["verify", "--index", "nowhere"], 3, "there is no index at"),
+        (["remove", "x", "--index", "nowhere"], 3, "there is no index at"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line_and_its_exit_code(
+    home: Path, args: list[str], code: int, words: str
+) -> None:
+    done = mmsearch(*args, home=home)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_removing_from_an_index_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    mmsearch("remove", "x", "--index", "nowhere", home=tmp_path)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    for command in ("index", "query", "info", "verify", "remove", "spaces"):
+        done = mmsearch(command, "--help", home=Path())
+        assert done.returncode == 0 and f"mmsearch {command}" in done.stdout.split("Options")[0]
+
+
+def test_spaces_says_what_is_ready_here() -> None:
+    done = mmsearch("spaces", home=Path())
+    assert done.stdout.startswith("mini  ready  image, text, audio  d=512")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(home: Path) -> None:
+    command = f"{sys.executable} -m mmsearch query coffee -k 4 | head -n 1"
+    env = {**os.environ, "MMSEARCH_HOME": str(home)}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=env)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
