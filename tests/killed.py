@@ -13,7 +13,17 @@ from typing import Any
 from mmsearch.indexer import Options, encoding, plan, quantise, run
 from mmsearch.store import files, manifest, segment, writer
 
-STAGES = ("walk", "encode", "segment", "sync", "merge", "ann", "manifest", "cleanup")
+# stage -> how often an ordinary run of the campaign reaches it at least
+STAGES = {
+    "walk": 500,
+    "encode": 4,
+    "segment": 3,
+    "sync": 9,
+    "merge": 1,
+    "ann": 1,
+    "manifest": 3,
+    "cleanup": 1,
+}
 
 
 def announced(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +47,7 @@ def main(corpus: Path, index: Path) -> None:
     quantise.ivfpq.encode = announced("ann", quantise.ivfpq.encode)
     manifest.replace_file = announced("manifest", files.replace_file)
     writer.remove = announced("cleanup", files.remove)
-    options = Options(commit_s=0.3, commit_parts=100, ann="ivfpq", workers=2)
+    options = Options(commit_s=0.2, commit_parts=20, ann="ivfpq", workers=2)
     report = run([corpus], index, None, options)
     print("done", report)
 

@@ -1,6 +1,6 @@
 """The write path: plan → decode → encode → segments → ANN → commit."""
 
 from mmsearch.indexer.add import add_items, remove_items
-from mmsearch.indexer.run import Options, Report, run
+from mmsearch.indexer.update import Options, Report, run
 
 __all__ = ["Options", "Report", "add_items", "remove_items", "run"]

@@ -12,7 +12,7 @@ from mmsearch.errors import DecodeError, UsageError
 from mmsearch.indexer.encoding import BATCH
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
-from mmsearch.indexer.run import available_cores, open_writer
+from mmsearch.indexer.update import available_cores, open_writer
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Task
 from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
