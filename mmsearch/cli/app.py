@@ -118,11 +118,13 @@ def _root(
 
 @app.command()
 def index(
-    sources: Annotated[list[str], typer.Argument(metavar="FOLDER...", show_default=False)],
+    sources: Annotated[list[str], typer.Argument(metavar="FOLDER", show_default=False)],
     index: IndexOption = "default",
     space: Annotated[
         str | None,
-        typer.Option(help="Embedding space. Default: the index's own; mini for a new one."),
+        typer.Option(
+            metavar="NAME", help="Embedding space. Default: the index's own; mini for a new one."
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
@@ -139,18 +141,21 @@ def index(
         typer.Option(metavar="auto|flat|ivfpq", help="Exact search, IVF-PQ, or by size (auto)."),
     ] = None,
     prune: Annotated[
-        bool, typer.Option(help="Remove items even of a folder that is missing or empty now.")
+        bool,
+        typer.Option("--prune", help="Remove items even of a folder that is missing or empty now."),
     ] = False,
-    strict: Annotated[bool, typer.Option(help="Exit with 1 if a file was skipped.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a file was skipped.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Index folders: find what is new or changed in them, and make it searchable.
+    """Index folders, or bring an index up to date with them.
 
-    Running it again brings the index up to date; what did not change is not
-    read. A file that cannot be read is skipped and recorded.
+    Finds what is new, changed, moved or gone, and makes it searchable. What did
+    not change is not read; a file that cannot be read is skipped and recorded.
 
     \b
     mmsearch index ~/Pictures
@@ -266,9 +271,9 @@ def info(
 
 @app.command()
 def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
-    """Verify an index: read all of it, and say what is broken and what to do.
+    """Verify an index by reading all of it.
 
-    Exits with 1 if anything is.
+    Says what is broken and what to do; exits with 1 if anything is.
 
     \b
     mmsearch verify --index home
@@ -299,14 +304,14 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
 
 @app.command()
 def remove(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", show_default=False)],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", show_default=False)],
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Remove files or folders (or ids) from an index. The files themselves stay.
+    """Remove files, folders or ids from an index.
 
-    A file that is still there comes back with the next `mmsearch index` over its
-    folder; leave it out there with --exclude.
+    The files themselves stay. One that is still there comes back with the next
+    `mmsearch index` over its folder; leave it out there with --exclude.
 
     \b
     mmsearch remove ~/Pictures/private
@@ -323,7 +328,7 @@ def remove(
 
 @app.command()
 def spaces(json: JsonOption = False) -> None:
-    """List the embedding spaces that are available here, and what each needs.
+    """List the embedding spaces, and what each needs.
 
     \b
     mmsearch spaces
