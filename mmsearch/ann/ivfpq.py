@@ -8,6 +8,7 @@ Source: Jégou et al. 2011, doi:10.1109/TPAMI.2010.57; André et al. 2017 (fast 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmsearch.ann.flat import Flat, _nothing
 from mmsearch.ann.topk import rescored
-from mmsearch.errors import IndexDamaged
+from mmsearch.errors import IndexDamaged, UsageError
 from mmsearch.types import Ids, Mask, Scores, Vectors
 
 # Below this exact search answers in a few tens of milliseconds and is exact.
@@ -32,6 +33,17 @@ _SUB_DIM = 4  # components a 4-bit code stands for: 64 bytes a part at d = 512
 # With fewer allowed rows than this, looking at each is as fast as the lists.
 _EXACT_ROWS = 20_000
 _MIN_CANDIDATES = 400
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise UsageError(
+            "FAISS is not installed, and approximate search needs it: "
+            "pip install 'mmsearch[cpu]' (or [gpu]), or index with --ann flat."
+        ) from None
+    return faiss
 
 
 def wanted(kind: str, live: int, trained_on: int | None) -> str:
@@ -52,8 +64,7 @@ def train(n: int, d: int, sample: Vectors) -> tuple[NDArray[np.uint8], dict[str,
 
     sample: float32 (m, d) of the vectors to come, at least ``MIN_TRAIN``.
     """
-    import faiss
-
+    faiss = _faiss()
     nlist = nlist_for(n)
     factory = f"IVF{nlist},PQ{max(1, d // _SUB_DIM)}x4fs"
     index: Any = faiss.index_factory(d, factory, faiss.METRIC_INNER_PRODUCT)
@@ -68,7 +79,7 @@ def train(n: int, d: int, sample: Vectors) -> tuple[NDArray[np.uint8], dict[str,
 
 def nlist_for(n: int) -> int:
     """The number of lists for n vectors: 4·√n, as far as there is enough to train on."""
-    return max(1, min(round(4 * float(n) ** 0.5), n // 39))
+    return max(1, min(round(4 * math.sqrt(n)), n // 39))
 
 
 def sample_size(n: int) -> int:
@@ -83,8 +94,7 @@ def encode(
 
     chunks: float16 (m, d) blocks in row order; row r gets id r.
     """
-    import faiss
-
+    faiss = _faiss()
     index = faiss.deserialize_index(quantiser)
     for chunk in chunks:
         index.add(chunk.astype(np.float32))
@@ -108,8 +118,7 @@ class IvfPq:
 
     def search(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
         """See ``ann.SegmentIndex``; scores are exact, a neighbour may be missed."""
-        import faiss
-
+        faiss = _faiss()
         n = len(self._xb)
         if n == 0:
             return _nothing(len(xq), k)
@@ -130,8 +139,7 @@ class IvfPq:
 
     def _open(self) -> Any:
         if self._index is None:
-            import faiss
-
+            faiss = _faiss()
             try:
                 self._index = faiss.deserialize_index(np.asarray(self._codes))
             except RuntimeError as e:

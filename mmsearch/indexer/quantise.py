@@ -26,15 +26,15 @@ def update_ann(writer: Writer) -> None:
             writer.set_ann(None, {})
         return
     segments = writer.snapshot.segments
-    if verdict == "train" or ann is None:
+    mapped = writer.snapshot.ann_bytes
+    if verdict == "train" or ann is None or mapped is None:
         number = 1 if ann is None else int(ann.name.rsplit("q", 1)[1]) + 1
         name = f"{manifest.space.fingerprint}-q{number:03d}"
         d = manifest.space.dimension
         quantiser, facts = ivfpq.train(manifest.live, d, _sample(segments, manifest.live))
         ann = AnnRef(name, "ivfpq", manifest.live, facts, writer.write_ann(name, quantiser))
     else:
-        assert writer.snapshot.ann_bytes is not None
-        quantiser = np.asarray(writer.snapshot.ann_bytes)
+        quantiser = np.asarray(mapped)
     codes = {}  # segment name -> reference of its codes
     for segment in segments:
         present = segment.ref.files.get(codes_name(ann.name))
