@@ -197,15 +197,18 @@ class _Run:
             limits=options.limits,
             include=tuple(options.include),
         ) as pool:
-            for event in pool.run(tasks, self._accept):
+            for event in pool.run(tasks, self._accept, self._commit_if_due):
                 self._handle(event)
-                if (
-                    self.writer.pending >= options.commit_parts
-                    or time.monotonic() - self.last_commit >= options.commit_s
-                ):
-                    self._settle(self.batches.flush())
-                    self._commit()
+                self._commit_if_due()
             self._settle(self.batches.flush())
+
+    def _commit_if_due(self) -> None:
+        if (
+            self.writer.pending >= self.options.commit_parts
+            or time.monotonic() - self.last_commit >= self.options.commit_s
+        ):
+            self._settle(self.batches.flush())
+            self._commit()
 
     # -- events ---------------------------------------------------------------
 

@@ -1,0 +1,208 @@
+"""Bytes → decoded arrays: pictures, sounds and texts, behind limits against bombs.
+
+One line in KINDS per kind; its module, and the library behind it, loads with the first file
+of that kind, so a worker that never sees a PDF never imports pypdf.
+`mmsearch.media.pool` runs all this in processes of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media.limits import Limits
+from mmsearch.media.sniff import HEAD_BYTES, sniff
+from mmsearch.types import Part, Preprocess
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+__all__ = [
+    "HEAD_BYTES",
+    "KINDS",
+    "Limits",
+    "audio_windows",
+    "decode",
+    "image_array",
+    "max_bytes",
+    "passages",
+    "sniff",
+]
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+
+KINDS = {  # kind -> (module with `parts`, the limit on its bytes; None: streamed, not read whole)
+    "image": ("image", "max_image_bytes"),
+    "audio": ("audio", None),
+    "pdf": ("pdf", "max_pdf_bytes"),
+    "html": ("html", "max_html_bytes"),
+    "text": ("text", "max_text_bytes"),
+}
+
+
+def max_bytes(kind: str, limits: Limits) -> int | None:
+    """How large a file of this kind may be; None where it is streamed."""
+    attribute = KINDS[kind][1]
+    return None if attribute is None else int(getattr(limits, attribute))
+
+
+def decode(
+    source: Source,
+    kind: str,
+    preprocess: Preprocess,
+    limits: Limits | None = None,
+    skip_parts: int = 0,
+) -> Iterator[Part]:
+    """The parts of one item, in order, ``part_no`` from ``skip_parts`` on; at least one in all.
+
+    source: a path, bytes, or an open binary file (for sounds seekable). skip_parts: how many
+    parts are known already; they are not decoded where that can be avoided.
+    Raises DecodeError or LimitExceeded with a reason fit for a person, and nothing else that
+    the content could cause; possibly after some parts.
+    """
+    limits = limits or Limits()
+    module = import_module(f"mmsearch.media.{KINDS[kind][0]}")
+    most = max_bytes(kind, limits)
+    _quieten()
+    try:
+        with _opened(source) as file:
+            content = file if most is None else read_whole(file, kind, most)
+            yield from module.parts(content, preprocess, limits, skip_parts)
+    except (DecodeError, LimitExceeded):
+        raise
+    except MemoryError as error:
+        raise DecodeError(f"the {kind} needs more memory than a decoder may take") from error
+    except RecursionError as error:
+        raise DecodeError(f"the {kind} is nested too deeply") from error
+    except OSError as error:
+        raise DecodeError(error.strerror or str(error), stage="read") from error
+    except Exception as error:
+        reason = f"the {kind} is damaged or not supported ({type(error).__name__}: {error})"
+        raise DecodeError(reason) from error
+
+
+def read_whole(file: BinaryIO, kind: str, most: int) -> bytes:
+    """All of ``file``; LimitExceeded, before it is read, where that is more than ``most``."""
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise LimitExceeded(f"{kind} file of more than {most:,} bytes, which is the limit")
+    return data
+
+
+def image_array(
+    source: Source | PIL.Image.Image, preprocess: Preprocess, limits: Limits | None = None
+) -> NDArray[np.uint8]:
+    """One picture as uint8 (px, px, 3) RGB: a path, bytes, an open file, or a Pillow picture.
+
+    Raises DecodeError, LimitExceeded. In this process Pillow's own MAX_IMAGE_PIXELS holds too.
+    """
+    import PIL.Image
+
+    from mmsearch.media import image
+
+    limits = limits or Limits()
+    if isinstance(source, PIL.Image.Image):
+        return image.square(source.copy(), preprocess.image_px, limits)[0]
+    part = next(decode(source, "image", preprocess, limits))
+    assert not isinstance(part.data, str)
+    return part.data
+
+
+def audio_windows(
+    source: Source | tuple[NDArray[Any], int],
+    preprocess: Preprocess,
+    limits: Limits | None = None,
+) -> Iterator[tuple[NDArray[np.float32], float, float]]:
+    """One sound as (window, start_s, end_s): window float32 (samples,) mono in [-1, 1].
+
+    source: a path, bytes, an open file, or (array, sample_rate_hz) where the array is
+    (samples,) or (samples, channels). Raises DecodeError, LimitExceeded.
+    """
+    from mmsearch.media import audio
+
+    if isinstance(source, tuple):
+        samples, rate_hz = source
+        blocks = audio.array_blocks(np.asarray(samples))
+        yield from audio.cut_windows(blocks, int(rate_hz), preprocess)
+        return
+    for part in decode(source, "audio", preprocess, limits):
+        assert not isinstance(part.data, str)
+        assert part.start_s is not None
+        assert part.end_s is not None
+        yield part.data, part.start_s, part.end_s
+
+
+def passages(text: str, preprocess: Preprocess) -> Iterator[str]:
+    """A text cut into passages, as an indexed file of it would be."""
+    from mmsearch.media import text as texts
+
+    for start, end in texts.spans(text, preprocess):
+        yield texts.normalised(text[start:end])
+
+
+class _Borrowed:
+    """A file that stays open when the `with` ends: its opener closes it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def __enter__(self) -> BinaryIO:
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _opened(source: Source) -> BinaryIO | _Borrowed:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    if isinstance(source, (str, os.PathLike)):
+        return open_regular(source)
+    return _Borrowed(source)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading; DecodeError (stage ``read``) unless it is a regular one.
+
+    Opened without waiting: a FIFO without a writer would block for ever.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(Path(path), flags | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise DecodeError("no such file (deleted meanwhile?)", stage="read") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DecodeError(f"cannot be opened: {reason}", stage="read") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DecodeError("is not a regular file", stage="read")
+    return os.fdopen(descriptor, "rb")
+
+
+_quiet = False
+
+
+def _quieten() -> None:
+    """Keep what libraries mutter about damaged files off stderr; the reason says it better.
+
+    Appended behind the filters that are there, so that whoever set some keeps them.
+    """
+    global _quiet
+    if not _quiet:
+        _quiet = True
+        for module in (r"PIL\..*", r"pypdf.*", r"pillow_heif.*", r"soundfile"):
+            warnings.filterwarnings("ignore", module=module, append=True)
+        for logger in ("PIL", "pypdf", "charset_normalizer"):
+            logging.getLogger(logger).addHandler(logging.NullHandler())

@@ -1,0 +1,216 @@
+"""Sounds: any format that libsndfile reads → mono windows at the space's rate.
+
+Streamed block by block through one resampler, so a day of sound takes the memory of seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import floor
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media.limits import Limits
+from mmsearch.types import Modality, Part, Preprocess
+
+Mono = NDArray[np.float32]  # (samples,), in [-1, 1]
+
+MIN_TAIL_S = 0.5
+"""A shorter rest after the last whole window says nothing and is dropped, unless it is all."""
+MAX_RATE_HZ = 1_536_000  # twice the fastest converter sold; beyond lie broken headers
+MIN_RATE_HZ = 100
+BLOCK_SAMPLES = 1 << 18  # values (frames × channels) read at a time: 1 MB
+MAX_MISSING_S = 0.1
+"""Headers may promise this much more than there is: writers pad and round."""
+
+_SEEKS_NEARLY = ("OGG", "MP3")  # measured: Vorbis up to 844 frames beside the one asked for
+
+# libsndfile repairs a header that promises too much, and says so only in its log.
+_SHORTFALL = re.compile(
+    r"^\s*(?:data|SSND|BODY|Data Size|RIFF|Riff size|riff|FORM)\s*:\s*(\d+) \(should be (\d+)\)",
+    re.MULTILINE,
+)
+_UNKNOWN_LENGTH = 0x7FFF_0000  # programs that write into a pipe promise 2 or 4 GB
+
+
+def parts(
+    source: BinaryIO, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
+) -> Iterator[Part]:
+    """One part a window, streamed.
+
+    A header that promises more than there is may only be noticed at the end: then the
+    parts before it have been given already, and DecodeError follows.
+    """
+    try:
+        with soundfile.SoundFile(source) as sound:
+            _check_header(sound, limits)
+            meta = _meta(sound)
+            start_frame = _start_frame(sound, preprocess, skip_parts)
+            blocks = _blocks(sound, start_frame, limits)
+            windows = cut_windows(blocks, sound.samplerate, preprocess, start_frame, skip_parts)
+            for number, (window, start_s, end_s) in enumerate(windows, skip_parts):
+                yield Part(Modality.AUDIO, number, window, start_s, end_s, dict(meta))
+    except (DecodeError, LimitExceeded):
+        raise
+    except Exception as error:
+        raise _translated(error) from error
+
+
+def cut_windows(
+    blocks: Iterator[Mono],
+    rate_hz: int,
+    preprocess: Preprocess,
+    start_frame: int = 0,
+    skip_windows: int = 0,
+) -> Iterator[tuple[Mono, float, float]]:
+    """Blocks at ``rate_hz``, the first beginning at ``start_frame`` → (window, start_s, end_s).
+
+    Every window but the last has round(window_s × sample_rate_hz) samples. The times come from
+    counting input frames, so they carry no drift.
+    """
+    target_hz, window_s = preprocess.sample_rate_hz, preprocess.window_s
+    window_samples = round(window_s * target_hz)
+    drop = skip_windows * window_samples - start_frame * target_hz // rate_hz
+    resampler = soxr.ResampleStream(rate_hz, target_hz, 1, dtype="float32", quality="HQ")
+    number, frames, pending = skip_windows, start_frame, np.zeros(0, np.float32)
+    for block, last in _with_last(blocks):
+        frames += len(block)
+        out = block if rate_hz == target_hz else resampler.resample_chunk(block, last=last)
+        if drop:
+            dropped = min(drop, len(out))
+            out, drop = out[dropped:], drop - dropped
+        pending = np.concatenate([pending, out])
+        while len(pending) >= window_samples:
+            window, pending = pending[:window_samples], pending[window_samples:]
+            yield np.clip(window, -1.0, 1.0), number * window_s, (number + 1) * window_s
+            number += 1
+    duration_s = frames / rate_hz
+    enough = len(pending) >= MIN_TAIL_S * target_hz or number == 0
+    if len(pending) and enough:
+        start_s = number * window_s
+        yield np.clip(pending, -1.0, 1.0), start_s, max(duration_s, start_s)
+    elif number == 0:
+        raise DecodeError("holds no sound (0 samples)")
+
+
+def array_blocks(samples: NDArray[Any]) -> Iterator[Mono]:
+    """A whole sound as one block: (samples,) or (samples, channels), floats or integers."""
+    if samples.dtype.kind in "iu":
+        bits = np.iinfo(samples.dtype)
+        offset = 2 ** (bits.bits - 1) if samples.dtype.kind == "u" else 0
+        samples = (samples.astype(np.float64) - offset) / 2 ** (bits.bits - 1)
+    if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
+        raise DecodeError(
+            f"a sound is an array of (samples,) or (samples, channels), got {samples.dtype}"
+            f" {samples.shape}"
+        )
+    if len(samples):
+        yield _mono(samples.reshape(len(samples), -1))
+
+
+def _start_frame(sound: soundfile.SoundFile, preprocess: Preprocess, skip_parts: int) -> int:
+    """Seek to a whole second before the first wanted window; returns the frame.
+
+    Whole seconds keep the resampler's phase, and at least half a second before the window
+    fills its filter: the windows equal those of a full run. Where libsndfile seeks only
+    nearly, the sound is read from its start, at some hundred times real time.
+    """
+    second = floor(skip_parts * preprocess.window_s - 0.5)
+    if second <= 0 or not sound.seekable() or sound.format in _SEEKS_NEARLY:
+        return 0
+    frame = second * sound.samplerate
+    if frame >= sound.frames:
+        raise DecodeError(f"is shorter now than {skip_parts * preprocess.window_s:g} s")
+    return int(sound.seek(frame))
+
+
+def _blocks(sound: soundfile.SoundFile, start_frame: int, limits: Limits) -> Iterator[Mono]:
+    """Mono float32 blocks until the data ends; DecodeError where that is before the header's."""
+    rate_hz, promised = sound.samplerate, sound.frames
+    size = max(256, BLOCK_SAMPLES // sound.channels)
+    frames = start_frame
+    while True:
+        block = sound.read(size, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        frames += len(block)
+        if frames > limits.max_audio_s * rate_hz:
+            raise _too_long(frames / rate_hz, limits)
+        yield _mono(block)
+    if promised - frames > MAX_MISSING_S * rate_hz and promised < 2**62:
+        raise _cut_short(promised / rate_hz, frames / rate_hz)
+
+
+def _mono(block: NDArray[Any]) -> Mono:
+    """(frames, channels) → their mean; what is no number (NaN, infinite) becomes silence."""
+    if not np.isfinite(block).all():
+        block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+    mixed = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+    return np.ascontiguousarray(mixed, dtype=np.float32)
+
+
+def _check_header(sound: soundfile.SoundFile, limits: Limits) -> None:
+    rate_hz = sound.samplerate
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise DecodeError(
+            f"claims {rate_hz:,} samples a second; {MIN_RATE_HZ}–{MAX_RATE_HZ:,} can be read"
+        )
+    duration_s = sound.frames / rate_hz
+    for found in reversed(list(_SHORTFALL.finditer(sound.extra_info))):  # the data, then its frame
+        promised, actual = int(found[1]), int(found[2])
+        if actual < promised < _UNKNOWN_LENGTH:
+            claimed_s = duration_s * promised / max(actual, 1)
+            if claimed_s - duration_s > MAX_MISSING_S:
+                raise _cut_short(claimed_s, duration_s)
+    if duration_s > limits.max_audio_s and sound.frames < 2**62:
+        raise _too_long(duration_s, limits)
+
+
+def _meta(sound: soundfile.SoundFile) -> dict[str, Any]:
+    meta: dict[str, Any] = {
+        "duration_s": round(sound.frames / sound.samplerate, 3),
+        "sample_rate_hz": sound.samplerate,
+        "channels": sound.channels,
+        "format": sound.format,
+    }
+    for key in ("title", "artist"):
+        value = getattr(sound, key, "")
+        if value and value.strip():
+            meta[key] = value.strip()[:500]
+    return meta
+
+
+def _with_last(blocks: Iterator[Mono]) -> Iterator[tuple[Mono, bool]]:
+    """Each block, and whether it is the last: the resampler must be flushed with it."""
+    held = next(blocks, None)
+    while held is not None:
+        following = next(blocks, None)
+        yield held, following is None
+        held = following
+
+
+def _cut_short(promised_s: float, actual_s: float) -> DecodeError:
+    return DecodeError(f"header promises {promised_s:,.1f} s, data ends after {actual_s:,.1f} s")
+
+
+def _too_long(duration_s: float, limits: Limits) -> LimitExceeded:
+    return LimitExceeded(
+        f"sound of {duration_s:,.0f} s; at most {limits.max_audio_s:,.0f} are read"
+    )
+
+
+def _translated(error: Exception) -> DecodeError:
+    """libsndfile's errors as one sentence; many of its codes carry no text."""
+    if isinstance(error, MemoryError):
+        return DecodeError("the sound needs more memory than a decoder may take")
+    message = getattr(error, "error_string", None) or ""
+    if not message and not isinstance(error, soundfile.LibsndfileError):
+        message = str(error) or type(error).__name__
+    detail = f" ({message.strip().rstrip('.')})" if message.strip() else ""
+    return DecodeError(f"the sound is damaged, cut short or not supported{detail}")

@@ -1,0 +1,68 @@
+"""What goes into a DecodePool and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmsearch.types import Item, Part
+
+Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode, by fstat of what was read
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One file to decode.
+
+    ask: say its content hash first and wait whether to go on (moved and touched files).
+    skip_parts: so many of its first parts are known already.
+    """
+
+    item: Item
+    ask: bool = False
+    skip_parts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartReady:
+    """A part was decoded. A task's parts come in order; Finished or Failed may follow."""
+
+    task: Task
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All parts were given. ``n_parts`` counts the skipped ones too."""
+
+    task: Task
+    content_hash: bytes
+    n_parts: int
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The file cannot be indexed; parts given before are not to be kept."""
+
+    task: Task
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Of a kind that is not indexed."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """`accept` said that this content needs no decoding."""
+
+    task: Task
+    content_hash: bytes
+    signature: Signature
+
+
+Event = PartReady | Finished | Failed | Ignored | Known

@@ -1,0 +1,232 @@
+"""Decoding beside encoding: worker processes behind bounded queues.
+
+    tasks ──► pending ──► worker (stdin │ stdout) ──► reader thread ──► queue ──► run()'s caller
+
+Workers are plain `python -c` children, not `multiprocessing`: spawn runs the caller's own
+`__main__` again (a script without a guard would start itself), and fork would copy its locks
+and threads. A picture that crashes its decoder costs that picture; a hung one is killed.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+
+from mmsearch.errors import MmsearchError
+from mmsearch.media import wire
+from mmsearch.media.child import Child, Message
+from mmsearch.media.events import (
+    Event,
+    Failed,
+    Finished,
+    Ignored,
+    Known,
+    PartReady,
+    Signature,
+    Task,
+)
+from mmsearch.media.limits import Limits
+from mmsearch.types import Preprocess
+
+__all__ = [
+    "DecodePool",
+    "Event",
+    "Failed",
+    "Finished",
+    "Ignored",
+    "Known",
+    "PartReady",
+    "Signature",
+    "Task",
+]
+
+PULL_TASKS = 16  # at a time: while the walk is slow, events still come through
+CHECK_EVERY_S = 1.0
+START_ATTEMPTS = 3
+
+
+class DecodePool:
+    """Some decoding processes; a context manager, closed with no child left."""
+
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        *,
+        workers: int,
+        limits: Limits | None = None,
+        include: tuple[str, ...] = (),
+        timeout_s: float = 120.0,
+        queue_parts: int = 64,
+    ) -> None:
+        """Start the workers; they import while the caller loads its encoder.
+
+        timeout_s: a worker that says nothing for so long, while it has a file, is killed.
+        queue_parts: decoded parts that wait here at most; what bounds the memory.
+        Raises MmsearchError if no process can be started.
+        """
+        self._setup = wire.pack(
+            {"preprocess": asdict(preprocess), "limits": asdict(limits or Limits()),
+             "include": include}
+        )  # fmt: skip
+        self._timeout_s = timeout_s
+        self._prefetch = 2 * queue_parts  # tasks are small; many files give one part or none
+        self._inbox: queue.Queue[Message] = queue.Queue(queue_parts)
+        self._pending: deque[Task] = deque()
+        self._failed_starts = 0
+        self._count = max(1, workers)
+        self._workers: list[Child] = []
+        self._start_all()
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' process ids."""
+        return [worker.process.pid for worker in self._workers]
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the workers and wait for their end; they hold nothing worth saving."""
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.bury()
+        self._workers = []
+
+    def run(
+        self,
+        tasks: Iterable[Task],
+        accept: Callable[[Task, bytes], bool],
+        idle: Callable[[], None] = lambda: None,
+    ) -> Iterator[Event]:
+        """Decode ``tasks``, consumed lazily in this thread; events in order of arrival.
+
+        Each task ends with exactly one Finished, Failed, Ignored or Known. accept(task, hash)
+        is called in this thread for tasks with ``ask``: True = decode it, False = Known.
+        idle is called in this thread whenever nothing arrived for CHECK_EVERY_S.
+        Raises MmsearchError if workers die before they can do anything.
+        """
+        if not self._workers:  # a run before this one was left early
+            self._start_all()
+        todo, exhausted, unfinished = iter(tasks), False, 0
+        checked = time.monotonic()
+        try:
+            while True:
+                room = self._prefetch - len(self._pending)
+                fresh = [] if exhausted else list(islice(todo, min(room, PULL_TASKS)))
+                exhausted = exhausted or (room > 0 and not fresh)
+                unfinished += len(fresh)
+                self._pending.extend(fresh)
+                for worker in self._workers:
+                    worker.refill()
+                if exhausted and unfinished == 0:
+                    return
+                if time.monotonic() - checked > CHECK_EVERY_S:
+                    checked = self._kill_the_hung(checked)
+                try:
+                    message = self._inbox.get(timeout=CHECK_EVERY_S)
+                except queue.Empty:
+                    idle()
+                    continue
+                event = self._event(message, accept)
+                if event is not None:
+                    unfinished -= not isinstance(event, PartReady)
+                    yield event
+        finally:
+            if unfinished:  # left early: what the workers still do concerns nobody
+                self.close()
+                self._pending.clear()
+                self._inbox = queue.Queue(self._inbox.maxsize)
+
+    def _event(self, message: Message, accept: Callable[[Task, bytes], bool]) -> Event | None:
+        worker, task, header, part = message
+        if header is None:
+            return self._after_death(worker)
+        assert task is not None
+        match header["is"]:
+            case "part":
+                assert part is not None
+                return PartReady(task, part)
+            case "hash":
+                worker.answer(accept(task, bytes.fromhex(header["hash"])))
+                return None
+            case "finished":
+                digest = bytes.fromhex(header["hash"])
+                return Finished(task, digest, header["n_parts"], _signature(header))
+            case "known":
+                return Known(task, bytes.fromhex(header["hash"]), _signature(header))
+            case "ignored":
+                return Ignored(task)
+            case _:
+                return Failed(task, header["stage"], header["reason"])
+
+    def _after_death(self, worker: Child) -> Failed | None:
+        """Put a new worker in its place; blame the file it died on, do the others again."""
+        if worker not in self._workers:
+            return None
+        code, talk = worker.bury()
+        if worker.ready:
+            self._failed_starts = 0
+        else:
+            self._failed_starts += 1
+            if self._failed_starts >= START_ATTEMPTS:
+                raise MmsearchError(
+                    f"the decoding process cannot start ({_how_it_ended(code)}): {talk}"
+                )
+        held = list(worker.tasks)
+        blamed = held.pop(0) if held and worker.ready else None
+        self._pending.extendleft(reversed(held))
+        self._workers[self._workers.index(worker)] = self._start()
+        if blamed is None:
+            return None
+        if worker.hung:
+            return Failed(blamed, "decode", f"gave up after {self._timeout_s:g} s")
+        return Failed(blamed, "decode", f"the decoder crashed ({_how_it_ended(code)})")
+
+    def _kill_the_hung(self, checked: float) -> float:
+        now = time.monotonic()
+        # A long gap means that this process was stopped (Ctrl-Z) or its caller was busy;
+        # the workers may have been stopped too, so their silence proves nothing.
+        paused = now - checked > 30 * CHECK_EVERY_S
+        for worker in self._workers:
+            if paused:
+                worker.heard = now
+            elif worker.is_silent_since(now - self._timeout_s):
+                worker.hung = True
+                worker.kill()
+        return now
+
+    def _start_all(self) -> None:
+        try:
+            while len(self._workers) < self._count:
+                self._workers.append(self._start())
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> Child:
+        return Child(self._setup, self._inbox, self._pending)
+
+
+def _signature(header: wire.Header) -> Signature:
+    size, mtime_ns, ctime_ns, inode = header["signature"]
+    return size, mtime_ns, ctime_ns, inode
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    killed = ", perhaps out of memory" if name == "SIGKILL" else ""
+    return f"signal {-code}, {name}{killed}"

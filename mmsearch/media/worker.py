@@ -1,0 +1,195 @@
+"""One decoding process: takes tasks from stdin, answers on stdout, in order, until stdin ends.
+
+Started by `mmsearch.media.pool`, never by hand. For each task: open, recognise, hash, ask
+whether the content is known (if told to), decode, check that the file did not change.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import io
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from typing import BinaryIO, NoReturn
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media import HEAD_BYTES, decode, max_bytes, open_regular, sniff, wire
+from mmsearch.media.limits import Limits
+from mmsearch.types import Preprocess
+
+HASH_CHUNK_BYTES = 1 << 20
+ALIVE_EVERY_CHUNKS = 64  # a sign of life per 64 MB hashed: a slow network drive is no hang
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    worker = _Worker()
+    worker.serve()
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self.inbox: queue.SimpleQueue[wire.Header] = queue.SimpleQueue()
+        # apart from the tasks: some of those are sent ahead, before an answer is
+        self.answers: queue.SimpleQueue[wire.Header] = queue.SimpleQueue()
+        self._in = io.FileIO(os.dup(0), "rb")
+        self._out = os.dup(1)
+        setup = wire.read_header(self._in)
+        if setup is None:
+            _leave()
+        self.preprocess = Preprocess(**setup["preprocess"])
+        self.limits = Limits(**setup["limits"])
+        self.include = tuple(setup["include"])
+        _silence()
+        _bound_memory(self.limits.worker_memory_bytes)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def serve(self) -> None:
+        self.send({"is": "ready"})
+        # What start-up made is never garbage: a full collection between pictures costs less.
+        gc.freeze()
+        while True:
+            self._work(self.inbox.get())
+
+    def send(self, header: wire.Header, body: memoryview | None = None) -> None:
+        self._write(wire.pack(header))
+        if body is not None:
+            self._write(body)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        try:
+            wire.write_all(lambda rest: os.write(self._out, rest), data)
+        except OSError:  # the parent is gone: so is the reason to go on
+            _leave()
+
+    def _listen(self) -> None:
+        """Hand on what the parent sends; leave, even amid a long file, when it is gone."""
+        while True:
+            message = wire.read_header(self._in)
+            if message is None:
+                _leave()
+            (self.answers if "answer" in message else self.inbox).put(message)
+
+    def _work(self, task: wire.Header) -> None:
+        try:
+            self.send(self._outcome(task))
+        except DecodeError as error:
+            self.send({"is": "failed", "stage": error.stage, "reason": str(error)})
+        except LimitExceeded as error:
+            self.send({"is": "failed", "stage": "decode", "reason": str(error)})
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self.send({"is": "failed", "stage": "read", "reason": f"cannot be read: {reason}"})
+        except Exception as error:  # a mistake of ours must not cost the run
+            reason = f"{type(error).__name__}: {error}"
+            self.send({"is": "failed", "stage": "decode", "reason": reason})
+
+    def _outcome(self, task: wire.Header) -> wire.Header:
+        """Decode one file, sending its parts; returns the message that ends it."""
+        with open_regular(os.path.join(task["root"], task["path"])) as file:
+            before = os.fstat(file.fileno())
+            head = file.read(HEAD_BYTES)
+            kind = sniff(head, task["path"], self.include)
+            if kind is None:
+                return {"is": "ignored"}
+            most = max_bytes(kind, self.limits)
+            source: bytes | BinaryIO
+            if most is None:
+                source, digest = file, self._hash(head, file)
+                file.seek(0)
+            else:
+                source = _read_rest(head, file, before.st_size, kind, most)
+                digest = hashlib.blake2b(source, digest_size=16).hexdigest()
+            _check_unchanged(file, before)
+            if kind == "image":
+                _lift_pillows_ceiling()
+            signature = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
+            known = {"hash": digest, "signature": signature}
+            if task["ask"]:
+                self.send({"is": "hash", "hash": digest})
+                if not self.answers.get()["answer"]:
+                    return {"is": "known", **known}
+            n_parts = task["skip_parts"]
+            for part in self._parts(source, kind, n_parts):
+                self._write(part[0])
+                self._write(part[1])
+                n_parts += 1
+            if most is None:  # it was read a second time, from disk
+                _check_unchanged(file, before)
+            return {"is": "finished", "n_parts": n_parts, **known}
+
+    def _parts(
+        self, source: bytes | BinaryIO, kind: str, skip: int
+    ) -> Iterator[tuple[bytes, memoryview]]:
+        for part in decode(source, kind, self.preprocess, self.limits, skip):
+            yield wire.pack_part(part)
+
+    def _hash(self, head: bytes, file: BinaryIO) -> str:
+        digest = hashlib.blake2b(head, digest_size=16)
+        for number, chunk in enumerate(iter(lambda: file.read(HASH_CHUNK_BYTES), b""), 1):
+            digest.update(chunk)
+            if number % ALIVE_EVERY_CHUNKS == 0:
+                self.send({"is": "alive"})
+        return digest.hexdigest()
+
+
+def _read_rest(head: bytes, file: BinaryIO, size: int, kind: str, most: int) -> bytes:
+    """The whole file, at most one byte more than its stated size (then it is growing)."""
+    if size > most:
+        raise LimitExceeded(f"{kind} file of {size:,} bytes; at most {most:,} are read")
+    return head + file.read(max(0, size + 1 - len(head))) if len(head) == HEAD_BYTES else head
+
+
+def _check_unchanged(file: BinaryIO, before: os.stat_result) -> None:
+    now = os.fstat(file.fileno())
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise DecodeError("changed while being read; the next run will take it", stage="read")
+
+
+def _silence() -> None:
+    """Libraries print about damaged files, some in C: nothing of it may reach a terminal,
+    and nothing of it the pipe."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+
+
+def _bound_memory(most: int) -> None:
+    """A heap ceiling where the system has one; never a core file."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # elsewhere RLIMIT_DATA does not count what malloc maps
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+@cache
+def _lift_pillows_ceiling() -> None:
+    """Limits has its own, typed; Pillow's is lower, warns, and is a global."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+
+
+def _leave() -> NoReturn:
+    """At once, from any thread, without flushing or joining anything."""
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Sounds: answered to soundfile's and soxr's own arrays."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hostile import wav_header
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media import Limits, audio_windows, decode, sniff
+from mmsearch.types import Preprocess
+
+RATE_HZ = 16000
+PREPROCESS = Preprocess(image_px=64, sample_rate_hz=RATE_HZ, window_s=2.0)
+
+
+def tone(seconds: float, rate_hz: int = RATE_HZ, hertz: float = 200.0) -> np.ndarray:
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    return (0.5 * np.sin(2 * np.pi * hertz * time_s)).astype(np.float32)
+
+
+def encoded(samples: np.ndarray, rate_hz: int = RATE_HZ, format: str = "WAV", **more: str) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate_hz, format=format, **more)
+    return buffer.getvalue()
+
+
+def windows(data: bytes) -> list[tuple[np.ndarray, float, float]]:
+    return list(audio_windows(data, PREPROCESS))
+
+
+def test_windows_are_the_samples_in_order_with_exact_times() -> None:
+    samples = tone(5.0)
+    out = windows(encoded(samples, subtype="FLOAT"))
+    assert [(start, end) for _, start, end in out] == [(0.0, 2.0), (2.0, 4.0), (4.0, 5.0)]
+    assert np.array_equal(np.concatenate([window for window, *_ in out]), samples)
+    assert all(window.dtype == np.float32 for window, *_ in out)
+
+
+def test_a_tail_of_less_than_half_a_second_is_dropped_unless_it_is_all() -> None:
+    assert [end for *_, end in windows(encoded(tone(2.4)))] == [2.0]
+    assert [end for *_, end in windows(encoded(tone(2.5)))] == [2.0, 2.5]
+    assert [end for *_, end in windows(encoded(tone(0.25)))] == [0.25]
+
+
+@pytest.mark.parametrize(
+    "format", ["WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "W64", "RF64", "VOC"]
+)
+def test_every_format_is_recognised_and_read(format: str) -> None:
+    data = encoded(tone(3.0), format=format)
+    assert sniff(data[:8192], "x.bin") == "audio"
+    truth, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
+    assert rate_hz == RATE_HZ
+    out = np.concatenate([window for window, *_ in windows(data)])
+    assert np.allclose(out[: 2 * RATE_HZ], truth[: 2 * RATE_HZ].clip(-1, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_every_depth_gives_the_same_sound(subtype: str) -> None:
+    out = windows(encoded(tone(1.0), subtype=subtype))[0][0]
+    assert np.abs(out - tone(1.0)).max() < (0.01 if subtype == "PCM_U8" else 1e-4)
+
+
+@pytest.mark.parametrize("rate_hz", [1000, 8000, 11025, 22050, 44100, 48000, 192000])
+def test_resampling_in_a_stream_equals_resampling_at_once(rate_hz: int) -> None:
+    samples = tone(5.0, rate_hz)
+    data = encoded(samples, rate_hz, subtype="FLOAT")
+    truth = soxr.resample(samples, rate_hz, RATE_HZ, quality="HQ")
+    out = windows(data)
+    assert out[-1][2] == 5.0
+    joined = np.concatenate([window for window, *_ in out])
+    assert abs(len(joined) - len(truth)) <= 1
+    assert np.abs(joined[: len(truth)] - truth[: len(joined)]).max() < 1e-4
+
+
+def test_channels_are_averaged() -> None:
+    six = np.stack([tone(1.0) * gain for gain in (0, 0.2, 0.4, 0.6, 0.8, 1.0)], axis=1)
+    out = windows(encoded(six, subtype="FLOAT"))[0][0]
+    assert np.allclose(out, tone(1.0) * 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 44100])
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
+def test_skipped_windows_leave_the_others_unchanged(rate_hz: int, format: str) -> None:
+    if format == "MP3" and rate_hz == 44100:
+        rate_hz = 48000
+    data = encoded(tone(13.0, rate_hz, 300.0), rate_hz, format=format)
+    whole = list(decode(data, "audio", PREPROCESS))
+    rest = list(decode(data, "audio", PREPROCESS, skip_parts=4))
+    assert [part.part_no for part in rest] == [4, 5, 6]
+    for a, b in zip(whole[4:], rest, strict=True):
+        assert (a.start_s, a.end_s) == (b.start_s, b.end_s)
+        assert isinstance(a.data, np.ndarray)
+        assert isinstance(b.data, np.ndarray)
+        assert len(a.data) == len(b.data)
+        assert np.abs(a.data - b.data).max() < (0.02 if format == "MP3" else 1e-4)
+
+
+def test_what_is_no_number_becomes_silence_and_too_loud_is_clipped() -> None:
+    samples = tone(1.0)
+    samples[10:20] = np.nan
+    samples[20:30] = np.inf
+    samples[30:40] = 7.0
+    out = windows(encoded(samples, subtype="FLOAT"))[0][0]
+    assert (out[10:30] == 0).all()
+    assert (out[30:40] == 1).all()
+
+
+def test_one_sample_is_a_sound_and_none_is_not() -> None:
+    assert len(windows(encoded(np.float32([0.5])))[0][0]) == 1
+    with pytest.raises(DecodeError, match="no sound"):
+        windows(encoded(np.zeros(0, np.float32)))
+
+
+@pytest.mark.parametrize("format", ["WAV", "AIFF", "AU", "W64", "RF64"])
+def test_a_sound_cut_short_is_an_error_with_both_lengths(format: str) -> None:
+    data = encoded(tone(10.0), format=format)
+    with pytest.raises(DecodeError, match=r"header promises 10\.0 s, data ends after 4\.0 s"):
+        windows(data[: len(data) * 2 // 5])
+
+
+def test_a_ten_hour_header_over_a_kilobyte_says_so() -> None:
+    with pytest.raises(DecodeError, match=r"promises 36,000\.0 s"):
+        windows(wav_header(data_bytes=36000 * 32000) + bytes(1000))
+
+
+def test_a_length_that_a_pipe_could_not_know_is_no_lie() -> None:
+    pcm = (tone(1.0) * 32767).astype("<i2").tobytes()
+    assert windows(wav_header(data_bytes=0xFFFFFFFF) + pcm)[0][2] == 1.0
+
+
+@pytest.mark.parametrize(
+    "header", [{"channels": 0}, {"channels": 65535}, {"rate_hz": 0}, {"rate_hz": 2**31 - 1}]
+)
+def test_impossible_headers_are_errors(header: dict[str, int]) -> None:
+    with pytest.raises(DecodeError):
+        windows(wav_header(data_bytes=1000, **header) + bytes(1000))
+
+
+def test_too_long_is_refused_by_its_length() -> None:
+    with pytest.raises(LimitExceeded, match="sound of 5 s; at most 4"):
+        list(audio_windows(encoded(tone(5.0)), PREPROCESS, Limits(max_audio_s=4)))
+
+
+def test_arrays_are_cut_as_files_are() -> None:
+    samples = tone(5.0, 44100)
+    from_file = windows(encoded(samples, 44100, subtype="FLOAT"))
+    from_array = list(audio_windows((samples, 44100), PREPROCESS))
+    assert [w[1:] for w in from_array] == [w[1:] for w in from_file]
+    assert np.allclose(from_array[1][0], from_file[1][0], atol=1e-5)
+    integers = (samples * 32767).astype(np.int16)
+    assert np.allclose(
+        next(audio_windows((integers, 44100), PREPROCESS))[0], from_array[0][0], atol=1e-3
+    )
+    with pytest.raises(DecodeError, match="array of"):
+        list(audio_windows((np.zeros((2, 2, 2)), 44100), PREPROCESS))
+
+
+def test_what_is_known_of_a_sound(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    with soundfile.SoundFile(path, "w", 22050, 2, format="FLAC") as file:
+        file.title = "Rain 雨"
+        file.artist = "Nobody"
+        file.write(np.zeros((22050, 2)))
+    meta = next(decode(path, "audio", PREPROCESS)).meta
+    assert meta == {
+        "duration_s": 1.0,
+        "sample_rate_hz": 22050,
+        "channels": 2,
+        "format": "FLAC",
+        "title": "Rain 雨",
+        "artist": "Nobody",
+    }
+
+
+def test_a_long_sound_streams_in_flat_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav_header(data_bytes=600 * 32000) + bytes(600 * 32000))
+    next(audio_windows(path, PREPROCESS))  # imports
+    tracemalloc.start()
+    count = sum(1 for _ in audio_windows(path, PREPROCESS))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 300
+    assert peak < 16 << 20

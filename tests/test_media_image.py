@@ -1,0 +1,261 @@
+"""Pictures: answered to Pillow's own full decode."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media import Limits, decode, image_array, sniff
+from mmsearch.types import Modality, Preprocess
+
+PX = 64
+PREPROCESS = Preprocess(image_px=PX, sample_rate_hz=16000, window_s=10.0)
+
+
+def photo(width: int = 200, height: int = 120) -> Image.Image:
+    """Smooth and without symmetry, so that a wrong turn shows."""
+    y, x = np.mgrid[0:height, 0:width]
+    red = 255 * x / width
+    green = 255 * y / height
+    blue = 255 * np.exp(-((x - width / 4) ** 2 + (y - height / 3) ** 2) / 900)
+    return Image.fromarray(np.stack([red, green, blue], axis=2).astype(np.uint8))
+
+
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def reference(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB").resize((PX, PX), Image.Resampling.BICUBIC))
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
+def array(data: bytes) -> np.ndarray:
+    out = image_array(data, PREPROCESS)
+    assert out.dtype == np.uint8
+    assert out.shape == (PX, PX, 3)
+    return out
+
+
+@pytest.mark.parametrize(
+    "format", ["PNG", "BMP", "GIF", "TIFF", "PPM", "TGA", "PCX", "SGI", "QOI", "DDS", "JPEG2000"]
+)
+def test_a_lossless_format_gives_the_pixels_of_a_full_decode(format: str) -> None:
+    data = saved(photo(), format)
+    truth = reference(Image.open(io.BytesIO(data)))
+    assert np.array_equal(array(data), truth)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "HEIF"])
+def test_a_lossy_format_is_near_the_original(format: str) -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    try:
+        data = saved(photo(), format, quality=95)
+    except (KeyError, OSError, RuntimeError):
+        pytest.skip(f"no {format} encoder in this build")
+    assert sniff(data[:8192], "x.bin") == "image"
+    assert difference(array(data), reference(photo())) < 2.0
+
+
+def test_a_picture_that_has_the_size_already_keeps_its_very_pixels() -> None:
+    data = saved(photo(PX, PX), "JPEG", quality=88)
+    assert np.array_equal(array(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_stands_upright(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = saved(photo(), format, exif=exif, **options)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert difference(array(data), reference(upright)) < 1.0
+    part = next(decode(data, "image", PREPROCESS))
+    assert (part.meta["width"], part.meta["height"]) == upright.size
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_large_jpeg_is_turned_after_it_was_drafted(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(photo(1600, 1200), "JPEG", exif=exif, quality=92)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert difference(array(data), reference(upright)) < 2.0
+    assert next(decode(data, "image", PREPROCESS)).meta["width"] == upright.width
+
+
+def test_transparent_pixels_are_white() -> None:
+    image = photo().convert("RGBA")
+    image.putalpha(0)
+    assert (array(saved(image, "PNG")) == 255).all()
+    palette = photo().quantize(16)
+    assert (array(saved(palette, "PNG", transparency=bytes(16))) == 255).all()
+    gray = Image.new("LA", (90, 90), (0, 0))
+    assert (array(saved(gray, "PNG")) == 255).all()
+
+
+def test_half_transparent_black_on_white_is_gray() -> None:
+    half = Image.new("RGBA", (90, 90), (0, 0, 0, 128))
+    assert abs(int(array(saved(half, "PNG"))[0, 0, 0]) - 127) <= 1
+
+
+def test_colour_under_full_transparency_does_not_bleed() -> None:
+    image = Image.new("RGBA", (400, 400), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (100, 100, 300, 300))
+    out = array(saved(image, "PNG")).astype(int)
+    assert (out[..., 0] <= out[..., 2] + 2).all()  # nowhere redder than white or blue
+
+
+def test_cmyk_jpeg_shows_the_colours_that_were_meant() -> None:
+    data = saved(photo().convert("CMYK"), "JPEG", quality=95)
+    assert difference(array(data), reference(photo())) < 3.0
+
+
+def test_gray_one_bit_and_palette_pictures_match_pillow() -> None:
+    for image in (photo().convert("L"), photo().convert("1"), photo().quantize(64)):
+        data = saved(image, "PNG")
+        truth = Image.open(io.BytesIO(data))
+        truth = truth.convert("L") if truth.mode == "1" else truth
+        assert difference(array(data), reference(truth)) < 1.0
+
+
+def test_sixteen_bit_gray_keeps_its_shades() -> None:
+    shades = np.linspace(0, 65535, 200 * 120).reshape(120, 200).astype(np.uint16)
+    out = array(saved(Image.fromarray(shades), "PNG"))
+    truth = reference(Image.fromarray((shades / 257).astype(np.uint8)))
+    assert difference(out, truth) < 1.0
+
+
+def test_twelve_bits_in_a_sixteen_bit_file_are_not_black() -> None:
+    shades = np.linspace(0, 4095, 200 * 120).reshape(120, 200).astype(np.uint16)
+    assert array(saved(Image.fromarray(shades), "TIFF")).max() > 240
+
+
+def test_floats_with_numbers_missing_are_scaled_by_what_is_there() -> None:
+    values = np.linspace(-3.0, 7.0, 120 * 200, dtype=np.float32).reshape(120, 200)
+    values[5, 5] = np.nan
+    out = array(saved(Image.fromarray(values), "TIFF"))
+    assert out.min() < 15
+    assert out.max() > 240
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (90, 90), c) for c in ("red", "lime", "blue")]
+    for format in ("GIF", "WEBP", "PNG", "TIFF"):
+        data = saved(frames[0], format, save_all=True, append_images=frames[1:])
+        assert difference(array(data), reference(frames[0])) < 3.0
+
+
+def test_a_colour_profile_is_turned_into_srgb() -> None:
+    """A profile whose red primary is sRGB's green, and the other way round, swaps the two."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"tmp!").replace(b"gXYZ", b"rXYZ").replace(b"tmp!", b"gXYZ")
+    swapped = swapped.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+    out = array(saved(photo(), "PNG", icc_profile=swapped))
+    assert difference(out, reference(photo())[..., [1, 0, 2]]) < 1.0
+
+
+def test_an_srgb_profile_and_a_broken_one_change_nothing() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"broken"):
+        data = saved(photo(), "PNG", icc_profile=profile)
+        assert np.array_equal(array(data), reference(photo()))
+
+
+def test_what_is_known_of_a_picture_is_plain_json() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2021:05:06 07:08:09"
+    exif.get_ifd(0x8769)[0x9011] = "+02:00"
+    part = next(decode(saved(photo(), "JPEG", exif=exif), "image", PREPROCESS))
+    assert part.modality is Modality.IMAGE
+    assert part.meta == {
+        "width": 200,
+        "height": 120,
+        "format": "JPEG",
+        "taken": "2021-05-06T07:08:09+02:00",
+    }
+
+
+def test_nonsense_in_the_date_is_left_out() -> None:
+    exif = Image.Exif()
+    exif[0x0132] = "0000:00:00 00:00:00"
+    assert "taken" not in next(decode(saved(photo(), "JPEG", exif=exif), "image", PREPROCESS)).meta
+
+
+def test_half_a_picture_is_an_error_and_not_half_gray() -> None:
+    data = saved(photo(), "JPEG")
+    with pytest.raises(DecodeError, match="cut short"):
+        image_array(data[: len(data) // 2], PREPROCESS)
+
+
+def test_too_many_pixels_are_refused_by_name() -> None:
+    with pytest.raises(LimitExceeded, match=r"200 × 120 pixels; at most 1,000"):
+        image_array(saved(photo(), "PNG"), PREPROCESS, Limits(max_pixels=1000))
+    with pytest.raises(LimitExceeded, match="bytes"):
+        image_array(saved(photo(), "PNG"), PREPROCESS, Limits(max_image_bytes=100))
+
+
+def test_the_draft_of_a_large_jpeg_counts_and_not_its_header() -> None:
+    data = saved(photo(1600, 1200), "JPEG")
+    image_array(data, PREPROCESS, Limits(max_decoded_pixels=200_000))
+    with pytest.raises(LimitExceeded):
+        image_array(saved(photo(1600, 1200), "PNG"), PREPROCESS, Limits(max_decoded_pixels=200_000))
+
+
+def test_postscript_is_never_handed_to_ghostscript() -> None:
+    data = saved(photo(), "EPS")
+    assert sniff(data[:8192], "x.eps") is None
+    with pytest.raises(DecodeError):
+        image_array(data, PREPROCESS)
+
+
+def test_a_path_bytes_a_file_and_a_picture_give_the_same(tmp_path: Path) -> None:
+    data = saved(photo(), "PNG")
+    path = tmp_path / "名字.png"
+    path.write_bytes(data)
+    truth = array(data)
+    assert np.array_equal(image_array(path, PREPROCESS), truth)
+    assert np.array_equal(image_array(str(path), PREPROCESS), truth)
+    with path.open("rb") as file:
+        assert np.array_equal(image_array(file, PREPROCESS), truth)
+    assert np.array_equal(image_array(photo(), PREPROCESS), truth)
+
+
+def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError, match="no such file"):
+        image_array(tmp_path / "none.png", PREPROCESS)
+    with pytest.raises(DecodeError, match="not a regular file"):
+        image_array(tmp_path, PREPROCESS)
+
+
+@pytest.mark.parametrize(("progressive", "bound"), [(False, 1 / 3), (True, 0.75)])
+def test_a_large_jpeg_costs_a_fraction_of_its_full_decode(progressive: bool, bound: float) -> None:
+    """The figures proper are taken by benchmarks/; this only guards `draft`."""
+    noise = np.random.default_rng(0).integers(0, 90, (1500, 2000, 3), dtype=np.uint8)
+    image = Image.fromarray(np.asarray(photo(2000, 1500)) // 2 + noise)
+    data = saved(image, "JPEG", quality=88, progressive=progressive)
+
+    def least(work: object) -> float:
+        costs = []
+        for _ in range(5):
+            start = time.process_time()
+            work()  # type: ignore[operator]
+            costs.append(time.process_time() - start)
+        return min(costs)
+
+    full = least(lambda: reference(Image.open(io.BytesIO(data))))
+    assert least(lambda: array(data)) < bound * full * 1.2

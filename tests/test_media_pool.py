@@ -1,0 +1,392 @@
+"""The decoding processes: every task ends once, whatever its file or its worker does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile import make_hostile_folder, pictures, sounds, wav_header
+
+from mmsearch.errors import MmsearchError
+from mmsearch.media import Limits, decode
+from mmsearch.media.pool import (
+    DecodePool,
+    Event,
+    Failed,
+    Finished,
+    Ignored,
+    Known,
+    PartReady,
+    Task,
+)
+from mmsearch.types import Item, Preprocess
+
+PREPROCESS = Preprocess(image_px=224, sample_rate_hz=16000, window_s=10.0)
+ROOT = Path(__file__).resolve().parents[1]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and FIFOs")
+
+
+def item(root: Path, path: str) -> Item:
+    try:
+        facts = os.lstat(root / path)
+    except FileNotFoundError:
+        return Item(str(root), path, 0, 0, 0, 0)
+    return Item(str(root), path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+
+
+def always(_task: Task, _digest: bytes) -> bool:
+    return True
+
+
+def run(
+    pool: DecodePool,
+    root: Path,
+    *paths: str,
+    ask: bool = False,
+    accept: Callable[[Task, bytes], bool] = always,
+) -> dict[str, list[Event]]:
+    """Events by path; fails if any task does not end exactly once, as its last event."""
+    out: dict[str, list[Event]] = {path: [] for path in paths}
+    for event in pool.run((Task(item(root, path), ask=ask) for path in paths), accept):
+        out[event.task.item.path].append(event)
+    for events in out.values():
+        assert [isinstance(e, PartReady) for e in events] == [True] * (len(events) - 1) + [False]
+    return out
+
+
+@pytest.fixture(scope="module")
+def shared_pool() -> Iterator[DecodePool]:
+    with DecodePool(PREPROCESS, workers=2, timeout_s=60) as pool:
+        yield pool
+
+
+def test_parts_come_through_the_pipe_unchanged(shared_pool: DecodePool, tmp_path: Path) -> None:
+    files = {
+        "a.jpg": ("image", pictures()["jpg"]),
+        "b.wav": ("audio", sounds()["wav"]),
+        "c.txt": ("text", "今天天气很好。 words 👨‍👩‍👧".encode() * 200),
+    }
+    for name, (_, data) in files.items():
+        (tmp_path / name).write_bytes(data)
+    out = run(shared_pool, tmp_path, *files)
+    for name, (kind, data) in files.items():
+        truth = list(decode(data, kind, PREPROCESS))
+        *ready, end = out[name]
+        for event, part in zip(ready, truth, strict=True):
+            assert isinstance(event, PartReady)
+            got = event.part
+            if isinstance(part.data, str):
+                assert got.data == part.data
+            else:
+                assert isinstance(got.data, np.ndarray)
+                assert got.data.dtype == part.data.dtype
+                assert np.array_equal(got.data, part.data)
+            assert (got.modality, got.part_no, got.start_s, got.end_s, got.meta) == (
+                *(part.modality, part.part_no, part.start_s, part.end_s, part.meta),
+            )
+        facts = (tmp_path / name).stat()
+        assert isinstance(end, Finished)
+        assert end.content_hash == hashlib.blake2b(data, digest_size=16).digest()
+        assert end.n_parts == len(truth)
+        assert end.signature == (
+            *(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino),
+        )
+
+
+def test_known_content_is_not_decoded(shared_pool: DecodePool, tmp_path: Path) -> None:
+    (tmp_path / "old.jpg").write_bytes(pictures()["jpg"])
+    (tmp_path / "new.png").write_bytes(pictures()["png"])
+    known = hashlib.blake2b(pictures()["jpg"], digest_size=16).digest()
+    out = run(shared_pool, tmp_path, "old.jpg", "new.png", ask=True, accept=lambda _, h: h != known)
+    assert [type(e) for e in out["old.jpg"]] == [Known]
+    assert [type(e) for e in out["new.png"]] == [PartReady, Finished]
+    assert out["old.jpg"][0].content_hash == known  # type: ignore[union-attr]
+
+
+def test_skipped_parts_count_but_do_not_come_again(shared_pool: DecodePool, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("word " * 1000)
+    everything = run(shared_pool, tmp_path, "long.txt")["long.txt"]
+    task = Task(item(tmp_path, "long.txt"), skip_parts=2)
+    rest = list(shared_pool.run([task], always))
+    assert [e.part.part_no for e in rest if isinstance(e, PartReady)] == list(
+        range(2, len(everything) - 1)
+    )
+    assert isinstance(rest[-1], Finished)
+    assert rest[-1].n_parts == len(everything) - 1
+
+
+def test_ignored_deleted_and_special_files_are_told_apart(
+    shared_pool: DecodePool, tmp_path: Path
+) -> None:
+    (tmp_path / "code.py").write_text("x = 1")
+    (tmp_path / "folder.jpg").mkdir()
+    out = run(shared_pool, tmp_path, "code.py", "gone.jpg", "folder.jpg")
+    assert isinstance(out["code.py"][0], Ignored)
+    assert [(e.stage, e.reason) for e in out["gone.jpg"]] == [  # type: ignore[union-attr]
+        ("read", "no such file (deleted meanwhile?)")
+    ]
+    assert "not a regular file" in out["folder.jpg"][0].reason  # type: ignore[union-attr]
+
+
+@POSIX
+def test_a_fifo_does_not_block(shared_pool: DecodePool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (end,) = run(shared_pool, tmp_path, "pipe.jpg")["pipe.jpg"]
+    assert isinstance(end, Failed)
+    assert (end.stage, end.reason) == ("read", "is not a regular file")
+
+
+def test_a_file_that_grows_while_it_is_read_is_left_for_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "growing.wav"
+    path.write_bytes(wav_header(data_bytes=0xFFFFFFFF) + bytes(32000 * 60))
+    grown = []
+
+    def grow(_task: Task, _digest: bytes) -> bool:
+        with path.open("ab") as file:
+            file.write(bytes(1000))
+        grown.append(True)
+        return True
+
+    with DecodePool(PREPROCESS, workers=1) as pool:
+        *_, end = run(pool, tmp_path, "growing.wav", ask=True, accept=grow)["growing.wav"]
+    assert grown
+    assert isinstance(end, Failed)
+    assert end.stage == "read"
+    assert "changed while being read" in end.reason
+
+
+def _hour_of_silence(path: Path) -> None:
+    """An hour of sound: long enough to be killed amid it. Sparse, so it costs no disk."""
+    size = 3600 * 32000
+    with path.open("wb") as file:
+        file.write(wav_header(data_bytes=size))
+        file.truncate(44 + size)
+
+
+@POSIX
+def test_a_crashing_decoder_costs_one_file(tmp_path: Path) -> None:
+    _hour_of_silence(tmp_path / "crash.wav")
+    for n in range(20):
+        (tmp_path / f"{n}.jpg").write_bytes(pictures()["jpg"])
+    names = [f"{n}.jpg" for n in range(20)]
+    with DecodePool(PREPROCESS, workers=1) as pool:
+        killed, ends = False, {}
+        tasks = [Task(item(tmp_path, name)) for name in ["crash.wav", *names]]
+        for event in pool.run(tasks, always):
+            if not killed:  # its first window: the worker is amid the file
+                os.kill(pool.pids[0], signal.SIGSEGV)
+                killed = True
+            if not isinstance(event, PartReady):
+                ends[event.task.item.path] = event
+    crash = ends.pop("crash.wav")
+    assert isinstance(crash, Failed)
+    assert (crash.stage, crash.reason) == ("decode", "the decoder crashed (signal 11, SIGSEGV)")
+    assert sorted(ends) == sorted(names)
+    assert all(isinstance(end, Finished) for end in ends.values())
+
+
+@POSIX
+def test_a_hung_decoder_is_given_up(tmp_path: Path) -> None:
+    _hour_of_silence(tmp_path / "hang.wav")
+    (tmp_path / "next.jpg").write_bytes(pictures()["jpg"])
+    with DecodePool(PREPROCESS, workers=1, timeout_s=1.5) as pool:
+        stopped, ends = False, {}
+        tasks = [Task(item(tmp_path, name)) for name in ("hang.wav", "next.jpg")]
+        for event in pool.run(tasks, always):
+            if not stopped:
+                os.kill(pool.pids[0], signal.SIGSTOP)
+                stopped = True
+            if not isinstance(event, PartReady):
+                ends[event.task.item.path] = event
+    assert ends["hang.wav"].reason == "gave up after 1.5 s"  # type: ignore[union-attr]
+    assert isinstance(ends["next.jpg"], Finished)
+
+
+@POSIX
+def test_a_slow_consumer_is_not_taken_for_a_hung_worker(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("word " * 20000)
+    with DecodePool(PREPROCESS, workers=1, timeout_s=1.0, queue_parts=2) as pool:
+        ends = []
+        for number, event in enumerate(pool.run([Task(item(tmp_path, "long.txt"))], always)):
+            if number == 3:
+                time.sleep(3.0)
+            ends.append(event)
+    assert isinstance(ends[-1], Finished)
+
+
+def test_memory_of_a_decoder_is_bounded(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("RLIMIT_DATA counts the heap on Linux only")
+    from PIL import Image
+
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "wide.png", compress_level=1)
+    with DecodePool(PREPROCESS, workers=1, limits=Limits(worker_memory_bytes=200 << 20)) as pool:
+        (end,) = run(pool, tmp_path, "wide.png")["wide.png"]
+    assert isinstance(end, Failed)
+    assert "memory" in end.reason
+
+
+def test_tasks_are_taken_as_they_are_needed(shared_pool: DecodePool, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(pictures()["jpg"])
+    taken = []
+
+    def endless() -> Iterator[Task]:
+        while True:
+            taken.append(1)
+            yield Task(item(tmp_path, "a.jpg"))
+
+    events = shared_pool.run(endless(), always)
+    for _ in range(40):
+        next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert len(taken) < 40 + 2 * 64 + 2 * 2 + 16
+    # A run that was left early leaves nothing behind for the next one.
+    assert [type(e) for e in run(shared_pool, tmp_path, "a.jpg")["a.jpg"]] == [PartReady, Finished]
+
+
+def test_an_error_in_the_callers_tasks_reaches_the_caller(shared_pool: DecodePool) -> None:
+    def broken() -> Iterator[Task]:
+        raise KeyError("mine")
+        yield
+
+    with pytest.raises(KeyError, match="mine"):
+        list(shared_pool.run(broken(), always))
+
+
+def test_a_pool_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(MmsearchError, match="cannot start a decoding process"):
+        DecodePool(PREPROCESS, workers=1)
+
+
+def test_a_worker_that_dies_at_once_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsearch.media.child._BOOTSTRAP", "raise SystemExit('no such module')")
+    with (
+        DecodePool(PREPROCESS, workers=1) as pool,
+        pytest.raises(MmsearchError, match=r"cannot start .*no such module"),
+    ):
+        list(pool.run([Task(Item("/", "a.jpg", 0, 0, 0, 0))], always))
+
+
+def test_close_leaves_no_process() -> None:
+    pool = DecodePool(PREPROCESS, workers=2)
+    pids = pool.pids
+    pool.close()
+    pool.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+_PARENT = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from mmsearch.media.pool import DecodePool, Task, PartReady
+from mmsearch.types import Item, Preprocess
+pool = DecodePool(Preprocess(224, 16000, 10.0), workers=2)
+for event in pool.run([Task(Item(sys.argv[2], sys.argv[3], 0, 0, 0, 0))], lambda t, h: True):
+    print(*pool.pids, flush=True)
+    if sys.argv[4] == "stay":
+        time.sleep(60)
+pool.close()
+"""
+
+
+@POSIX
+def test_kill_9_of_the_parent_leaves_no_orphans(tmp_path: Path) -> None:
+    _hour_of_silence(tmp_path / "long.wav")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT, str(ROOT), str(tmp_path), "long.wav", "stay"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in pids)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:  # a zombie that nobody in a container reaps is dead enough
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return sys.platform != "linux"
+
+
+def test_a_script_without_a_main_guard_in_a_folder_of_traps(tmp_path: Path) -> None:
+    """The working directory holds a numpy.py and is never on the workers' path."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit('the trap')")
+    (tmp_path / "json.py").write_text("raise SystemExit('the trap')")
+    (tmp_path / "a.jpg").write_bytes(pictures()["jpg"])
+    script = tmp_path / "sub" / "script.py"
+    script.parent.mkdir()
+    script.write_text(_PARENT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(ROOT), str(tmp_path), "a.jpg", "go"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2  # PartReady and Finished, printed by one process
+    assert done.stderr == ""
+
+
+def test_a_resource_fork_in_the_working_directory_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libsndfile finds `._` there and takes it for the sound's own (see child._popen)."""
+    (tmp_path / "._").write_bytes(b"")
+    (tmp_path / "a.mp3").write_bytes(sounds()["mp3"])
+    monkeypatch.chdir(tmp_path)
+    with DecodePool(PREPROCESS, workers=1) as pool:
+        assert isinstance(run(pool, tmp_path, "a.mp3")["a.mp3"][-1], Finished)
+
+
+def test_a_hostile_folder_ends_as_expected_in_bounded_memory(tmp_path: Path) -> None:
+    expected = make_hostile_folder(tmp_path)
+    names = {Finished: "indexed", Known: "indexed", Failed: "skipped", Ignored: "ignored"}
+    with DecodePool(PREPROCESS, workers=2, timeout_s=60) as pool:
+        before = pool.pids
+        out = run(pool, tmp_path, *expected)
+        peaks = [_peak_rss_bytes(pid) for pid in pool.pids]
+        assert pool.pids == before  # nothing crashed
+    (tmp_path / "closed").chmod(0o700)
+    got = {path: names[type(events[-1])] for path, events in out.items()}
+    wrong = {p: (expected[p], got[p]) for p in expected if expected[p] not in (got[p], "any")}
+    assert wrong == {}
+    for events in out.values():
+        if isinstance(events[-1], Failed):
+            assert events[-1].stage in ("read", "sniff", "decode")
+            assert len(events[-1].reason) > 8
+            assert "Traceback" not in events[-1].reason
+    assert max(peaks) < 400 << 20
+
+
+def _peak_rss_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,325 @@
+"""Texts: passages written out by hand, graphemes by construction, encodings by Python's codecs."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from hostile import build_pdf, pdf_stream, pdf_with_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media import Limits, decode, passages, sniff
+from mmsearch.media.encoding import decode_text
+from mmsearch.media.html import visible_text
+from mmsearch.types import Part, Preprocess
+
+PREPROCESS = Preprocess(image_px=64, sample_rate_hz=16000, window_s=10.0)
+SMALL = Preprocess(64, 16000, 10.0, passage_words=10, passage_cjk_chars=15, passage_overlap=0.2)
+
+CHINESE = "今天天气很好，我们一起去公园散步。孩子们在草地上奔跑，老人坐在长椅上聊天。"
+TAIWAN = "今天天氣很好，我們一起去公園散步。孩子們在草地上奔跑，老人坐在長椅上聊天。"
+JAPANESE = "今日は天気がいいので、公園へ散歩に行きました。カタカナもあります。"
+KOREAN = "오늘은 날씨가 좋아서 공원에 산책하러 갔습니다. 아이들이 잔디밭에서 뛰어다닙니다."
+RUSSIAN = "Сегодня хорошая погода, и мы пошли гулять в парк. Дети бегают по траве."
+FRENCH = "Aujourd'hui il fait très beau, nous sommes allés à la forêt où l'été s'achève."
+POLISH = "Dzisiaj jest ładna pogoda, więc poszliśmy na spacer do parku, a żółw śpi."
+
+
+def parts(data: bytes, kind: str = "text", preprocess: Preprocess = PREPROCESS) -> list[Part]:
+    return list(decode(data, kind, preprocess))
+
+
+def test_a_short_text_is_one_passage_with_its_white_space_in_order() -> None:
+    assert [p.data for p in parts(b"  one\ttwo\n three \r\n\r\n four ")] == ["one two three four"]
+
+
+def test_passages_end_with_sentences_and_share_one_with_the_last() -> None:
+    text = "A b c d. E f g h. I j. K l m n o p q. R s t u v."
+    assert list(passages(text, SMALL)) == [
+        "A b c d. E f g h. I j.",
+        "I j. K l m n o p q.",
+        "p q. R s t u v.",
+    ]
+
+
+def test_a_paragraph_is_a_better_end_than_a_later_sentence() -> None:
+    text = "A b c d e f g.\n\nH. I j k l m n o."
+    assert list(passages(text, SMALL)) == ["A b c d e f g.", "f g. H. I j k l m n o."]
+
+
+def test_chinese_is_counted_in_characters_and_ends_behind_its_stop() -> None:
+    text = "一二三四五六七八九。”甲乙丙丁戊己庚。"
+    first, second = passages(text, SMALL)
+    assert first == "一二三四五六七八九。”"
+    assert second == "甲乙丙丁戊己庚。"
+
+
+def test_a_line_that_wraps_in_chinese_gets_no_blank() -> None:
+    assert list(passages("今天\n天气", PREPROCESS)) == ["今天天气"]
+    assert list(passages("今天\n\n天气", PREPROCESS)) == ["今天 天气"]
+
+
+def test_two_hundred_words_are_one_passage_and_two_hundred_and_one_are_two() -> None:
+    assert len(list(passages("word " * 200, PREPROCESS))) == 1
+    assert len(list(passages("word " * 201, PREPROCESS))) == 2
+    assert len(list(passages("字" * 300, PREPROCESS))) == 1
+    assert len(list(passages("字" * 301, PREPROCESS))) == 2
+
+
+def test_offsets_lead_back_to_the_text() -> None:
+    text = "".join(f"Sentence number {i} has words. " for i in range(300))
+    for part in parts(text.encode()):
+        assert isinstance(part.data, str)
+        at = part.meta["offset"]
+        assert text[at : at + 20] == part.data[:20]
+
+
+def test_skipped_passages_keep_the_numbers_of_the_others() -> None:
+    data = ("word " * 1000).encode()
+    rest = list(decode(data, "text", PREPROCESS, skip_parts=3))
+    assert rest == parts(data)[3:]
+    assert rest[0].part_no == 3
+
+
+# Clusters that must never be parted, each one by UAX 29 (extended grapheme clusters).
+CLUSTERS = [
+    *("a", "字", ".", "。", "한", "é", "e\u0301", "a\u0308\u0323", "字\ufe00", "👍🏽", "❤\ufe0f"),
+    *("👨\u200d👩\u200d👧\u200d👦", "🏳\ufe0f\u200d🌈", "🇨🇳", "🇫🇷", "क्षि", "नी", "กำ", "ก็", "각"),
+    "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+]
+
+
+@given(st.lists(st.sampled_from([*CLUSTERS, " ", "\n"]), min_size=1, max_size=400))
+@settings(max_examples=150, deadline=None)
+def test_no_passage_ever_parts_a_grapheme(clusters: list[str]) -> None:
+    text = "".join(clusters)
+    edges, at = set(), 0
+    for cluster in clusters:
+        edges.add(at)
+        at += len(cluster)
+    edges.add(at)
+    from mmsearch.media.text import spans
+
+    for start, end in spans(text, SMALL):
+        assert start in edges
+        assert end in edges
+
+
+@given(st.text(max_size=2000), st.sampled_from([0.0, 0.15, 0.5, 0.9]))
+@settings(max_examples=200, deadline=None)
+def test_nothing_readable_is_lost_and_lengths_are_bounded(text: str, overlap: float) -> None:
+    from mmsearch.media.text import normalised, spans
+
+    preprocess = Preprocess(64, 16000, 10.0, 10, 15, overlap)
+    covered = [False] * len(text)
+    last = (-1, -1)
+    for start, end in spans(text, preprocess):
+        assert start > last[0]
+        assert end > last[1]
+        last = (start, end)
+        covered[start:end] = [True] * (end - start)
+        assert 0 < len(normalised(text[start:end])) <= 15 * 60 + 10
+    assert all(c.isspace() or seen for c, seen in zip(text, covered, strict=True))
+
+
+def test_a_run_without_spaces_is_cut_into_bounded_passages_quickly() -> None:
+    out = list(passages("x" * 200_000, PREPROCESS))
+    assert all(len(passage) <= 24 * 200 for passage in out)
+
+
+@pytest.mark.parametrize("repeats", [1, 20])
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        *(
+            (CHINESE, e)
+            for e in ("utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be")
+        ),
+        *((TAIWAN, e) for e in ("big5", "utf-16-le", "utf-32")),
+        *((JAPANESE, e) for e in ("cp932", "euc_jp", "utf-16-be")),
+        *((KOREAN, e) for e in ("cp949", "utf-16-le")),
+        *((RUSSIAN, e) for e in ("cp1251", "koi8_r", "utf-16-le")),
+        *((FRENCH, e) for e in ("latin-1", "cp1252", "utf-16-le")),
+        (POLISH, "cp1250"),
+        ("plain English", "utf-16-le"),
+    ],
+)
+def test_text_in_any_encoding_is_read(text: str, encoding: str, repeats: int) -> None:
+    text = "\n".join([text] * repeats)
+    assert sniff(text.encode(encoding)[:8192], "notes.txt") == "text"
+    assert decode_text(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("text", ["中文", "你好，世界", "春眠不觉晓，处处闻啼鸟。"])
+def test_even_two_chinese_characters_are_not_taken_for_korean(text: str) -> None:
+    assert decode_text(text.encode("gb18030")) == text
+
+
+def test_a_few_broken_bytes_do_not_change_the_encoding() -> None:
+    data = CHINESE.encode() * 5
+    text = decode_text(data[:100] + b"\xff" + data[101:])
+    assert text.startswith("今天天气很好")
+    assert text.count("\ufffd") <= 3
+
+
+@pytest.mark.parametrize("data", [bytes(range(256)) * 4, bytes(1000), b"\x7fELF\x00\x01" * 100])
+def test_binary_is_not_text(data: bytes) -> None:
+    with pytest.raises(DecodeError, match="binary"):
+        decode_text(data)
+
+
+def test_no_words_is_said_so() -> None:
+    with pytest.raises(DecodeError, match="no words"):
+        parts(b" \n ")
+
+
+def test_more_text_than_the_limit_is_refused() -> None:
+    with pytest.raises(LimitExceeded, match="more than 10 bytes"):
+        list(decode(b"12345678901", "text", PREPROCESS, Limits(max_text_bytes=10)))
+
+
+def test_front_matter_gives_the_title_and_is_left_out() -> None:
+    part = parts(b'---\ntitle: "My trip"\ntags:\n  - sea\n---\n\nWe went to the sea.\n')[0]
+    assert (part.data, part.meta["title"]) == ("We went to the sea.", "My trip")
+    assert parts(b"# A heading\n\nwords")[0].meta["title"] == "A heading"
+    assert parts(b"---\nno matter\n")[0].data == "--- no matter"
+
+
+def test_html_gives_what_a_reader_sees() -> None:
+    page = (
+        "<!doctype html><html><head><title>Caf&eacute; &amp; bar</title><style>p{}</style></head>"
+        "<body><script>var x = '<p>no</p>';</script><h1>Menu</h1><p>Soup&nbsp;&lt;hot&gt;</p>"
+        "<ul><li>bread<li>wine</ul><!-- not this --><noscript>nor this</noscript>end"
+    )
+    title, text = visible_text(page)
+    assert title == "Café & bar"
+    assert " ".join(text.split()) == "Menu Soup <hot> bread wine end"
+
+
+@pytest.mark.parametrize("where", ["<meta charset=gb2312>", '<?xml encoding="gb2312"?>'])
+def test_html_in_the_encoding_that_it_names(where: str) -> None:
+    data = f"<html>{where}<body>{CHINESE}".encode("gb18030")
+    assert parts(data, "html")[0].data == CHINESE
+
+
+@pytest.mark.parametrize(
+    "bad", ["<", "<!--", "<a ", "<div>", "</", '<a b="', "&#", "<![CDATA[", "<?", "<script>"]
+)
+def test_html_made_to_be_slow_is_not(bad: str) -> None:
+    """HTMLParser.close() alone takes minutes over half a megabyte of unclosed comments."""
+    import time
+
+    start = time.process_time()
+    visible_text("<p>words</p>" + bad * (500_000 // len(bad)))
+    assert time.process_time() - start < 10
+
+
+def test_a_pdf_passage_names_its_page() -> None:
+    data = pdf_with_text("The first page.", "The second page.")
+    assert [(p.data, p.meta["page"], p.part_no) for p in parts(data, "pdf")] == [
+        ("The first page.", 1, 0),
+        ("The second page.", 2, 1),
+    ]
+
+
+def test_a_pdf_of_pictures_an_encrypted_and_a_damaged_one_say_why() -> None:
+    import io
+
+    import pypdf
+
+    with pytest.raises(DecodeError, match="no text layer"):
+        parts(pdf_with_text(""), "pdf")
+    writer = pypdf.PdfWriter(io.BytesIO(pdf_with_text("secret")))
+    writer.encrypt("password", algorithm="RC4-128")
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    with pytest.raises(DecodeError, match="encrypted with a password"):
+        parts(buffer.getvalue(), "pdf")
+    with pytest.raises(DecodeError, match="damaged or cut short"):
+        parts(b"%PDF-1.4\nnothing", "pdf")
+
+
+def test_a_pdf_with_an_empty_password_is_read() -> None:
+    import io
+
+    import pypdf
+
+    writer = pypdf.PdfWriter(io.BytesIO(pdf_with_text("open to all")))
+    writer.encrypt("", "owner", algorithm="RC4-128")
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    assert parts(buffer.getvalue(), "pdf")[0].data == "open to all"
+
+
+def test_too_many_pages_are_refused() -> None:
+    with pytest.raises(LimitExceeded, match="3 pages; at most 2"):
+        list(decode(pdf_with_text("a", "b", "c"), "pdf", PREPROCESS, Limits(max_pdf_pages=2)))
+
+
+def test_a_stream_that_unpacks_to_gigabytes_is_refused() -> None:
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 4 0 R >>",
+        pdf_stream(zlib.compress(bytes(200 << 20), 9), b"/Filter /FlateDecode"),
+    ]
+    with pytest.raises(DecodeError):
+        parts(build_pdf(objects), "pdf")
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0", "notes.txt", "image"),
+        (b"plain words", "README", "text"),
+        (b"#!/bin/sh\n", "run", None),
+        (b"{}", "photo.json", None),
+        (b"<svg xmlns='x'>", "a.svg", None),
+        (b"import os", "a.py", None),
+        (b"<html>", "INDEX", "html"),
+        (b"ID3 tags are old.", "music.txt", "text"),
+        (b"\x00\x00\x00\x18ftypmp42", "film.mp4", None),
+        (b"RIFF\x00\x00\x00\x00AVI LIST", "film.avi", None),
+        (b"OggS" + bytes(24) + b"\x80theora", "film.ogv", None),
+        (b"PK\x03\x04", "report.docx", None),
+    ],
+)
+def test_content_decides_what_a_file_is(head: bytes, name: str, kind: str | None) -> None:
+    assert sniff(head, name) == kind
+
+
+def test_include_takes_further_texts_by_name_or_path() -> None:
+    assert sniff(b"{}", "sub/a.json", ("*.json",)) == "text"
+    assert sniff(b"{}", "sub/a.json", ("sub/*",)) == "text"
+    assert sniff(b"{}", "sub/a.json", ("other/*",)) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "reason"),
+    [
+        (b"PK\x03\x04", "bomb.png", "named .png, but is a ZIP archive"),
+        (b"words", "words.mp3", "named .mp3, but is text"),
+        (b"", "none.jpg", "empty file"),
+        (bytes(100), "zero.pdf", "all zero bytes"),
+        (b"\x00\x00\x00\x18ftypmp42", "film.heic", "MP4 or QuickTime"),
+    ],
+)
+def test_a_name_that_promises_what_the_content_is_not_is_an_error(
+    head: bytes, name: str, reason: str
+) -> None:
+    with pytest.raises(DecodeError, match=reason) as caught:
+        sniff(head, name)
+    assert caught.value.stage == "sniff"
+
+
+def test_sniffing_costs_less_than_a_tenth_of_a_millisecond() -> None:
+    import time
+
+    heads = [("a.jpg", b"\xff\xd8\xff" + bytes(8000)), ("a.txt", CHINESE.encode()[:8000] * 60)]
+    for name, head in heads:
+        start = time.process_time()
+        for _ in range(200):
+            sniff(head[:8192], name)
+        assert (time.process_time() - start) / 200 < 100e-6
