@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import save, table
 
 import mmsearch
+from common import save, table
 from mmsearch.indexer import Options, run
 
 

@@ -19,9 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import save, table
-
 import mmsearch
+from common import save, table
 
 FLOOR = "import numpy, faiss, onnxruntime, tokenizers, pyarrow.parquet"
 COLOURS = "red blue green black white brown yellow old small large".split()

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import SAMPLES, cores, save, table
 from PIL import Image, ImageOps
 
+from common import SAMPLES, cores, save, table
 from mmsearch.indexer import run
 from mmsearch.media import audio_windows, image_array
 from mmsearch.spaces import load_encoder

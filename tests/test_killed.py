@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killed import STAGES
 
 import mmsearch
+from killed import STAGES
 from mmsearch.indexer import Options, run
 from mmsearch.store import Snapshot, manifest, verify
 from mmsearch.store.writer import strays

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hostile import wav_header
 
+from hostile import wav_header
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, audio_windows, decode, sniff
 from mmsearch.types import Preprocess

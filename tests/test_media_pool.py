@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import make_hostile_folder, pictures, sounds, wav_header
 
+from hostile import make_hostile_folder, pictures, sounds, wav_header
 from mmsearch.errors import MmsearchError
 from mmsearch.media import Limits, decode
 from mmsearch.media.pool import (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import zlib
 
 import pytest
-from hostile import build_pdf, pdf_stream, pdf_with_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostile import build_pdf, pdf_stream, pdf_with_text
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, passages, sniff
 from mmsearch.media.encoding import decode_text

@@ -48,10 +48,12 @@ def scopes_of(
             missing.append(gone)
             continue
         scopes[scope.path] = scope
+    folders = [s.path for s in scopes.values() if not s.is_file]
     kept = [
-        s for s in scopes.values()
-        if not any(o is not s and not o.is_file and _inside(s.path, o.path) for o in scopes.values())
-    ]  # fmt: skip
+        s
+        for s in scopes.values()
+        if not any(folder != s.path and _inside(s.path, folder) for folder in folders)
+    ]
     return kept, missing
 
 
