@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from mmsearch.errors import DecodeError, UsageError
-from mmsearch.query import audio_parts, image_part
+from mmsearch.errors import UsageError
+from mmsearch.query import audio_parts, image_part, mean_of_windows
 from mmsearch.spaces import load_encoder
 from mmsearch.types import Modality, Space, Vectors
+
+_BATCH = 32
 
 
 class LoadedSpace:
@@ -31,16 +34,17 @@ class LoadedSpace:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """One vector for each text; what the tower cannot take is left out at its end."""
-        for text in _several(texts, "texts"):
+        several = _several(texts, "texts")
+        for text in several:
             if not isinstance(text, str):
                 raise UsageError(f"a text is a str, not {type(text).__name__}.")
-        return self._encode(Modality.TEXT, list(texts))
+        return self._encode(Modality.TEXT, iter(several), len(several))
 
     def encode_images(self, images: Sequence[Any]) -> Vectors:
         """One vector for each picture: path, bytes or PIL image. Raises DecodeError."""
-        preprocess = self.space.preprocess
-        parts = [image_part(image, preprocess) for image in _several(images, "images")]
-        return self._encode(Modality.IMAGE, [part.data for part in parts])
+        several = _several(images, "images")
+        parts = (image_part(image, self.space.preprocess) for image in several)
+        return self._encode(Modality.IMAGE, (part.data for part in parts), len(several))
 
     def encode_audio(self, sounds: Sequence[Any]) -> Vectors:
         """One vector for each sound: path, or (samples, sample_rate_hz).
@@ -48,22 +52,23 @@ class LoadedSpace:
         A sound longer than the space's window has the mean of its windows'
         vectors, scaled to unit length. Raises DecodeError.
         """
-        out = np.empty((len(sounds), self.space.dimension), np.float32)
-        for i, sound in enumerate(_several(sounds, "sounds")):
-            windows = [part.data for part in audio_parts(sound, self.space.preprocess)]
-            if not windows:
-                raise DecodeError(f"sound {i} is empty")
-            mean = self._encode(Modality.AUDIO, windows).mean(axis=0)
-            out[i] = mean / np.linalg.norm(mean)
+        several = _several(sounds, "sounds")
+        out = np.empty((len(several), self.space.dimension), np.float32)
+        for i, sound in enumerate(several):
+            windows = audio_parts(sound, self.space.preprocess)
+            out[i] = mean_of_windows(self._encoder, (part.data for part in windows))
         return out
 
-    def _encode(self, modality: Modality, data: list[Any]) -> Vectors:
-        if not data:
-            return np.empty((0, self.space.dimension), np.float32)
-        return self._encoder.encode(modality, data)
+    def _encode(self, modality: Modality, data: Iterator[Any], n: int) -> Vectors:
+        out = np.empty((n, self.space.dimension), np.float32)
+        at = 0
+        while some := list(islice(data, _BATCH)):  # few decoded inputs are held at a time
+            out[at : at + len(some)] = self._encoder.encode(modality, some)
+            at += len(some)
+        return out
 
 
-def _several(inputs: Sequence[Any], what: str) -> Sequence[Any]:
+def _several(inputs: Sequence[Any], what: str) -> list[Any]:
     if isinstance(inputs, str | bytes | os.PathLike):
         raise UsageError(f"give a list of {what}, not one alone: [{inputs!r}].")
-    return inputs
+    return list(inputs)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ MAX_QUERY_CHARS = 20_000  # the text tower reads far less; more is a file by mis
 MAX_K = 10_000
 # Of a long sound the first windows stand for the whole query.
 MAX_QUERY_WINDOWS = 30
+_BATCH_WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,20 @@ class Query:
         if self.image is not None:
             part = image_part(self.image, preprocess)
             return encoder.encode(Modality.IMAGE, [part.data])
-        windows = []
-        for part in audio_parts(self.audio, preprocess):
-            windows.append(part.data)
-            if len(windows) == MAX_QUERY_WINDOWS:
-                break
-        if not windows:
-            raise DecodeError("the sound is empty")
-        mean = encoder.encode(Modality.AUDIO, windows).mean(axis=0)
-        return _unit(mean, space)
+        windows = (part.data for part in audio_parts(self.audio, preprocess))
+        return mean_of_windows(encoder, islice(windows, MAX_QUERY_WINDOWS))
+
+
+def mean_of_windows(encoder: Encoder, windows: Iterator[Any]) -> Vectors:
+    """One unit vector (1, d) for a sound: the mean of its windows', scaled to unit length."""
+    total = np.zeros((1, encoder.space.dimension), np.float64)
+    n = 0
+    while some := list(islice(windows, _BATCH_WINDOWS)):
+        total += encoder.encode(Modality.AUDIO, some).sum(axis=0, dtype=np.float64)
+        n += len(some)
+    if not n:
+        raise DecodeError("the sound is empty")
+    return (total / np.linalg.norm(total)).astype(np.float32)
 
 
 def modality_of(to: str | None) -> Modality | None:

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from mmsearch import ann, store
-from mmsearch.errors import SpaceMismatch
+from mmsearch.errors import SpaceMismatch, UsageError
 from mmsearch.query import Query
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import Segment, Snapshot
@@ -72,6 +72,7 @@ class _View:
     indexes: tuple[ann.SegmentIndex, ...]
     first: tuple[int, ...]  # segment -> number of its first row over all segments
     masks: dict[Modality | None, list[Mask | None]]  # filled as modalities are asked for
+    # (a race fills one twice with the same)
 
     @classmethod
     def over(cls, snapshot: Snapshot) -> _View:
@@ -79,8 +80,8 @@ class _View:
         first, n = [], 0
         quantiser = snapshot.manifest.ann
         for segment in snapshot.segments:
-            if quantiser is not None and segment.codes_map is not None:
-                indexes.append(ann.IvfPq(segment.vectors, segment.codes_map, quantiser.facts))
+            if quantiser is not None and segment.codes is not None:
+                indexes.append(ann.IvfPq(segment.vectors, segment.codes, quantiser.facts))
             else:
                 indexes.append(ann.Flat(segment.vectors))
             first.append(n)
@@ -95,7 +96,7 @@ class _View:
                 mask = segment.live
                 if to is not None:
                     mask = mask & (segment.modality_codes == MODALITIES.index(to))
-                masks.append(None if mask.all() else mask)
+                masks.append(None if mask.all() else mask)  # counted once, not per query
             self.masks[to] = masks
         return self.masks[to]
 
@@ -163,11 +164,12 @@ class Index:
 
     def refresh(self) -> bool:
         """Shows the newest snapshot; True if there was a newer one."""
-        newest = store.manifest.read(self.path).generation
-        if newest == self._view.snapshot.manifest.generation:
-            return False
-        self._view = _View.over(Snapshot.open(self.path))
-        return True
+        with self._lock:
+            now = self._view.snapshot
+            if store.manifest.read(self.path) == now.manifest:
+                return False
+            self._view = _View.over(Snapshot.open(self.path, now))
+            return True
 
     def search(
         self,
@@ -196,7 +198,9 @@ class Index:
         self, texts: Sequence[str], to: str | None = None, k: int = 10
     ) -> list[Results]:
         """One Results for each text, in order; faster than asking one by one."""
-        view = self._view
+        if isinstance(texts, str):
+            raise UsageError(f"give a list of texts, not one alone: [{texts!r}].")
+        view, texts = self._view, list(texts)
         out: list[Results] = []
         for at in range(0, len(texts), _BATCH_QUERIES):
             started = time.perf_counter()
@@ -232,7 +236,10 @@ class Index:
         return added
 
     def remove(self, what: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> int:
-        """Removes items by id or path (a folder's path: all below it); returns how many."""
+        """Removes items by id, or by path (a folder's: all below it); returns how many.
+
+        What is the id of an item is taken as that; anything else as a path.
+        """
         from mmsearch.indexer import remove_items
 
         several = [what] if isinstance(what, str | os.PathLike) else what
@@ -243,18 +250,18 @@ class Index:
     # -- inside -------------------------------------------------------------
 
     def _load_encoder(self, view: _View) -> Encoder:
+        space = view.snapshot.manifest.space
         with self._lock:
-            if self._encoder is None:
-                space = view.snapshot.manifest.space
-                encoder = load_encoder(space.name)
-                if encoder.space.fingerprint != space.fingerprint:
-                    raise SpaceMismatch(
-                        f"{self.path} holds {space}; the encoder at hand is {encoder.space}. "
-                        "Index again into a new folder, or use the mmsearch that wrote it "
-                        f"({view.snapshot.manifest.written_by})."
-                    )
-                self._encoder = encoder
-            return self._encoder
+            if self._encoder is None or self._encoder.space.name != space.name:
+                self._encoder = load_encoder(space.name)
+            encoder = self._encoder
+        if encoder.space.fingerprint != space.fingerprint:
+            raise SpaceMismatch(
+                f"{self.path} holds {space}; the encoder at hand is {encoder.space}. "
+                "Index again into a new folder, or use the mmsearch that wrote it "
+                f"({view.snapshot.manifest.written_by})."
+            )
+        return encoder
 
     def _answer(
         self, view: _View, queries: Sequence[Query], xq: Vectors, started: float

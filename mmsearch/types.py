@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -14,8 +15,21 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]  # (n, d), rows of unit L2 norm
 Scores = NDArray[np.float32]  # (nq, k), inner products
+Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode of a file
 Mask = NDArray[np.bool_]  # (n,), True where a row may be found
 Ids = NDArray[np.int64]  # (nq, k), -1 where fewer than k were found
+
+
+def signature_of(s: os.stat_result) -> Signature:
+    """What tells an unchanged file without reading it, as 64-bit numbers.
+
+    Some file systems have 128-bit inodes, and times before 1678 do not fit.
+    """
+
+    def fit(n: int) -> int:
+        return (n + (1 << 63)) % (1 << 64) - (1 << 63)
+
+    return s.st_size, fit(s.st_mtime_ns), fit(s.st_ctime_ns), fit(s.st_ino)
 
 
 class Modality(StrEnum):

@@ -364,3 +364,147 @@ def test_a_script_without_a_main_guard_can_index(corpus: Path, tmp_path: Path) -
         [sys.executable, str(script)], capture_output=True, text=True, timeout=100
     )
     assert int(done.stdout) >= 9, done.stderr
+
+
+def test_nothing_is_made_for_a_source_that_is_not_there(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(mmsearch.UsageError, match="no file or folder"):
+        mmsearch.index(tmp_path / "typo", tmp_path / "ix")
+    assert not (tmp_path / "ix").exists()
+    update(corpus, tmp_path / "ix")
+    with pytest.raises(mmsearch.UsageError, match="no file or folder"):
+        update(corpus / "typo", tmp_path / "ix")
+
+
+def test_a_link_never_leads_out_of_the_folder_or_in_a_circle(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside.txt").write_text("This lies above the corpus.")
+    (corpus / "up").symlink_to(tmp_path, target_is_directory=True)
+    (corpus / "circle").symlink_to(corpus, target_is_directory=True)
+    (corpus / "a-link").symlink_to(corpus / "photos", target_is_directory=True)
+    report = update(corpus, tmp_path / "ix")
+    assert report.indexed == 9
+    assert {name for name, _ in vectors(tmp_path / "ix")} == set(FILES)
+
+
+def test_a_file_from_before_all_calendars_is_indexed(corpus: Path, tmp_path: Path) -> None:
+    old = -11_644_473_600  # a zero FILETIME: 1601-01-01
+    try:
+        os.utime(corpus / FILES[0], (old, old))
+    except (OSError, OverflowError):
+        pytest.skip("this file system has no such time")
+    assert update(corpus, tmp_path / "ix").indexed == 9
+    settle()
+    assert update(corpus, tmp_path / "ix").unchanged == 9
+
+
+def test_included_texts_stay_included(corpus: Path, tmp_path: Path) -> None:
+    notes = corpus / "data" / "note.json"
+    notes.parent.mkdir()
+    notes.write_text('{"note": "the harbour at dawn"}')
+    settle()
+    assert update(corpus, tmp_path / "ix").ignored == 1
+    assert update(corpus, tmp_path / "ix", include=("data/*.json",)).indexed == 1
+    notes.write_text('{"note": "the harbour at dusk, later"}')
+    settle()
+    report = update(corpus, tmp_path / "ix")
+    assert (report.indexed, report.ignored) == (1, 0)
+
+
+def test_what_an_application_added_is_not_touched_by_runs(corpus: Path, tmp_path: Path) -> None:
+    index = mmsearch.index(corpus, tmp_path / "ix")
+    cup = corpus / "photos/coffee.jpg"
+    index.add([cup], ids=["cup"], meta=[{"mine": True}])
+    os.utime(cup)
+    settle()
+    report = update(corpus, tmp_path / "ix")
+    assert (report.indexed, report.unchanged, report.removed) == (0, 9, 0)
+    index.refresh()
+    hit = index.get("cup")
+    assert hit is not None and hit.meta["mine"] is True and hit.path == str(cup)
+    assert verify(tmp_path / "ix") == []
+    shutil.rmtree(corpus / "photos")
+    assert update(corpus, tmp_path / "ix").removed == 4
+    assert mmsearch.open(tmp_path / "ix").get("cup") is not None
+
+
+def test_remove_takes_a_word_that_is_an_id_as_that_alone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = mmsearch.index(corpus, tmp_path / "ix")
+    index.add([{"text": "a note"}], ids=["photos"])
+    monkeypatch.chdir(corpus)
+    with pytest.raises(mmsearch.UsageError, match="empty name"):
+        index.remove("")
+    assert index.remove("photos") == 1
+    assert len([h for h in index.search("x", to="image", k=50)]) == 4
+    assert index.remove("photos") == 4
+    part = next(h.id for h in index.search("fiddle", to="audio", k=50) if "#" in h.id)
+    assert index.remove(part) == 1
+    assert all("fiddle" not in str(h.path) for h in index.search("fiddle", k=50))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ids": ["a#1"]},
+        {"ids": ["\udcff"]},
+        {"ids": [""]},
+        {"ids": [7]},
+        {"meta": [{"x": float("nan")}]},
+        {"meta": [{"x": object()}]},
+        {"meta": [None]},
+        {"meta": {"x": 1}},
+    ],
+)
+def test_add_refuses_what_it_could_not_give_back(tmp_path: Path, more: dict[str, object]) -> None:
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    with pytest.raises(mmsearch.UsageError):
+        index.add([{"text": "a note"}], **more)  # type: ignore[arg-type]
+    assert len(index) == 0
+
+
+def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> None:
+    import soundfile
+
+    from mmsearch.indexer import update as module
+
+    folder, where = tmp_path / "sounds", tmp_path / "ix"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(-0.5, 0.5, 44_100 * 400).astype(np.float32)
+    noise *= np.abs(np.sin(np.arange(len(noise)) / 300_000))
+    soundfile.write(folder / "long.wav", noise, 44_100)  # 40 windows, 35 MB
+    settle()
+
+    class Stop(Exception):
+        pass
+
+    stops = [0]  # parts that were committed when a run was stopped
+    original = module._Run._commit
+
+    def stopping(self, final=False):  # type: ignore[no-untyped-def]
+        original(self, final)
+        held = self.writer.manifest.unfinished
+        if held and not final and held[0].parts > stops[-1]:
+            stops.append(held[0].parts)
+            raise Stop
+
+    module._Run._commit = stopping  # type: ignore[method-assign]
+    try:
+        for _ in range(8):
+            try:
+                update(folder, where, commit_s=0.01)
+                break
+            except Stop:
+                continue
+    finally:
+        module._Run._commit = original  # type: ignore[method-assign]
+    assert len(stops) >= 2 and stops == sorted(stops)
+    assert manifest_of(where).unfinished == ()
+    update(folder, tmp_path / "whole")
+    assert vectors(where) == vectors(tmp_path / "whole")
+    assert verify(where) == []
+
+
+def manifest_of(where: Path):  # type: ignore[no-untyped-def]
+    return Snapshot.open(where).manifest

@@ -19,6 +19,7 @@ LAYERS = {
     "errors": 0,
     "types": 0,
     "version": 0,
+    "cores": 0,
     "items": 1,
     "media": 1,
     "store": 1,

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def fill(folder: Path, *groups: range) -> None:
         writer.root("/pictures")
         for group in groups:
             for n in group:
-                writer.append(row(n), unit(n))
+                writer.extend([(row(n), unit(n))])
             writer.commit()
 
 
@@ -101,7 +102,7 @@ def test_segments_stay_few_however_many_commits(tmp_path: Path) -> None:
     folder = tmp_path / "ix"
     with Writer(folder, SPACE) as writer:
         for n in range(60):
-            writer.append(row(n), unit(n))
+            writer.extend([(row(n), unit(n))])
             writer.commit()
             writer.compact()
             assert len(writer.manifest.segments) <= 7  # log2(60) + 1
@@ -113,8 +114,8 @@ def test_dropping_an_item_takes_all_its_parts_and_no_others(tmp_path: Path) -> N
     folder = tmp_path / "ix"
     with Writer(folder, SPACE) as writer:
         for part_no in range(3):
-            writer.append(row(1, part_no), unit(part_no))
-            writer.append(row(11, part_no), unit(part_no))
+            writer.extend([(row(1, part_no), unit(part_no))])
+            writer.extend([(row(11, part_no), unit(part_no))])
         writer.commit()
         assert writer.drop("item1") == {"item1"}
         writer.commit()
@@ -133,7 +134,7 @@ def test_the_parquet_file_alone_tells_the_truth(tmp_path: Path) -> None:
 def test_names_that_are_not_utf8_come_back_as_they_were(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \xff.jpg")
     with Writer(tmp_path / "ix", SPACE) as writer:
-        writer.append(row(1, path=name), unit(1))
+        writer.extend([(row(1, path=name), unit(1))])
         writer.commit()
     (segment,) = Snapshot.open(tmp_path / "ix").segments
     assert segment.row(0).path == name
@@ -251,10 +252,10 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path, name: str) -
     folder = tmp_path / "ix"
     fill(folder, range(1))
     good = manifest.read(folder)
-    manifest.write(folder, good.with_(ledger=name))
+    manifest.write(folder, replace(good, ledger=name))
     with pytest.raises(errors.IndexDamaged):
         manifest.read(folder)
-    manifest.write(folder, good.with_(retired=("../" + (name or "x"),)))
+    manifest.write(folder, replace(good, retired=("../" + (name or "x"),)))
     with pytest.raises(errors.IndexDamaged):
         manifest.read(folder)
 
@@ -291,7 +292,7 @@ def test_verify_sees_rows_that_no_longer_fit_their_vectors(tmp_path: Path) -> No
     files = {**ref.files, vectors.name: manifest.FileRef(*checksum(vectors))}
     manifest.write(
         folder,
-        now.with_(segments=(manifest.SegmentRef(ref.name, 20, files),)),
+        replace(now, segments=(manifest.SegmentRef(ref.name, 20, files),)),
     )
     assert "do not fit" in verify(folder)[0].what
 
@@ -316,6 +317,7 @@ import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+from dataclasses import replace
 from pathlib import Path
 from test_store import *
 try:
@@ -345,3 +347,62 @@ def test_where_an_index_name_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert resolve("photos") == tmp_path / "photos"  # an index at that path wins
     with pytest.raises(errors.UsageError, match="cannot name an index"):
         resolve("my photos?")
+
+
+def test_a_long_run_opens_few_files_however_often_it_commits(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    with Writer(folder, SPACE) as writer:
+        for n in range(150):
+            writer.extend([(row(n), unit(n))])
+            writer.commit()
+            assert len(writer.manifest.segments) <= 40
+    assert contents(folder) == expected(*range(150))
+
+
+def test_lists_that_are_gone_are_only_slower_and_the_segment_answers_exactly(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(5))
+    with Writer(folder, SPACE) as writer:
+        (segment,) = writer.manifest.segments
+        content = np.zeros(10, np.uint8)
+        ref = manifest.AnnRef("x-q001", "ivfpq", 5, {}, writer.write_ann("x-q001", content))
+        writer.set_ann(ref, {segment.name: writer.write_codes(segment.name, "x-q001", content)})
+    assert verify(folder) == []
+    lists = folder / "segments" / segment.name / "codes-x-q001.faiss"
+    assert Snapshot.open(folder).segments[0].codes is not None
+    lists.unlink()
+    assert Snapshot.open(folder).segments[0].codes is None
+    assert contents(folder) == expected(*range(5))
+    assert [p.path for p in verify(folder)] == [str(lists)]
+
+
+def test_segments_without_a_manifest_are_not_taken_for_a_new_index(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(5))
+    kept = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()
+    with pytest.raises(errors.IndexDamaged, match="is gone"):
+        Writer(folder, SPACE)
+    (folder / "manifest.json").write_bytes(kept)
+    assert contents(folder) == expected(*range(5))
+
+
+def test_verify_sees_a_part_that_is_there_twice(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    with Writer(folder, SPACE) as writer:
+        writer.root("/pictures")
+        writer.extend([(row(1), unit(1))])
+        writer.extend([(row(1), unit(1))])
+        writer.commit()
+    assert "item1 is there twice" in verify(folder)[0].what
+
+
+def test_verify_beside_a_writer_does_not_cry_wolf(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(5))
+    with Writer(folder, SPACE):
+        (folder / "segments" / "000009-abcd").mkdir()  # the commit that is being written
+        assert verify(folder) == []
+    assert [p.what for p in verify(folder)] == ["no manifest refers to it"]

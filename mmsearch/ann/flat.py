@@ -20,8 +20,6 @@ _SPARE = 8
 class Flat:
     """Exact inner product over memory-mapped float16 vectors (n, d)."""
 
-    kind = "flat"
-
     def __init__(self, vectors: NDArray[np.float16]) -> None:
         self._xb = vectors
         self._kept: Vectors | None = None
@@ -35,20 +33,23 @@ class Flat:
         n = len(self._xb)
         if allowed is not None and np.count_nonzero(allowed) * 4 < n:
             return self._search_rows(xq, k, np.flatnonzero(allowed))
-        found = []
+        found: list[tuple[Scores, Ids]] = []
         for start in range(0, n, _BLOCK_ROWS):
             stop = min(start + _BLOCK_ROWS, n)
             mask = None if allowed is None else allowed[start:stop]
-            found.append(_block(xq, self._block(start, stop), np.arange(start, stop), k, mask))
-        return merge(found, k) if found else _nothing(len(xq), k)
+            if mask is not None and not mask.any():
+                continue
+            new = _block(xq, self._block(start, stop), np.arange(start, stop), k, mask)
+            found = [merge([*found, new], k)]
+        return found[0] if found else _nothing(len(xq), k)
 
     def _search_rows(self, xq: Vectors, k: int, rows: NDArray[np.intp]) -> tuple[Scores, Ids]:
-        found = []
+        found: list[tuple[Scores, Ids]] = []
         for start in range(0, len(rows), _BLOCK_ROWS):
             some = rows[start : start + _BLOCK_ROWS]
             xb = self._kept[some] if self._kept is not None else self._xb[some].astype(np.float32)
-            found.append(_block(xq, xb, some, k, None))
-        return merge(found, k) if found else _nothing(len(xq), k)
+            found = [merge([*found, _block(xq, xb, some, k, None)], k)]
+        return found[0] if found else _nothing(len(xq), k)
 
     def _block(self, start: int, stop: int) -> Vectors:
         if self._xb.size * 4 > _KEEP_BYTES:

@@ -52,7 +52,9 @@ def wanted(kind: str, live: int, trained_on: int | None) -> str:
     kind: ``auto``, ``flat`` or ``ivfpq``. live: parts in the index.
     trained_on: parts there were when the present one was trained, or None.
     """
-    if kind == "flat" or live < MIN_TRAIN or (kind == "auto" and live < AUTO_MIN):
+    # a corpus that hovers about the threshold must not train and drop in turns
+    least = AUTO_MIN if trained_on is None else AUTO_MIN // 2
+    if kind == "flat" or live < MIN_TRAIN or (kind == "auto" and live < least):
         return "none"
     if trained_on is not None and live <= _RETRAIN_GROWTH * trained_on:
         return "keep"
@@ -104,8 +106,6 @@ def encode(
 
 class IvfPq:
     """A segment's IVF-PQ lists, with the float16 vectors (n, d) for re-ranking."""
-
-    kind = "ivfpq"
 
     def __init__(
         self, vectors: NDArray[np.float16], codes: NDArray[np.uint8], facts: dict[str, Any]

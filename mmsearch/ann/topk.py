@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from mmsearch.types import Ids, Scores, Vectors
@@ -34,9 +33,7 @@ def best(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
     return scores, ids
 
 
-def rescored(
-    xq: Vectors, xb: NDArray[np.float16], ids: Ids, k: int
-) -> tuple[Scores, Ids]:
+def rescored(xq: Vectors, xb: NDArray[np.float16], ids: Ids, k: int) -> tuple[Scores, Ids]:
     """The k best of each query's candidates, by inner products computed one by one.
 
     A matrix product rounds a row's sum differently with the number of rows and

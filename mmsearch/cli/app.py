@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mmsearch import errors
+from mmsearch.cli.text import plain, prepare_streams
 from mmsearch.version import __version__
 
 # error -> exit code; a test proves that every public error has one. The README lists them.
@@ -52,6 +53,7 @@ ToOption = Annotated[
 
 def main() -> None:
     """Runs the command line and exits with the code that its README table lists."""
+    prepare_streams()
     try:
         app(standalone_mode=True)
     except BrokenPipeError:
@@ -72,6 +74,11 @@ def _edge() -> Iterator[None]:
     except KeyboardInterrupt:
         _say("\nmmsearch: stopped. What was committed is kept; run the same command to go on.")
         raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        _say(f"mmsearch: {e.filename or 'input or output'}: {e.strerror or e}.")
+        raise typer.Exit(1) from None
     except MemoryError:
         _say("mmsearch: out of memory. Try fewer --workers.")
         raise typer.Exit(1) from None
@@ -83,15 +90,13 @@ def exit_code(error: errors.MmsearchError) -> int:
 
 
 def _say(text: str) -> None:
-    # a file name may hold bytes that this terminal's encoding has no letter for
-    encoding = sys.stderr.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)  # noqa: T201
+    print("\n".join(plain(line) for line in text.split("\n")), file=sys.stderr)  # noqa: T201
 
 
 def _json(body: dict[str, Any]) -> None:
     import json
 
-    typer.echo(json.dumps(body))
+    typer.echo(json.dumps(body, allow_nan=False))
 
 
 def _folder(name: str) -> Path:
@@ -296,7 +301,7 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
             )
         else:
             for p in problems:
-                typer.echo(f"{p.path}: {p.what}; {p.remedy}")
+                typer.echo(plain(f"{p.path}: {p.what}; {p.remedy}"))
             typer.echo(f"{len(problems)} problems" if problems else "all is well")
         if problems:
             raise typer.Exit(1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from mmsearch.cli.text import plain
 
 if TYPE_CHECKING:
     from mmsearch.searcher import Results
@@ -16,11 +17,7 @@ _PASSAGE_LINES = 2
 
 
 def _echo(text: str) -> None:
-    # file names may hold bytes that are no letters, and control characters that
-    # would move the cursor: neither may reach the terminal as they are
-    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    encoding = sys.stdout.encoding or "utf-8"
-    typer.echo(plain.encode(encoding, "backslashreplace").decode(encoding))
+    typer.echo(plain(text))
 
 
 def _near(path: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,48 @@ from mmsearch.errors import DecodeError, UsageError
 from mmsearch.indexer.encoding import BATCH
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
-from mmsearch.indexer.update import available_cores, open_writer
+from mmsearch.indexer.update import open_writer
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Task
 from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
-from mmsearch.store import PartRow, Writer, manifest
+from mmsearch.store import PartRow, Snapshot, Writer, manifest
 from mmsearch.store.segment import part_id
 from mmsearch.store.snapshot import join
-from mmsearch.types import Item, Modality, Part
+from mmsearch.types import Item, Modality, Part, Signature, Vectors
+from mmsearch.version import __version__
 
 MAX_ID_CHARS = 512
+_PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
+
+
+@dataclass
+class _New:
+    """An item on its way in."""
+
+    id: str
+    root: int
+    path: str | None
+    parts: list[Part] = field(default_factory=list)
+    vectors: list[Vectors] = field(default_factory=list)
+    content_hash: bytes = bytes(16)
+    signature: Signature = (0, 0, 0, 0)
+
+    def rows(self, meta: dict[str, Any]) -> Iterator[tuple[PartRow, Any]]:
+        for part, vector in zip(self.parts, self.vectors, strict=True):
+            row = PartRow(
+                part_id(self.id, part.part_no),
+                self.root,
+                self.path,
+                part.modality,
+                part.part_no,
+                part.start_s,
+                part.end_s,
+                str(part.data) if part.modality is Modality.TEXT else None,
+                {**part.meta, **meta},
+                *self.signature,
+                self.content_hash,
+            )
+            yield row, vector
 
 
 def add_items(
@@ -30,147 +65,248 @@ def add_items(
     ids: Sequence[str] | None = None,
     meta: Sequence[dict[str, Any]] | None = None,
 ) -> list[str]:
-    """Adds things to an index in one commit, and returns their ids.
+    """Adds things to an index in one commit, and returns the id of each.
 
     items: paths of files, or ``{"text": str}``, ``{"image": path or PIL image}``,
     ``{"audio": path or (samples, sample_rate_hz)}``. ids: one for each; an id that
     is there already is replaced. Without ids, a file has that of its path and
-    anything else one made from its content. meta: a JSON object for each.
-    Raises DecodeError, naming the item, before anything is changed.
+    anything else one made from its content. What has an id of the caller's is
+    never touched by runs over folders. meta: a JSON object for each.
+    Raises UsageError, or DecodeError naming the item, before anything is changed.
     """
-    ids_given = _checked(ids, len(items), "ids")
-    metas = _checked(meta, len(items), "meta")
-    for given in ids_given or ():
-        if not isinstance(given, str) or not 0 < len(given) <= MAX_ID_CHARS:
-            raise UsageError(f"an id is a text of 1 to {MAX_ID_CHARS} characters, not {given!r}.")
-    if ids_given and len(set(ids_given)) != len(ids_given):
-        raise UsageError("the same id was given twice in one call of add.")
+    if isinstance(items, str | os.PathLike | dict):
+        raise UsageError(f"give a list of items, not one alone: [{items!r}].")
+    given = _checked_ids(ids, len(items))
+    metas = _checked_meta(meta, len(items))
     manifest.read(folder)  # nothing is added to an index that is not there
     writer, encoder = open_writer(folder, None)
     with writer:
-        done: dict[str, list[tuple[PartRow, Any]]] = {}  # id -> rows and vectors
-        for i, thing in enumerate(items):
-            rows = list(_rows(writer, encoder, thing, ids_given[i] if ids_given else None))
-            for row, _ in rows:
-                row.meta.update(metas[i] if metas else {})
-            done[rows[0][0].item_id] = rows
-        writer.drop(*done)
-        for rows in done.values():
-            for row, vector in rows:
-                writer.append(row, vector)
-        writer.commit(unfinished=writer.manifest.unfinished)
-        writer.compact()
-        update_ann(writer)
-        writer.finish()
-    return list(done)
+        new = list(_encoded(writer, encoder, items, given))
+        last = {item.id: i for i, item in enumerate(new)}  # of equal ids the last counts
+        writer.drop(*last)
+        for i, item in enumerate(new):
+            if last[item.id] == i:
+                writer.extend(item.rows(metas[i]))
+        _finish(writer, set(last))
+    return [item.id for item in new]
 
 
 def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
-    """Removes items by id or by the path of a file or folder; returns how many.
+    """Removes items by id, or by the path of a file or folder; returns how many.
 
-    A file that is still there comes back with the next run over its folder.
+    A word that is the id of an item (or of one of its parts) means that item, else
+    it is taken as a path. A file that is still there comes back with the next run
+    over its folder.
     """
-    manifest.read(folder)
-    writer, _ = open_writer(folder, None)
-    with writer:
-        wanted = {os.fspath(w) for w in what}
-        paths = {_absolute(w) for w in wanted}
-        removed = writer.drop(*wanted, *(item_id(p) for p in paths))
-        below = tuple(join(p, "") for p in paths)
-        for segment in writer.snapshot.segments:
-            rows = {}  # row -> item id
-            first = 0
-            for batch in segment.batches():
-                columns = zip(
-                    batch.column("root").to_pylist(),
-                    batch.column("path").to_pylist(),
-                    batch.column("path_bytes").to_pylist(),
-                    strict=True,
-                )
-                for row, (root, path, raw) in enumerate(columns, first):
-                    if path is None or not segment.live[row]:
-                        continue
-                    path = path if raw is None else os.fsdecode(raw)
-                    absolute = join(writer.snapshot.root_path(root), path)
-                    if absolute in paths or absolute.startswith(below):
-                        rows[row] = item_id(absolute)
-                first += batch.num_rows
-            writer.delete(segment, rows)
-            removed.update(rows.values())
-        unfinished = [u for u in writer.manifest.unfinished if u.item_id not in removed]
-        writer.commit(unfinished=unfinished)
-        writer.compact()
-        update_ann(writer)
-        writer.finish()
+    wanted = {os.fspath(w) for w in what}
+    if not all(wanted):
+        raise UsageError("an empty name stands for nothing: give a path or an id.")
+    with Writer(folder, manifest.read(folder).space, __version__) as writer:
+        items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
+        removed = writer.drop(*items.values())
+        places = [p for w, item in items.items() if item not in removed for p in _places(w)]
+        if places:
+            removed |= _remove_below(writer, places)
+        _finish(writer, removed)
     return len(removed)
 
 
-def _absolute(path: str) -> str:
-    here = Path(path).expanduser()
+def _finish(writer: Writer, replaced: set[str]) -> None:
+    unfinished = [u for u in writer.manifest.unfinished if u.item_id not in replaced]
+    writer.commit(unfinished=unfinished)
+    writer.compact()
+    update_ann(writer)
+    writer.finish()
+
+
+def _remove_below(writer: Writer, places: list[str]) -> set[str]:
+    exact, below = set(places), tuple(join(p, "") for p in places)
+    snapshot, removed = writer.snapshot, set()
+    for segment in snapshot.segments:
+        rows = []
+        first = 0
+        for batch in segment.batches():
+            names = ("id", "part_no", "root", "path", "path_bytes")
+            columns = zip(*(batch.column(n).to_pylist() for n in names), strict=True)
+            for row, (part, _, root, path, raw) in enumerate(columns, first):
+                if path is None or not segment.live[row]:
+                    continue
+                absolute = snapshot.absolute(root, path if raw is None else os.fsdecode(raw)) or ""
+                if absolute in exact or absolute.startswith(below):
+                    rows.append(row)
+                    removed.add(_PART_SUFFIX.sub("", part))
+            first += batch.num_rows
+        writer.delete(segment, rows)
+    return removed
+
+
+def _places(path: str) -> list[str]:
+    """The absolute path that a word means, as written and with its links followed."""
     try:
-        return str(here.resolve())
+        here = Path(path).expanduser()
+        return [os.path.abspath(here), str(here.resolve())]
     except (OSError, RuntimeError, ValueError):
-        return str(here.absolute())
+        return []
 
 
-def _checked(given: Sequence[Any] | None, n: int, name: str) -> list[Any] | None:
-    if given is None:
-        return None
-    if len(given) != n:
-        raise UsageError(f"{n} items came with {len(given)} {name}: give one for each item.")
+def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
+    if ids is None:
+        return [None] * n
+    given = _as_many(ids, n, "ids")
+    for one in given:
+        if not isinstance(one, str) or not 0 < len(one) <= MAX_ID_CHARS:
+            raise UsageError(f"an id is a text of 1 to {MAX_ID_CHARS} characters, not {one!r}.")
+        if _PART_SUFFIX.search(one):
+            raise UsageError(
+                f"the id {one!r} ends like that of a part (#1, #2, …): choose another."
+            )
+        if one != one.encode("utf-8", "replace").decode():
+            raise UsageError(f"the id {one!r} is no valid text.")
+    if len(set(given)) != len(given):
+        raise UsageError("the same id was given twice in one call of add.")
+    return given
+
+
+def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[str, Any]]:
+    if meta is None:
+        return [{} for _ in range(n)]
+    given = _as_many(meta, n, "meta")
+    for one in given:
+        if not isinstance(one, dict):
+            raise UsageError(f"meta is a dict for each item, not {one!r}.")
+        try:
+            json.dumps(one, allow_nan=False)
+        except (TypeError, ValueError) as e:
+            raise UsageError(f"meta must hold plain JSON values: {e}.") from None
+    return given
+
+
+def _as_many(given: Sequence[Any], n: int, name: str) -> list[Any]:
+    if isinstance(given, str | dict) or len(given) != n:
+        raise UsageError(f"{n} items need a list of {n} {name}: give one for each item.")
     return list(given)
 
 
-def _rows(
-    writer: Writer, encoder: Encoder, thing: Any, given_id: str | None
-) -> Iterator[tuple[PartRow, Any]]:
-    """An item's rows and vectors; at least one."""
-    preprocess = encoder.space.preprocess
-    signature: tuple[int, int, int, int] = (0, 0, 0, 0)
-    root, path = writer.root(""), None
-    if isinstance(thing, str | os.PathLike):
-        absolute = _absolute(os.fspath(thing))
-        parts, content, signature = _decode_file(encoder, absolute)
-        parent, path = str(Path(absolute).parent), Path(absolute).name
-        root, ident = writer.root(parent), item_id(absolute)
-    else:
-        kind, value = _kind(thing)
-        if kind == "text":
-            parts = list(text_parts(value, preprocess))
-        elif kind == "image":
-            parts = [image_part(value, preprocess)]
+def _encoded(
+    writer: Writer, encoder: Encoder, items: Sequence[Any], ids: list[str | None]
+) -> Iterator[_New]:
+    """The items with their vectors, in order."""
+    files = {}  # place in items -> absolute path
+    for i, thing in enumerate(items):
+        if isinstance(thing, str | os.PathLike):
+            files[i] = str(Path(thing).expanduser().absolute())
         else:
-            parts = list(audio_parts(value, preprocess))
-        content = _content_hash(parts)
-        ident = content.hex()
-    if not parts:
+            _kind(thing)
+    decoded = _decoded_files(encoder, list(files.values()))
+    for i, thing in enumerate(items):
+        if i in files:
+            yield _from_file(writer, encoder, files[i], ids[i], decoded)
+        else:
+            yield _from_object(writer, encoder, thing, ids[i])
+
+
+def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None) -> _New:
+    preprocess = encoder.space.preprocess
+    kind, value = _kind(thing)
+    parts: Iterable[Part]
+    if kind == "text":
+        parts = text_parts(value, preprocess)
+    elif kind == "image":
+        parts = [image_part(value, preprocess)]
+    else:
+        parts = audio_parts(value, preprocess)
+    digest = blake2b(digest_size=16)
+
+    def hashed() -> Iterator[Part]:
+        for part in parts:
+            data = part.data
+            raw = data.encode("utf-8", "replace") if isinstance(data, str) else data.tobytes()
+            digest.update(part.modality.encode() + b"\0" + raw)
+            yield part
+
+    new = _New("", writer.root(""), None)
+    _encode(encoder, hashed(), new)
+    if not new.parts:
         raise DecodeError(f"there is nothing in {thing!r} to index")
-    ident = given_id or ident
-    for vectors, some in _encoded(encoder, parts):
-        for part, vector in zip(some, vectors, strict=True):
-            text = str(part.data) if part.modality is Modality.TEXT else None
-            row = PartRow(
-                part_id(ident, part.part_no),
-                root,
-                path,
-                part.modality,
-                part.part_no,
-                part.start_s,
-                part.end_s,
-                text,
-                dict(part.meta),
-                *signature,
-                content,
-            )
-            yield row, vector
+    new.content_hash = digest.digest()
+    new.id = given or new.content_hash.hex()
+    return new
 
 
-def _encoded(encoder: Encoder, parts: list[Part]) -> Iterator[tuple[Any, list[Part]]]:
-    modality = parts[0].modality
-    size = BATCH[modality]
-    for start in range(0, len(parts), size):
-        some = parts[start : start + size]
-        yield encoder.encode(modality, [p.data for p in some]), some
+def _from_file(
+    writer: Writer,
+    encoder: Encoder,
+    absolute: str,
+    given: str | None,
+    decoded: Iterator[Part | Finished],
+) -> _New:
+    if given is not None:
+        new = _New(given, writer.root(""), absolute)
+    else:
+        snapshot: Snapshot = writer.snapshot
+        roots = [r.path for r in snapshot.manifest.roots if r.path]
+        root = next((r for r in roots if absolute.startswith(join(r, ""))), None)
+        root = root or str(Path(absolute).parent)
+        relative = absolute[len(join(root, "")) :].replace(os.sep, "/")
+        new = _New(item_id(absolute), writer.root(root), relative)
+    end: list[Finished] = []
+
+    def parts() -> Iterator[Part]:
+        for event in decoded:
+            if isinstance(event, Finished):
+                end.append(event)
+                return
+            yield event
+
+    _encode(encoder, parts(), new)
+    if not new.parts:
+        raise DecodeError(f"{absolute}: there is nothing in it to index")
+    new.content_hash, new.signature = end[0].content_hash, end[0].signature
+    return new
+
+
+def _encode(encoder: Encoder, parts: Iterable[Part], new: _New) -> None:
+    """Encodes parts as they come; of what was decoded no more than a batch is held."""
+    waiting: list[Part] = []
+
+    def flush() -> None:
+        if waiting:
+            modality = waiting[0].modality
+            new.vectors.extend(encoder.encode(modality, [p.data for p in waiting]))
+            for p in waiting:
+                data = p.data if p.modality is Modality.TEXT else ""
+                new.parts.append(
+                    Part(p.modality, p.part_no, data, p.start_s, p.end_s, dict(p.meta))
+                )
+            waiting.clear()
+
+    for part in parts:
+        waiting.append(part)
+        if len(waiting) >= BATCH[part.modality]:
+            flush()
+    flush()
+
+
+def _decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finished]:
+    """Each file's parts, then its Finished, in the order of ``paths``.
+
+    Raises DecodeError for a file that cannot be read.
+    """
+    if not paths:
+        return
+    with DecodePool(encoder.space.preprocess, workers=1) as pool:
+        for path in paths:
+            item = Item(str(Path(path).parent), Path(path).name, 0, 0, 0, 0)
+            for event in pool.run(iter([Task(item, ask=False)]), lambda task, content: True):
+                match event:
+                    case PartReady(part=part):
+                        yield part
+                    case Finished():
+                        yield event
+                    case Failed(reason=reason, stage=stage):
+                        raise DecodeError(f"{path}: {reason}", stage=stage)
+                    case Ignored():
+                        raise DecodeError(f"{path} is of a kind that is not indexed.", "sniff")
 
 
 def _kind(thing: Any) -> tuple[str, Any]:
@@ -184,32 +320,3 @@ def _kind(thing: Any) -> tuple[str, Any]:
         f"{thing!r} cannot be added: give a path, or a dict with one of the keys "
         "'text', 'image' and 'audio'."
     )
-
-
-def _content_hash(parts: list[Part]) -> bytes:
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        data = part.data.encode("utf-8", "replace") if isinstance(part.data, str) else part.data
-        digest.update(part.modality.encode() + b"\0")
-        digest.update(data if isinstance(data, bytes) else data.tobytes())
-    return digest.digest()
-
-
-def _decode_file(
-    encoder: Encoder, absolute: str
-) -> tuple[list[Part], bytes, tuple[int, int, int, int]]:
-    parent, name = str(Path(absolute).parent), Path(absolute).name
-    task = Task(Item(parent, name, 0, 0, 0, 0), ask=False)
-    parts: list[Part] = []
-    with DecodePool(encoder.space.preprocess, workers=min(1, available_cores())) as pool:
-        for event in pool.run(iter([task]), lambda task, content: True):
-            match event:
-                case PartReady(part=part):
-                    parts.append(part)
-                case Finished():
-                    return parts, event.content_hash, event.signature
-                case Failed(reason=reason, stage=stage):
-                    raise DecodeError(f"{absolute}: {reason}", stage=stage)
-                case Ignored():
-                    break
-    raise DecodeError(f"{absolute} is of a kind that is not indexed.", stage="sniff")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError, MmsearchError
+from mmsearch.errors import DecodeError
 from mmsearch.media.pool import Task
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part
@@ -31,7 +31,6 @@ class OpenItem:
     signature: tuple[int, int, int, int] | None = None
     encoded: list[tuple[Part, NDArray[np.float16]]] = field(default_factory=list)
     expected: int | None = None  # parts in all, once the decoder has said so
-    arrived: int = 0  # parts that the decoder sent in this run
     committed: int = 0  # parts that are in a segment already
     failed: str | None = None  # why the encoder refused one of its parts
 
@@ -64,39 +63,30 @@ class Batches:
         batch = [(item, part) for item, part in batch if item.failed is None]
         if not batch:
             return []
-        data: list[Any] = [part.data for _, part in batch]
         try:
-            vectors = self._encoder.encode(modality, data)
-        except MmsearchError:
-            vectors = None
+            self._hand_out(modality, batch)
         except Exception:
             # one bad input must not cost the others their vectors
-            vectors = None
-        if vectors is None:
-            self._encode_singly(modality, batch)
-        else:
-            self._hand_out(modality, batch, vectors)
+            for pair in batch:
+                self._encode_singly(modality, *pair)
         return [item for item, _ in batch]
 
-    def _encode_singly(self, modality: Modality, batch: list[tuple[OpenItem, Part]]) -> None:
-        for item, part in batch:
-            if item.failed is not None:
-                continue
-            try:
-                self._hand_out(
-                    modality, [(item, part)], self._encoder.encode(modality, [part.data])
-                )
-            except (MmsearchError, RuntimeError, ValueError) as e:
-                item.failed = f"the encoder refused it: {e}"
+    def _encode_singly(self, modality: Modality, item: OpenItem, part: Part) -> None:
+        if item.failed is not None:
+            return
+        try:
+            self._hand_out(modality, [(item, part)])
+        except Exception as e:  # whatever the encoder's library raises, the run goes on
+            item.failed = f"the encoder refused it: {e}"
 
-    def _hand_out(
-        self, modality: Modality, batch: list[tuple[OpenItem, Part]], vectors: NDArray[np.float32]
-    ) -> None:
+    def _hand_out(self, modality: Modality, batch: list[tuple[OpenItem, Part]]) -> None:
+        data: list[Any] = [part.data for _, part in batch]
+        vectors = self._encoder.encode(modality, data)
         if len(vectors) != len(batch) or not np.isfinite(vectors).all():
             raise DecodeError("the encoder gave no usable vector", stage="encode")
         cut = [0] * len(batch)
         if modality is Modality.TEXT:
-            cut = self._encoder.truncated([str(part.data) for _, part in batch])
+            cut = self._encoder.truncated(data)
         for (item, part), vector, lost in zip(batch, vectors, cut, strict=True):
             if lost:
                 part.meta["cut_tokens"] = lost

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from hashlib import blake2b
 from pathlib import Path
 
 from mmsearch.errors import UsageError
-from mmsearch.items import Folder, Found, Scope, Unreadable, scope_of
+from mmsearch.items import Folder, Scope, Unreadable, scope_of
+from mmsearch.media import included
 from mmsearch.media.pool import Task
-from mmsearch.store import Root, Writer
+from mmsearch.store import Snapshot, Writer
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow
 from mmsearch.store.snapshot import join
@@ -29,12 +29,12 @@ def item_id(absolute: str) -> str:
 
 
 def scopes_of(
-    sources: Sequence[str | os.PathLike[str]], writer: Writer
+    sources: Sequence[str | os.PathLike[str]], known: Snapshot | None
 ) -> tuple[list[Scope], list[str]]:
-    """(what to walk, folders that are known but missing now).
+    """(what to walk, sources that are missing now but of which items are known).
 
-    A source inside another is dropped. Raises UsageError for a path at which
-    there is nothing and never was.
+    A source inside another is dropped. known: the index's snapshot, if there is one.
+    Raises UsageError for a path at which there is nothing and of which nothing is known.
     """
     scopes: dict[str, Scope] = {}  # absolute path -> scope
     missing = []
@@ -42,10 +42,11 @@ def scopes_of(
         try:
             scope = scope_of(source)
         except UsageError:
-            gone = str(Path(source).expanduser().absolute())
-            if not any(_inside(gone, r.path) or _inside(r.path, gone) for r in _roots(writer)):
+            places = _places(source)
+            held = next((p for p in places if known is not None and _holds(known, p)), None)
+            if held is None:
                 raise
-            missing.append(gone)
+            missing.append(held)
             continue
         scopes[scope.path] = scope
     folders = [s.path for s in scopes.values() if not s.is_file]
@@ -57,8 +58,18 @@ def scopes_of(
     return kept, missing
 
 
-def _roots(writer: Writer) -> list[Root]:
-    return [r for r in writer.manifest.roots if r.path]
+def _places(source: str | os.PathLike[str]) -> list[str]:
+    """Where a source that is gone may have been: as it is written, and with its links followed."""
+    try:
+        path = Path(source).expanduser()
+        return [str(path.absolute()), str(path.resolve())]
+    except (RuntimeError, ValueError, OSError):
+        return []
+
+
+def _holds(snapshot: Snapshot, path: str) -> bool:
+    """Whether an item at or below a path is known."""
+    return any(KnownItems.load(snapshot, [path]).in_scope)
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -74,6 +85,7 @@ class Plan:
     exclude: Sequence[str]
     include: Sequence[str]
     known: KnownItems
+    pruned: Sequence[str] = ()  # sources that are gone, and whose items must go
     unchanged: int = 0
     found: int = 0  # files met, whatever became of them
     settled: int = 0  # files met that need not be opened
@@ -84,7 +96,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Sorts the old ledger into what this walk decides anew and what stays."""
-        paths = [s.path for s in self.scopes]
+        paths = [*(s.path for s in self.scopes), *self.pruned]
         self.snapshot = self.writer.snapshot  # the one that ``known`` numbers
         self._old: dict[str, LedgerRow] = {}  # absolute path -> row inside the scopes
         self._elsewhere: list[LedgerRow] = []
@@ -97,19 +109,19 @@ class Plan:
 
     def new_ledger(self) -> list[LedgerRow]:
         """What the index should know of files without parts after this run."""
-        return [*self._elsewhere, *self.ledger.values()]
+        return sorted([*self._elsewhere, *self.ledger.values()], key=lambda row: row.path)
 
-    def walk(self, scope: Scope) -> Iterator[Found | Unreadable]:
-        """The files of a scope, never those of the index itself."""
+    def folder(self, scope: Scope) -> Folder:
+        """The walk of a scope, which never enters the index itself."""
         own = str(self.writer.folder)
-        return Folder(scope, self.exclude, (own, os.path.realpath(own))).walk()
+        return Folder(scope, self.exclude, (own, os.path.realpath(own)))
 
     def tasks(self) -> Iterator[Task]:
         """The files that must be opened, in the walk's order."""
         for scope in self.scopes:
             root = self._root(scope)
-            before = self.found
-            for found in self.walk(scope):
+            before, walk = self.found, self.folder(scope)
+            for found in walk.walk():
                 if isinstance(found, Unreadable):
                     self._note_unreadable(found)
                     continue
@@ -119,7 +131,7 @@ class Plan:
                     self.settled += 1
                 else:
                     yield task
-            if self.found == before:
+            if self.found == before and not walk.left_out:
                 self.empty.append(scope.path)
 
     def _compare(self, path: str, signature: tuple[int, ...], root: str) -> Task | None:
@@ -141,13 +153,13 @@ class Plan:
         if os.sep != "/":
             relative = relative.replace(os.sep, "/")
         found = Item(root, relative, size, mtime_ns, ctime_ns, inode)
-        ask = size in known.sizes or size >= LARGE_BYTES
+        ask = resume is not None or size in known.sizes or size >= LARGE_BYTES
         return Task(found, ask=ask, skip_parts=resume.parts if resume else 0)
 
     def _now_included(self, row: LedgerRow) -> bool:
-        """Whether an ignored file matches an --include pattern of this run."""
-        name = row.path.rsplit(os.sep, 1)[-1]
-        return row.stage is None and any(fnmatch(name, p) for p in self.include)
+        """Whether an ignored file matches an --include pattern that is new."""
+        new = set(self.include) - set(self.writer.manifest.include)
+        return bool(new) and row.stage is None and included(row.path, tuple(new))
 
     def _note_unreadable(self, what: Unreadable) -> None:
         if what.ignored:

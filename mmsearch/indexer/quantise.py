@@ -37,7 +37,8 @@ def update_ann(writer: Writer) -> None:
         quantiser = np.asarray(mapped)
     codes = {}  # segment name -> reference of its codes
     for segment in segments:
-        present = segment.ref.files.get(codes_name(ann.name))
+        whole = segment.codes is not None
+        present = segment.ref.files.get(codes_name(ann.name)) if whole else None
         codes[segment.ref.name] = present or writer.write_codes(
             segment.ref.name, ann.name, ivfpq.encode(quantiser, _chunks(segment))
         )
@@ -53,10 +54,17 @@ def _sample(segments: tuple[Segment, ...], live: int) -> Vectors:
     """An even sample of the live vectors: the same for the same snapshot."""
     rng = np.random.default_rng(0)
     share = ivfpq.sample_size(live) / live
-    pieces = []
+    chosen = []  # (segment, rows)
     for segment in segments:
         rows = np.flatnonzero(segment.live)
         n = min(len(rows), int(np.ceil(share * len(rows))))
-        chosen = np.sort(rng.choice(rows, n, replace=False))
-        pieces.append(segment.vectors[chosen].astype(np.float32))
-    return np.concatenate(pieces)
+        chosen.append((segment, np.sort(rng.choice(rows, n, replace=False))))
+    d = segments[0].vectors.shape[1]
+    out = np.empty((sum(len(rows) for _, rows in chosen), d), np.float32)
+    at = 0
+    for segment, rows in chosen:
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            some = rows[start : start + _CHUNK_ROWS]
+            out[at : at + len(some)] = segment.vectors[some]
+            at += len(some)
+    return out

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch import ann
+from mmsearch.cores import available_cores
 from mmsearch.errors import IndexNotFound, MmsearchError, UsageError
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
@@ -19,17 +20,17 @@ from mmsearch.items import Unreadable
 from mmsearch.media import Limits
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.spaces import Encoder, load_encoder
-from mmsearch.store import PartRow, Writer, manifest
+from mmsearch.store import PartRow, Snapshot, Writer, manifest
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow
 from mmsearch.store.manifest import Unfinished
 from mmsearch.store.segment import part_id
-from mmsearch.types import Modality, Part
+from mmsearch.types import Modality, Part, Signature
 from mmsearch.version import __version__
 
-# A file changed less than this before it was read may change again without its
-# times changing: its signature is not trusted, so the next run hashes it.
-_RACY_NS = 100_000_000
+# File systems keep times this exactly at least; some (FAT) to two seconds, which
+# shows in times of whole seconds.
+_RACY_NS, _COARSE_NS = 100_000_000, 2_000_000_000
 _UNTRUSTED = -1
 # A long item is committed in pieces of at least this many parts.
 _PIECE_PARTS = 16
@@ -39,7 +40,8 @@ _PIECE_PARTS = 16
 class Options:
     """What may be asked of a run.
 
-    exclude, include: glob patterns on names and on paths below the source.
+    exclude: glob patterns of what to leave out. include: of further texts to read;
+    what earlier runs were asked to include stays included.
     ann: ``auto``, ``flat`` or ``ivfpq``; None leaves the index's own choice.
     prune: remove items even where a whole source is missing or empty.
     workers: decoding processes; None is one for each core.
@@ -125,6 +127,12 @@ def run(
     if not sources:
         raise UsageError("name at least one folder or file to index.")
     started = time.monotonic()
+    # before anything is made: a mistyped source must not leave an empty index
+    try:
+        known = Snapshot.open(folder)
+    except IndexNotFound:
+        known = None
+    scopes_of(sources, known)
     writer, encoder = open_writer(folder, space)
     with writer:
         report = _Run(writer, encoder, sources, options, progress).go()
@@ -144,10 +152,14 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.writer, self.encoder, self.options, self.progress = writer, encoder, options, progress
-        scopes, self.missing = scopes_of(sources, writer)
+        scopes, self.missing = scopes_of(sources, writer.snapshot)
         pruned = self.missing if options.prune else []
         known = KnownItems.load(writer.snapshot, [s.path for s in scopes] + pruned)
-        self.plan = Plan(writer, scopes, options.exclude, options.include, known)
+        self.include = tuple(sorted({*writer.manifest.include, *options.include}))
+        self.plan = Plan(writer, scopes, options.exclude, self.include, known, pruned)
+        # a file changed shortly before the run, or during it, may change again
+        # without its times changing: its signature is not trusted
+        self.started_ns = time.time_ns()
         self.batches = Batches(encoder)
         self.open: dict[Task, OpenItem] = {}
         self.report = Report()
@@ -183,7 +195,7 @@ class _Run:
     def _count_ahead(self) -> None:
         """Walks in front of the work, so that the progress bar knows the end of it."""
         for scope in self.plan.scopes:
-            for found in self.plan.walk(scope):
+            for found in self.plan.folder(scope).walk():
                 self.ahead += not isinstance(found, Unreadable)
 
     def _work(self, tasks: Iterator[Task]) -> None:
@@ -195,7 +207,7 @@ class _Run:
             self.encoder.space.preprocess,
             workers=workers,
             limits=options.limits,
-            include=tuple(options.include),
+            include=self.include,
         ) as pool:
             for event in pool.run(tasks, self._accept, self._commit_if_due):
                 self._handle(event)
@@ -217,15 +229,18 @@ class _Run:
         path = _absolute(task)
         unfinished = self.resumed.get(item_id(path))
         if unfinished is not None:
-            if unfinished.content_hash == content_hash.hex():
+            same = unfinished.content_hash == content_hash.hex()
+            if same and task.skip_parts == unfinished.parts:
                 item = self._open_item(task)
                 item.content_hash = content_hash
                 item.committed = unfinished.parts
                 return True
-            # other content by now: the first parts must go, and decoding starts over
+            # other content by now: decoding starts over, and the first parts go then
             del self.resumed[unfinished.item_id]
-            starts_over: bool = task.skip_parts == 0
-            return starts_over
+            if task.skip_parts:
+                return False
+            self._open_item(task).content_hash = content_hash
+            return True
         if content_hash in self.plan.known.by_content:
             old = self.plan.known.by_content[content_hash]
             if not self._is_unfinished(old):
@@ -245,7 +260,6 @@ class _Run:
         match event:
             case PartReady(part=part):
                 item = self._open_item(task)
-                item.arrived += 1
                 self._settle(self.batches.add(item, part))
             case Finished():
                 item = self._open_item(task)
@@ -296,18 +310,26 @@ class _Run:
             self._delete(item.old)
         i = item.task.item
         signature = item.signature or (i.size, i.mtime_ns, i.ctime_ns, i.inode)
-        for part, vector in item.encoded:
-            self.writer.append(_row(item, part, _trusted(signature)), vector)
+        settled = self._settled(signature)
+        self.writer.extend([(_row(item, part, settled), v) for part, v in item.encoded])
         self.report.parts += len(item.encoded)
         item.committed += len(item.encoded)
         item.encoded = []
+
+    def _settled(self, signature: Signature) -> Signature:
+        """The signature, with its time made unequal to any if the file is too fresh."""
+        size, mtime_ns, ctime_ns, inode = signature
+        margin_ns = _COARSE_NS if mtime_ns % 1_000_000_000 == 0 else _RACY_NS
+        if self.started_ns - max(mtime_ns, ctime_ns) < margin_ns:
+            return size, _UNTRUSTED, ctime_ns, inode
+        return signature
 
     def _delete(self, known: int) -> None:
         for segment_no, first, n in self.plan.known.rows[known]:
             segment = self.plan.snapshot.segments[segment_no]
             self.writer.delete(segment, range(first, first + n))
 
-    def _reuse(self, task: Task, content_hash: bytes, signature: tuple[int, int, int, int]) -> None:
+    def _reuse(self, task: Task, content_hash: bytes, signature: Signature) -> None:
         """The content is known: takes over its vectors under this path."""
         known, path = self.plan.known, _absolute(task)
         source = known.by_content.get(content_hash)
@@ -318,26 +340,26 @@ class _Run:
             return
         here = known.find(path)
         root = self.writer.root(task.item.root)
+        size, mtime_ns, ctime_ns, inode = self._settled(signature)
+        taken = []
         for segment_no, first, n in known.rows[source]:
             segment = self.plan.snapshot.segments[segment_no]
             for row in range(first, first + n):
                 old = segment.row(row)
-                size, mtime_ns, ctime_ns, inode = _trusted(signature)
-                self.writer.append(
-                    replace(
-                        old,
-                        id=part_id(item_id(path), old.part_no),
-                        root=root,
-                        path=task.item.path,
-                        size=size,
-                        mtime_ns=mtime_ns,
-                        ctime_ns=ctime_ns,
-                        inode=inode,
-                    ),
-                    segment.vectors[row],
+                new = replace(
+                    old,
+                    id=part_id(item_id(path), old.part_no),
+                    root=root,
+                    path=task.item.path,
+                    size=size,
+                    mtime_ns=mtime_ns,
+                    ctime_ns=ctime_ns,
+                    inode=inode,
                 )
+                taken.append((new, segment.vectors[row]))
         if here is not None:
             self._delete(here)
+        self.writer.extend(taken)
         if here is not None and known.content[here] == content_hash:
             self.report.unchanged += 1
         else:
@@ -352,7 +374,10 @@ class _Run:
         item = self.open.pop(task, None)
         # a file that could not be read at all may be back in a moment: what was
         # known of it stays; one with other content now must not be found by the old
-        if stage != "read":
+        if stage == "read":
+            if item is not None and item.committed and item.content_hash is not None:
+                self.resumed[item.id] = Unfinished(item.id, item.content_hash.hex(), item.committed)
+        else:
             self._delete_at(_absolute(task))
             self.resumed.pop(item_id(_absolute(task)), None)
             if item is not None and item.committed:
@@ -368,7 +393,8 @@ class _Run:
             signature = (i.size, _UNTRUSTED, _UNTRUSTED, i.inode)  # looked at again next time
         if stage is None:
             self._delete_at(path)
-        self.plan.ledger[path] = LedgerRow(path, stage, reason, *_trusted(signature))
+            self.resumed.pop(item_id(path), None)
+        self.plan.ledger[path] = LedgerRow(path, stage, reason, *self._settled(signature))
         self.report.skipped_so_far += stage is not None
         self._progress(task)
 
@@ -411,6 +437,7 @@ class _Run:
             unfinished=unfinished,
             ledger=self.plan.new_ledger() if final else None,
             ann_wanted=self.options.ann if final else None,
+            include=self.include if final else (),
         )
         self.committing = False
         self.last_commit = time.monotonic()
@@ -424,13 +451,6 @@ class _Run:
             self.progress(report, task.item.path)
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _chain(first: Task, rest: Iterator[Task]) -> Iterator[Task]:
     yield first
     yield from rest
@@ -442,15 +462,7 @@ def _absolute(task: Task) -> str:
     return join(task.item.root, task.item.path)
 
 
-def _trusted(signature: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """The signature, with its time made unequal to any if the file is too fresh."""
-    size, mtime_ns, ctime_ns, inode = signature
-    if time.time_ns() - max(mtime_ns, ctime_ns) < _RACY_NS:
-        return size, _UNTRUSTED, ctime_ns, inode
-    return signature
-
-
-def _row(item: OpenItem, part: Part, signature: tuple[int, int, int, int]) -> PartRow:
+def _row(item: OpenItem, part: Part, signature: Signature) -> PartRow:
     if item.content_hash is None:
         raise MmsearchError(f"{item.path} came without a content hash")
     text = str(part.data) if part.modality is Modality.TEXT else None

@@ -1,7 +1,5 @@
-"""Where items come from. One class a kind of source, one line in ``SOURCES``."""
+"""Where items come from: for now folders and files."""
 
 from mmsearch.items.folder import Folder, Found, Scope, Unreadable, scope_of
 
-SOURCES = {"folder": Folder}
-
-__all__ = ["SOURCES", "Folder", "Found", "Scope", "Unreadable", "scope_of"]
+__all__ = ["Folder", "Found", "Scope", "Unreadable", "scope_of"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from mmsearch.errors import UsageError
-
-_INODE_BITS = (1 << 63) - 1  # ReFS has 128-bit numbers; the store keeps 64
+from mmsearch.types import signature_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ def scope_of(source: str | os.PathLike[str]) -> Scope:
     text = os.fspath(source)
     if "\0" in text:
         raise UsageError(f"{text!r} is not a path.")
-    path = Path(text).expanduser()
     try:
+        path = Path(text).expanduser()
         real = path.resolve(strict=True)
         mode = real.stat().st_mode
     except FileNotFoundError:
-        raise UsageError(f"there is no file or folder at {path}.") from None
+        raise UsageError(f"there is no file or folder at {text}.") from None
     except (OSError, RuntimeError) as e:
         reason = e.strerror if isinstance(e, OSError) else None
-        raise UsageError(f"{path} cannot be read: {reason or e}.") from e
+        raise UsageError(f"{text} cannot be read: {reason or e}.") from e
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise UsageError(f"{path} is neither a folder nor a regular file.")
     return Scope(str(real), stat.S_ISREG(mode))
@@ -65,16 +65,18 @@ def scope_of(source: str | os.PathLike[str]) -> Scope:
 class Folder:
     """The files below a scope; hidden ones and excluded patterns are left out.
 
-    exclude: glob patterns; each is tried on the name and on the path below the
-    scope. skip: absolute folders never entered (the index being written).
-    A link to a file is followed; a link to a folder is followed unless it leads
-    to a folder already on the way down to it (a loop) or already walked.
+    exclude: glob patterns; each is tried on the name, on the path below the scope
+    and on the absolute path; one that ends in ``/`` is for folders alone.
+    skip: absolute folders never entered (the index being written).
+    A link to a file is followed; one to a folder is followed after all real
+    folders, unless it leads to one that was walked or that lies above the walk.
     """
 
     def __init__(self, scope: Scope, exclude: Sequence[str] = (), skip: Sequence[str] = ()) -> None:
         self._scope = scope
         self._exclude = tuple(exclude)
         self._skip = frozenset(skip)
+        self.left_out = 0  # names that were met and not looked at: hidden or excluded
 
     def walk(self) -> Iterator[Found | Unreadable]:
         """Every regular file in the scope, by folder, names in order."""
@@ -86,17 +88,23 @@ class Folder:
                 return
             yield _found(self._scope.path, s)
             return
-        visited: set[tuple[int, int]] = set()  # (device, inode) of folders walked
         top = self._scope.path
-        waiting = [top]
-        while waiting:
-            folder = waiting.pop()
+        visited = _ancestors(top)  # (device, inode) of folders walked, or above the walk
+        waiting, linked = [top], deque[str]()
+        while waiting or linked:
+            # what a link leads to comes last: a real folder is met under its own name
+            folder = waiting.pop() if waiting else linked.popleft()
             below: list[str] = []
-            yield from self._list(folder, top, visited, below)
+            yield from self._list(folder, top, visited, below, linked)
             waiting.extend(reversed(below))
 
     def _list(
-        self, folder: str, top: str, visited: set[tuple[int, int]], below: list[str]
+        self,
+        folder: str,
+        top: str,
+        visited: set[tuple[int, int]],
+        below: list[str],
+        linked: deque[str],
     ) -> Iterator[Found | Unreadable]:
         try:
             here = os.stat(folder)
@@ -116,13 +124,18 @@ class Folder:
         for entry in listed:
             name = entry.name
             if name.startswith("."):
-                continue
-            if exclude and self._excluded(entry.path, name, top):
+                self.left_out += 1
                 continue
             try:
-                if entry.is_dir():
-                    if entry.path not in self._skip and not _hidden(entry):
-                        below.append(entry.path)
+                is_dir = entry.is_dir()
+                if exclude and self._excluded(entry.path, name, top, is_dir):
+                    self.left_out += 1
+                    continue
+                if is_dir:
+                    if entry.path in self._skip or _hidden(entry):
+                        self.left_out += 1
+                    else:
+                        (linked if entry.is_symlink() else below).append(entry.path)
                     continue
                 # on Windows an entry carries a cached, cut-down result
                 s = entry.stat() if os.name != "nt" else os.stat(entry.path)
@@ -134,16 +147,33 @@ class Folder:
             else:
                 yield Unreadable(entry.path, f"not a file but {_kind(s.st_mode)}", ignored=True)
 
-    def _excluded(self, path: str, name: str, top: str) -> bool:
+    def _excluded(self, path: str, name: str, top: str, is_dir: bool) -> bool:
         relative = path[len(top) :].lstrip("/\\").replace(os.sep, "/")
-        return any(
-            fnmatch(name, p) or fnmatch(relative, p) or fnmatch(relative, p.rstrip("/"))
-            for p in self._exclude
-        )
+        for pattern in self._exclude:
+            if pattern.endswith("/"):
+                if not is_dir:
+                    continue
+                pattern = pattern.rstrip("/")
+            if any(fnmatch(way, pattern) for way in (name, relative, path)):
+                return True
+        return False
+
+
+def _ancestors(top: str) -> set[tuple[int, int]]:
+    """(device, inode) of the folders above a folder: a link must not climb out of it."""
+    found = set()
+    for above in Path(top).parents:
+        try:
+            s = above.stat()
+        except OSError:
+            continue
+        if s.st_ino:
+            found.add((s.st_dev, s.st_ino))
+    return found
 
 
 def _found(path: str, s: os.stat_result) -> Found:
-    return path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino & _INODE_BITS
+    return (path, *signature_of(s))
 
 
 def _kind(mode: int) -> str:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media.limits import Limits
-from mmsearch.media.sniff import HEAD_BYTES, sniff
+from mmsearch.media.sniff import HEAD_BYTES, included, sniff
 from mmsearch.types import Part, Preprocess
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "audio_windows",
     "decode",
     "image_array",
+    "included",
     "max_bytes",
     "passages",
     "sniff",

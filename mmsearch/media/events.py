@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmsearch.types import Item, Part
-
-Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode, by fstat of what was read
+from mmsearch.types import Item, Part, Signature
 
 
 @dataclass(frozen=True, slots=True, eq=False)

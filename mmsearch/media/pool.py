@@ -27,11 +27,10 @@ from mmsearch.media.events import (
     Ignored,
     Known,
     PartReady,
-    Signature,
     Task,
 )
 from mmsearch.media.limits import Limits
-from mmsearch.types import Preprocess
+from mmsearch.types import Preprocess, Signature
 
 __all__ = [
     "DecodePool",
@@ -41,7 +40,6 @@ __all__ = [
     "Ignored",
     "Known",
     "PartReady",
-    "Signature",
     "Task",
 ]
 

@@ -9,6 +9,7 @@ open, and takes 3–20 µs (70 for binary named .txt; 260 for UTF-16 without a m
 
 from __future__ import annotations
 
+import os
 import re
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
@@ -92,7 +93,7 @@ def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
     leaf = PurePosixPath(name).name
     suffix = PurePosixPath(leaf).suffix[1:].lower()
     expected = SUFFIXES.get(suffix)
-    wanted = expected or (_matches(name, leaf, include) and "text") or None
+    wanted = expected or (included(name, include) and "text") or None
     if not head:
         if wanted is not None:
             raise DecodeError("empty file (0 bytes)", stage="sniff")
@@ -113,8 +114,14 @@ def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
     return "html" if wanted == "html" else _text_or_html(head) if expected else "text"
 
 
-def _matches(name: str, leaf: str, include: tuple[str, ...]) -> bool:
-    return any(fnmatch(leaf, pattern) or fnmatch(name, pattern) for pattern in include)
+def included(path: str, include: tuple[str, ...]) -> bool:
+    """Whether a path, or its last name, matches one of the patterns of further texts."""
+    path = path.replace(os.sep, "/")
+    leaf = path.rsplit("/", 1)[-1]
+    return any(
+        fnmatch(leaf, pattern) or fnmatch(path, pattern) or fnmatch(path, f"*/{pattern}")
+        for pattern in include
+    )
 
 
 def _text_or_html(head: bytes) -> str:

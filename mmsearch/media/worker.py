@@ -23,7 +23,7 @@ from typing import BinaryIO, NoReturn
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import HEAD_BYTES, decode, max_bytes, open_regular, sniff, wire
 from mmsearch.media.limits import Limits
-from mmsearch.types import Preprocess
+from mmsearch.types import Preprocess, signature_of
 
 HASH_CHUNK_BYTES = 1 << 20
 ALIVE_EVERY_CHUNKS = 64  # a sign of life per 64 MB hashed: a slow network drive is no hang
@@ -112,7 +112,7 @@ class _Worker:
             _check_unchanged(file, before)
             if kind == "image":
                 _lift_pillows_ceiling()
-            signature = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
+            signature = signature_of(before)
             known = {"hash": digest, "signature": signature}
             if task["ask"]:
                 self.send({"is": "hash", "hash": digest})

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,12 +39,14 @@ def sync_folder(folder: Path) -> None:
         return
     fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        # some network and user-space file systems cannot sync a folder
+        with suppress(OSError):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -51,12 +54,23 @@ def replace_file(path: Path, content: bytes) -> None:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        temporary.replace(path)
+        _replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Renames over what is there; on Windows waits for a reader to close it."""
+    for pause_s in (0.01, 0.05, 0.2, 0.7) if os.name == "nt" else ():
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            time.sleep(pause_s)
+    source.replace(target)
 
 
 def remove(path: Path) -> bool:
@@ -86,6 +100,8 @@ def writing_to(folder: Path) -> Iterator[None]:
             why = "no permission to write there: choose another place with --index"
         elif e.errno == errno.EFBIG:
             why = "the file system or a limit of this session allows no larger file"
+        elif e.errno in (errno.EMFILE, errno.ENFILE):
+            why = "too many open files: raise the limit (ulimit -n)"
         else:
-            raise
+            why = e.strerror or str(e)
         raise IndexNotWritable(f"{folder}: {why}. What was committed before is kept.") from e

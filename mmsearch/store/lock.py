@@ -33,14 +33,14 @@ class WriterLock:
 
     def acquire(self) -> None:
         """Takes the lock at once or raises IndexLocked, which names the holder."""
-        try:
-            with writing_to(self._folder):
+        with writing_to(self._folder):
+            try:
                 self._lock.acquire(timeout=0)
-        except Timeout:
-            raise IndexLocked(
-                f"{self._folder} is being written by {self._holder()}. "
-                "Wait until it has finished, or stop it; queries go on meanwhile."
-            ) from None
+            except Timeout:  # an OSError, too
+                raise IndexLocked(
+                    f"{self._folder} is being written by {self._holder()}. "
+                    "Wait until it has finished, or stop it; queries go on meanwhile."
+                ) from None
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),

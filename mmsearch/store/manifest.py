@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew
+from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
 from mmsearch.types import Modality, Preprocess, Space
 
@@ -34,7 +34,8 @@ class FileRef:
 class Root:
     """A folder that was named to ``index``; ``id`` is what rows carry.
 
-    The root with an empty path holds what ``Index.add`` put in without a file.
+    The root with an empty path holds what ``Index.add`` put in without a file or
+    under an id of the caller's: no walk is compared with it.
     """
 
     id: int
@@ -92,16 +93,12 @@ class Manifest:
     retired: tuple[str, ...] = ()  # replaced by this generation, removed by the next
     next_segment: int = 1
     written_by: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
 
     @property
     def live(self) -> int:
         """Parts that a search can find."""
         return sum(s.rows - s.deleted for s in self.segments)
-
-    def with_(self, **changes: Any) -> Manifest:
-        """A copy with some fields changed."""
-        return replace(self, **changes)
 
 
 def _checksum(body: dict[str, Any]) -> str:
@@ -131,11 +128,11 @@ def read(folder: Path) -> Manifest:
         raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise IndexNotFound(
-            f"there is no index at {folder}. Make one with `mmsearch index FOLDER "
-            f"--index {folder.name}`, or name another with --index."
+            f"there is no index at {folder}. Make one with `mmsearch index FOLDER`, "
+            "with the same --index, or name another."
         ) from None
     except OSError as e:
-        raise IndexNotFound(f"{path} cannot be read: {e.strerror or e}.") from e
+        raise StoreError(f"{path} cannot be read: {e.strerror or e}.") from e
     damaged = IndexDamaged(
         f"{path} is damaged: its checksum does not fit. Restore it from a copy, "
         "or remove the folder and index again."
@@ -190,5 +187,6 @@ def _parse(body: dict[str, Any]) -> Manifest:
         unfinished=tuple(Unfinished(**u) for u in body.pop("unfinished")),
         ledger_file=None if ledger_file is None else FileRef(**ledger_file),
         retired=tuple(body.pop("retired")),
+        include=tuple(body.pop("include")),
         **body,
     )

@@ -19,12 +19,20 @@ def default_home() -> Path:
     per-user data folder.
     """
     if home := os.environ.get("MMSEARCH_HOME"):
-        return Path(home).expanduser()
+        return expand(home).absolute()
     if Path("indexes").is_dir():
         return Path("indexes").absolute()
     from platformdirs import user_data_path
 
     return user_data_path("mmsearch", appauthor=False) / "indexes"
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """The path with ``~`` filled in. Raises UsageError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as e:
+        raise UsageError(f"{os.fspath(path)!r} is not a path: {e}.") from None
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
@@ -35,7 +43,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     Raises UsageError for a name that no folder may have.
     """
     text = os.fspath(name_or_path)
-    path = Path(text).expanduser()
+    path = expand(text)
     separators = {os.sep, os.altsep, "/"} - {None}
     if (
         not isinstance(name_or_path, str)

@@ -229,10 +229,24 @@ class Segment:
     IndexDamaged if one has another size than the manifest says.
     """
 
-    def __init__(self, folder: Path, ref: SegmentRef, fingerprint: str, ann_name: str | None):
+    def __init__(
+        self,
+        folder: Path,
+        ref: SegmentRef,
+        fingerprint: str,
+        ann_name: str | None,
+        earlier: Segment | None = None,
+    ) -> None:
+        """Opens the segment.
+
+        earlier: the same segment as another snapshot opened it; its maps are
+        shared, for a mapped file costs an open file.
+        """
         self.ref = ref
         self.folder = folder / "segments" / ref.name
         for name, file in ref.files.items():
+            if name.startswith("codes-") or (earlier is not None and name in earlier.ref.files):
+                continue
             size = (self.folder / name).stat().st_size
             if size != file.bytes:
                 raise IndexDamaged(
@@ -240,11 +254,15 @@ class Segment:
                     "`mmsearch verify` says what is affected."
                 )
         try:
-            self._map = pa.memory_map(str(self.folder / ARROW_NAME))
-            self._arrow = pa.ipc.open_file(self._map)
-            self.vectors: NDArray[np.float16] = np.load(
-                self.folder / vectors_name(fingerprint), mmap_mode="r", allow_pickle=False
-            )
+            self.vectors: NDArray[np.float16]
+            self._arrow: Any
+            if earlier is not None:
+                self._arrow, self.vectors = earlier._arrow, earlier.vectors
+            else:
+                self._arrow = pa.ipc.open_file(pa.memory_map(str(self.folder / ARROW_NAME)))
+                self.vectors = np.load(
+                    self.folder / vectors_name(fingerprint), mmap_mode="r", allow_pickle=False
+                )
             dead = np.empty(0, np.uint32)
             if ref.deletions is not None:
                 dead = np.load(self.folder / ref.deletions, allow_pickle=False)
@@ -256,11 +274,13 @@ class Segment:
                 "Run `mmsearch verify`."
             )
         self.dead: NDArray[np.uint32] = dead
-        self.codes: Path | None = None
-        self.codes_map: NDArray[np.uint8] | None = None
-        if ann_name is not None and (name := codes_name(ann_name)) in ref.files:
-            self.codes = self.folder / name
-            self.codes_map = np.memmap(self.codes, np.uint8, "r")
+        # Lists that are missing or cut short are derived data: without them this
+        # segment is searched exactly, and the next run makes them anew.
+        self.codes: NDArray[np.uint8] | None = None
+        if ann_name is not None and (codes := ref.files.get(codes_name(ann_name))) is not None:
+            path = self.folder / codes_name(ann_name)
+            if path.is_file() and path.stat().st_size == codes.bytes:
+                self.codes = np.memmap(path, np.uint8, "r")
 
     @cached_property
     def live(self) -> NDArray[np.bool_]:
@@ -310,14 +330,11 @@ class Segment:
         wanted = pa.array(sorted(item_ids), pa.string())
         rows = {}  # row -> item id
         for i, batch in enumerate(self.batches()):
-            ids, part_nos = batch.column("id"), batch.column("part_no")
-            # a first part bears its item's id; what stands behind the last '#' is for the others
-            maybe = pc.or_(pc.is_in(ids, wanted), pc.greater(part_nos, 0))
-            for at in np.flatnonzero(maybe.to_numpy(zero_copy_only=False)).tolist():
-                part_no = part_nos[at].as_py()
-                item = ids[at].as_py().removesuffix(f"#{part_no}" if part_no else "")
-                if item in item_ids and self.live[i * BATCH_ROWS + at]:
-                    rows[i * BATCH_ROWS + at] = item
+            items = pc.replace_substring_regex(batch.column("id"), r"#\d+$", "")
+            mine = pc.is_in(items, wanted).to_numpy(zero_copy_only=False)
+            for at in np.flatnonzero(mine).tolist():
+                if self.live[i * BATCH_ROWS + at]:
+                    rows[i * BATCH_ROWS + at] = items[at].as_py()
         return rows
 
 

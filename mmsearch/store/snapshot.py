@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import IndexDamaged
+from mmsearch.errors import IndexDamaged, StoreError
 from mmsearch.store import manifest as manifests
-from mmsearch.store.files import checksum
 from mmsearch.store.manifest import Manifest
 from mmsearch.store.segment import Segment
 
@@ -31,35 +31,43 @@ class Snapshot:
     ann_bytes: NDArray[np.uint8] | None  # the empty quantiser, memory-mapped
 
     @classmethod
-    def open(cls, folder: Path) -> Snapshot:
+    def open(cls, folder: Path, earlier: Snapshot | None = None) -> Snapshot:
         """Opens the folder's current snapshot.
 
-        Raises IndexNotFound, IndexTooNew or IndexDamaged.
+        earlier: one whose open files are shared where they are the same.
+        Raises IndexNotFound, IndexTooNew, IndexDamaged, or StoreError if a file
+        cannot be opened.
         """
         for attempt in range(_ATTEMPTS):
             manifest = manifests.read(folder)
             try:
-                return cls._open(folder, manifest)
+                return cls._open(folder, manifest, earlier)
             except FileNotFoundError as e:
-                missing = e.filename
+                missing = e.filename or e
                 if manifests.read(folder).generation == manifest.generation and attempt > 2:
                     break
                 time.sleep(0.005 * attempt)
+            except OSError as e:
+                raise StoreError(
+                    f"{e.filename or folder} cannot be opened: {e.strerror or e}."
+                ) from e
         raise IndexDamaged(
             f"{missing} is missing. Restore it from a copy; `mmsearch verify --index "
             f"{folder}` says what is affected."
         )
 
     @classmethod
-    def _open(cls, folder: Path, manifest: Manifest) -> Snapshot:
+    def _open(cls, folder: Path, manifest: Manifest, earlier: Snapshot | None) -> Snapshot:
         ann, ann_bytes = manifest.ann, None
-        if ann is not None:
+        if ann is not None and ann_path(folder, ann.name).is_file():
             ann_bytes = np.memmap(ann_path(folder, ann.name), np.uint8, "r")
-        segments = tuple(
-            Segment(folder, ref, manifest.space.fingerprint, ann.name if ann else None)
-            for ref in manifest.segments
-        )
-        return cls(folder, manifest, segments, ann_bytes)
+        opened = {s.ref.name: s for s in earlier.segments} if earlier is not None else {}
+        segments = []
+        for ref in manifest.segments:
+            before = opened.get(ref.name)
+            name = ann.name if ann else None
+            segments.append(Segment(folder, ref, manifest.space.fingerprint, name, before))
+        return cls(folder, manifest, tuple(segments), ann_bytes)
 
     def __len__(self) -> int:
         """Parts that a search can find."""
@@ -69,7 +77,7 @@ class Snapshot:
         """The absolute folder of a root id; empty for what was added without a file."""
         return self._roots[root]
 
-    @property
+    @cached_property
     def _roots(self) -> dict[int, str]:
         return {r.id: r.path for r in self.manifest.roots}
 
@@ -88,14 +96,6 @@ class Snapshot:
                 return segment, row
         return None
 
-    def damaged_files(self) -> Iterator[tuple[Path, str]]:
-        """Every file whose bytes are not what the manifest says, and how (reads all)."""
-        for segment in self.segments:
-            for name, ref in segment.ref.files.items():
-                path = segment.folder / name
-                if checksum(path) != (ref.bytes, ref.checksum):
-                    yield path, "its checksum does not fit"
-
 
 def ann_path(folder: Path, name: str) -> Path:
     """The file of a trained, empty quantiser."""
@@ -104,8 +104,6 @@ def ann_path(folder: Path, name: str) -> Path:
 
 def join(root: str, path: str) -> str:
     """A root and a ``/``-separated path below it, as this system writes it."""
-    import os
-
     if not root:
         return path
     local = path if os.sep == "/" else path.replace("/", os.sep)

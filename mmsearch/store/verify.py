@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmsearch.errors import IndexDamaged
+from mmsearch.errors import IndexDamaged, IndexLocked, StoreError
 from mmsearch.store import manifest as manifests
 from mmsearch.store.files import checksum
 from mmsearch.store.ledger import read_ledger
+from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import Manifest, SegmentRef
 from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, PARTS_SCHEMA, Segment
 from mmsearch.store.snapshot import ann_path
@@ -38,8 +39,17 @@ def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> li
     Raises what reading the manifest raises; everything else is a Problem.
     """
     manifest = manifests.read(folder)
+    problems = _problems(folder, manifest, progress)
+    # a writer may have replaced files while they were read: what it replaced is no problem
+    while problems and (newer := manifests.read(folder)).generation != manifest.generation:
+        manifest = newer
+        problems = _problems(folder, manifest, progress)
+    return problems
+
+
+def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None]) -> list[Problem]:
     problems: list[Problem] = []
-    seen: dict[str, str] = {}  # part id -> segment
+    seen: set[str] = set()  # ids of live parts
     for ref in manifest.segments:
         progress(f"segments/{ref.name}")
         broken = _check_files(folder, ref)
@@ -59,6 +69,8 @@ def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> li
                 what = str(e)
         if what is not None:
             problems.append(Problem(str(path), what, _RESTORE))
+    if _being_written(folder):
+        return problems  # what no manifest refers to may be the next commit
     problems += [
         Problem(
             str(path),
@@ -71,8 +83,18 @@ def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> li
     return problems
 
 
+def _being_written(folder: Path) -> bool:
+    try:
+        with WriterLock(folder):
+            return False
+    except IndexLocked:
+        return True
+    except StoreError:  # a read-only folder has no writer
+        return False
+
+
 _RESTORE = "restore it from a copy, or remove the index folder and index again"
-_REBUILD = "run `mmsearch index` with `--ann flat`, then with `--ann auto`: it is built anew"
+_REBUILD = "remove that file and run `mmsearch index` again: it is built anew"
 
 
 def _damage(path: Path, ref: manifests.FileRef) -> str | None:
@@ -97,9 +119,7 @@ def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
     return problems
 
 
-def _check_rows(
-    folder: Path, manifest: Manifest, ref: SegmentRef, seen: dict[str, str]
-) -> list[Problem]:
+def _check_rows(folder: Path, manifest: Manifest, ref: SegmentRef, seen: set[str]) -> list[Problem]:
     """Alignment inside a segment whose files are whole."""
     from pyarrow import parquet as pq
 
@@ -133,11 +153,10 @@ def _check_rows(
     known_roots = {r.id for r in manifest.roots}
     ids = arrow.column("id").to_pylist()
     for row in np.flatnonzero(segment.live).tolist():
-        if (other := seen.setdefault(ids[row], ref.name)) != ref.name:
-            problems.append(
-                Problem(str(where), f"part {ids[row]} is also live in {other}", _RESTORE)
-            )
+        if ids[row] in seen:
+            problems.append(Problem(str(where), f"part {ids[row]} is there twice", _RESTORE))
             break
+        seen.add(ids[row])
     if not set(arrow.column("root").to_pylist()) <= known_roots:
         problems.append(Problem(str(where), "rows of a root that is not known", _RESTORE))
     return problems

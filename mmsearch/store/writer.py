@@ -6,18 +6,20 @@ the new files, and a crash leaves only strays that the next writer removes.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
-from mmsearch.store.files import checksum, remove, sync_file, sync_folder, writing_to
+from mmsearch.store.files import checksum, remove, replace_file, sync_file, sync_folder, writing_to
 from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
 from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME, WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
@@ -34,6 +36,7 @@ from mmsearch.types import Space
 
 # A segment with more than this share of deleted rows is rewritten.
 _MAX_DEAD = 0.3
+_MAX_FRESH_SEGMENTS = 32
 
 
 class Writer:
@@ -66,8 +69,11 @@ class Writer:
         try:
             self.manifest = manifests.read(self.folder)
         except errors.IndexNotFound:
-            if (self.folder / manifests.MANIFEST_NAME).exists():
-                raise
+            if any((self.folder / "segments").iterdir()):
+                raise errors.IndexDamaged(
+                    f"{self.folder} holds segments, but its {manifests.MANIFEST_NAME} is gone. "
+                    "Restore that from a copy, or remove the folder and index again."
+                ) from None
             with writing_to(self.folder):
                 self.manifest = Manifest(space=space, written_by=self._version)
                 manifests.write(self.folder, self.manifest)
@@ -77,6 +83,7 @@ class Writer:
                 "Leave out --space to use the index's own, or choose another --index."
             )
         self.snapshot = Snapshot.open(self.folder)
+        self._earlier = {s.name for s in self.manifest.segments}
         self.ledger = read_ledger(self.folder, self.manifest.ledger)
         self.remove_strays()
 
@@ -87,11 +94,6 @@ class Writer:
         """Rows that wait for the next commit."""
         return len(self._buffer)
 
-    @property
-    def changed(self) -> bool:
-        """Whether a commit would change anything."""
-        return bool(self._buffer or self._dead)
-
     def root(self, path: str) -> int:
         """The id of a root, which is added if it is new."""
         for root in self.manifest.roots:
@@ -101,10 +103,16 @@ class Writer:
         self.manifest = replace(self.manifest, roots=(*self.manifest.roots, new))
         return new.id
 
-    def append(self, row: PartRow, vector: NDArray[np.float32] | NDArray[np.float16]) -> None:
-        """Buffers one part and its unit vector (d,) for the next commit."""
-        order = self._order.setdefault(row.item_id, len(self._order))
-        self._buffer.append((order, row, np.asarray(vector, np.float16)))
+    def extend(self, parts: Iterable[tuple[PartRow, NDArray[Any]]]) -> None:
+        """Buffers an item's parts and unit vectors (d,) for the next commit.
+
+        All or none, wherever a signal strikes.
+        """
+        rows = []
+        for row, vector in parts:
+            order = self._order.setdefault(row.item_id, len(self._order))
+            rows.append((order, row, np.asarray(vector, np.float16)))
+        self._buffer.extend(rows)
 
     def drop(self, *item_ids: str) -> set[str]:
         """Forgets items' buffered parts and deletes their committed ones.
@@ -133,6 +141,7 @@ class Writer:
         unfinished: Iterable[Unfinished] = (),
         ledger: list[LedgerRow] | None = None,
         ann_wanted: str | None = None,
+        include: Iterable[str] = (),
     ) -> None:
         """Makes the buffered rows, the deletions and a new ledger visible, in one swap."""
         with writing_to(self.folder):
@@ -147,6 +156,7 @@ class Writer:
                 next_segment=number,
                 unfinished=tuple(unfinished),
                 ann_wanted=ann_wanted or self.manifest.ann_wanted,
+                include=tuple(sorted({*self.manifest.include, *include})),
             )
             if ledger is not None and ledger != self.ledger:
                 name, file = write_ledger(self.folder, new.generation + 1, ledger)
@@ -159,6 +169,11 @@ class Writer:
             self._buffer, self._order, self._dead = [], {}, {}
             if new != self.snapshot.manifest:
                 self._swap(new)
+            # a long run must not pile up segments: each costs two open files
+            fresh = [s for s in self.manifest.segments if s.name not in self._earlier]
+            if len(fresh) >= _MAX_FRESH_SEGMENTS:
+                for group in _groups(tuple(fresh)):
+                    self._merge(group)
 
     def compact(self) -> None:
         """Merges small neighbours, and rewrites segments that are mostly deleted.
@@ -212,10 +227,7 @@ class Writer:
     def _write(self, path: Path, content: NDArray[np.uint8]) -> FileRef:
         with writing_to(self.folder):
             path.parent.mkdir(exist_ok=True)
-            with path.open("wb") as f:
-                f.write(content.data)
-            sync_file(path)
-            sync_folder(path.parent)
+            replace_file(path, content.data)
             return FileRef(*checksum(path))
 
     def _swap(self, new: Manifest) -> None:
@@ -230,7 +242,7 @@ class Writer:
         )
         manifests.write(self.folder, new)
         self.manifest, self._retired = new, []
-        self.snapshot = Snapshot.open(self.folder)
+        self.snapshot = Snapshot.open(self.folder, self.snapshot)
         for path in doomed:
             if path not in new.retired:
                 remove(self.folder / path)
@@ -363,7 +375,8 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
 
 # What a writer makes. Anything else in the folder is the user's and is never removed.
 _OURS = re.compile(
-    r"segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow)|(vectors|deleted|codes)-[^/]+))?"
+    r"(ann|segments/[^/]+)/[^/]+\.\d+\.tmp"
+    r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow)|(vectors|deleted|codes)-[^/]+))?"
     r"|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
 )
 
@@ -374,11 +387,13 @@ def _is_ours(folder: Path, path: Path) -> bool:
 
 def _refuse_foreign(folder: Path) -> None:
     """Raises UsageError where making an index would mix it with somebody's files."""
-    if not folder.exists() or (folder / manifests.MANIFEST_NAME).exists():
-        return
-    if not folder.is_dir():
-        raise errors.UsageError(f"{folder} is a file: name a folder for the index.")
     with writing_to(folder):
+        if folder.is_symlink() and not folder.exists():
+            raise errors.UsageError(f"{folder} is a link that leads nowhere.")
+        if not folder.exists() or (folder / manifests.MANIFEST_NAME).exists():
+            return
+        if not folder.is_dir():
+            raise errors.UsageError(f"{folder} is a file: name a folder for the index.")
         names = {p.name for p in folder.iterdir()}
     names -= {"segments", "ann", LOCK_NAME, HOLDER_NAME}  # a writer killed at its first breath
     foreign = [n for n in names if not n.startswith(manifests.MANIFEST_NAME)]
@@ -412,8 +427,6 @@ def _groups(segments: tuple[SegmentRef, ...]) -> list[list[str]]:
 
 def _in_use(path: Path) -> bool:
     """Whether removing must wait: only Windows refuses while a reader maps a file."""
-    import os
-
     if os.name != "nt" or path.is_dir():
         return False
     try:
