@@ -4,13 +4,27 @@ A reader calls ``Snapshot.open``; the one writer holds a ``Writer``. Nothing her
 knows what a picture is or how a vector was made.
 """
 
-from mmsearch.store.lock import WriterLock
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from mmsearch.store.manifest import SCHEMA, Manifest, Root, SegmentRef
 from mmsearch.store.names import default_home, resolve
 from mmsearch.store.segment import PARTS_SCHEMA, PartRow, Segment
 from mmsearch.store.snapshot import Snapshot
-from mmsearch.store.verify import Problem, verify
-from mmsearch.store.writer import Writer
+
+if TYPE_CHECKING:
+    from mmsearch.store.lock import WriterLock
+    from mmsearch.store.verifying import Problem, verify
+    from mmsearch.store.writer import Writer
+
+# A query needs none of these, and they take a while to load.
+_LAZY = {
+    "Problem": "verifying",
+    "Writer": "writer",
+    "WriterLock": "lock",
+    "verify": "verifying",
+}
 
 __all__ = [
     "PARTS_SCHEMA",
@@ -28,3 +42,11 @@ __all__ = [
     "resolve",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"mmsearch.store.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'mmsearch.store' has no attribute {name!r}")
