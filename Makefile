@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test check format campaign clean
+.PHONY: demo test check format campaign bench quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -40,6 +40,16 @@ format: $(VENV)/.dev
 # Long runs, left out of `make test`: 50 runs killed at random, the 1 GB line, …
 campaign: $(VENV)/.dev
 	$(BIN)/python -m pytest -m campaign
+
+# What the README's figures come from; each prints a table and writes benchmarks/results/.
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/cold.py
+	$(BIN)/python benchmarks/rescan.py
+	$(BIN)/python benchmarks/encode.py
+
+# make quality DATA=folder (its layout: mmsearch/train/mini/data.py)
+quality: $(VENV)/.dev
+	$(BIN)/python benchmarks/quality.py --data $(DATA)
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -154,7 +154,7 @@ def sound_speed(folder: Path, encoder: Any) -> float:
     seconds = 0.0
     for i in range(20):
         samples = np.roll(whole, i * 100_000)[: 60 * preprocess.sample_rate_hz]
-        soundfile.write(corpus / f"{i}.ogg", samples, preprocess.sample_rate_hz)
+        soundfile.write(corpus / f"{i}.flac", samples, preprocess.sample_rate_hz)
         seconds += len(samples) / preprocess.sample_rate_hz
     return seconds / index_wall(corpus)
 

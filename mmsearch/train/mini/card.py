@@ -1,0 +1,119 @@
+"""``card.json``: what the files beside it are, what they learned from, how well they do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmsearch.spaces.mini import MAX_TOKENS
+from mmsearch.train.mini import use
+from mmsearch.train.mini.data import PICTURE_PX
+from mmsearch.train.mini.features import Pictures
+from mmsearch.train.mini.heads import WIDTH, Head, PictureHead
+from mmsearch.train.mini.pictures import Namer
+from mmsearch.train.mini.sound_features import WINDOW_S
+from mmsearch.train.mini.sound_towers import AISFX_RATE_HZ
+from mmsearch.train.mini.sounds import Clips, Words
+
+VERSION = "1"
+FACTS: dict[str, Any] = {
+    "name": "mini",
+    "version": VERSION,
+    "dimension": WIDTH,
+    "modalities": ["image", "text", "audio"],
+    "preprocess": {
+        "image_px": PICTURE_PX,
+        "sample_rate_hz": AISFX_RATE_HZ,
+        "window_s": WINDOW_S,
+    },
+    "max_tokens": MAX_TOKENS,
+    "languages": ["en", "zh"],
+    "towers": {
+        "image": "EfficientNet-Lite0 and -Lite2 (frozen, Apache-2.0) and a trained head",
+        "text": "Universal Sentence Encoder multilingual v3 (Apache-2.0): embeddings and n-grams "
+        "frozen, vocabulary cut to English and Chinese, feed-forward nets trained",
+        "audio": "aiSFX (frozen, CC BY 4.0) and a trained head",
+    },
+    "trained_on": [
+        {"what": "Flickr8k train: 6,000 photos", "terms": "research and education"},
+        {"what": "Flickr8k-CN: Chinese captions of them", "terms": "research"},
+        {"what": "COCO captions val2017, without pictures", "terms": "CC BY 4.0"},
+        {"what": "Tux Paint stamps: pictures, captions, sounds", "terms": "GPL-2"},
+        {"what": "ESC-10, folds 1 to 4: 320 sounds", "terms": "CC BY 3.0 / CC0"},
+        {"what": "sound effects from freesound.org: 201", "terms": "CC0 / CC BY"},
+        {"what": "YAMNet as a teacher for sounds", "terms": "Apache-2.0"},
+        {"what": "class names of ImageNet and AudioSet", "terms": "WordNet licence / CC BY 4.0"},
+    ],
+    "limits": "Knows everyday photos, drawings and sounds; reads English and Chinese only; "
+    "learned from little data, so rare things are found by their nearest common neighbour.",
+}
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the name and content of every asset but the card, sorted by name."""
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name != "card.json":
+            found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def write(folder: Path, figures: dict[str, object]) -> None:
+    """``card.json``, with the digest of the files beside it."""
+    card = {**FACTS, "digest": digest(folder), "measured": figures}
+    text = json.dumps(rounded(card), ensure_ascii=False, indent=2)
+    (folder / "card.json").write_text(text + "\n", encoding="utf-8")
+
+
+def rounded(value: Any) -> Any:
+    """The same with every float cut to four digits."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+@torch.inference_mode()
+def score_stats(
+    head: PictureHead,
+    tower: use.SentenceEncoder,
+    held: Pictures,
+    sound_head: Head,
+    clips: Clips,
+    said: Words,
+) -> dict[str, dict[str, float]]:
+    """Mean and deviation of cosines, by direction, of what belongs together and what does not.
+
+    Pictures and texts are Flickr8k's held-out ones, sounds are training clips.
+    """
+    seen = Namer(head.classes).vectors(head, held.views[0])
+    en, zh = (use.finished(tower, captions.flatten(0, 1)) for captions in (held.en, held.zh))
+    each = held.en.shape[1]
+    heard = sound_head(clips.features[:, 0])
+    names = said.vectors[[said.row[sound.en[0]] for sound in clips.sounds]]
+    return {
+        "en to image": spread(en[::each], seen),
+        "zh to image": spread(zh[::each], seen),
+        "en to en": spread(en[::each], en[1::each]),
+        "zh to en": spread(zh[::each], en[1::each]),
+        "en to audio": spread(names, heard),
+    }
+
+
+def spread(a: Tensor, b: Tensor) -> dict[str, float]:
+    """Cosines of rows that belong together pairwise, and of all other pairs."""
+    scores = a @ b.T
+    matching = scores.diagonal()
+    others = scores[~torch.eye(len(a), dtype=torch.bool)]
+    return {
+        "matching mean": float(matching.mean()),
+        "matching deviation": float(matching.std()),
+        "random mean": float(others.mean()),
+        "random deviation": float(others.std()),
+    }

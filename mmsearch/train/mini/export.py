@@ -1,0 +1,258 @@
+"""The trained space as files: three ONNX graphs, the tokenizer, and the card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from mmsearch.train.mini import sound_towers as sound
+from mmsearch.train.mini.data import PICTURE_PX
+from mmsearch.train.mini.graph import Graph, array, int8_codes
+from mmsearch.train.mini.heads import BEST, NAMED, TEMPERATURE, Centred, Head, PictureHead
+from mmsearch.train.mini.towers import EfficientNetLite, SameConv
+from mmsearch.train.mini.use import ORDERS, SentenceEncoder
+
+PICTURE_SHAPE = (1, PICTURE_PX, PICTURE_PX, 3)
+
+
+def convolution(
+    graph: Graph, x: str, conv: SameConv, size: tuple[int, int]
+) -> tuple[str, tuple[int, int]]:
+    """A "same" convolution and its activation; size is (height, width), of x and then of it."""
+    kernel = conv.weight.shape[-1]
+    total = [max((-(-s // conv.stride) - 1) * conv.stride + kernel - s, 0) for s in size]
+    before = [t // 2 for t in total]
+    after = [t - b for t, b in zip(total, before, strict=True)]
+    out = graph.op(
+        "Conv",
+        x,
+        graph.half(conv.weight),
+        graph.constant(conv.bias),
+        strides=[conv.stride] * 2,
+        pads=before + after,
+        group=conv.groups,
+    )
+    if conv.relu is not None and math.isinf(conv.relu):
+        out = graph.op("Relu", out)
+    elif conv.relu is not None:
+        out = graph.op("Clip", out, graph.scalar(0.0), graph.scalar(conv.relu))
+    return out, (-(-size[0] // conv.stride), -(-size[1] // conv.stride))
+
+
+def lite(graph: Graph, x: str, tower: EfficientNetLite) -> list[str]:
+    """An EfficientNet-Lite: its final features (1, 1280), then the mean of each of its seven
+    stages, which know more of colours and textures."""
+    out, size = convolution(graph, x, tower.stem, (PICTURE_PX, PICTURE_PX))
+    stages = []
+    for number, (block, skip) in enumerate(zip(tower.blocks, tower.skips, strict=True)):
+        before = out
+        for conv in block:
+            out, size = convolution(graph, out, conv, size)
+        out = graph.op("Add", out, before) if skip else out
+        if number + 1 == len(tower.blocks) or not tower.skips[number + 1]:
+            stages.append(graph.op("Flatten", graph.op("GlobalAveragePool", out)))
+    out, _ = convolution(graph, out, tower.head, size)
+    return [graph.op("Flatten", graph.op("GlobalAveragePool", out)), *stages]
+
+
+def seen(graph: Graph, towers: Sequence[EfficientNetLite]) -> list[list[str]]:
+    """What each tower makes of the picture ``x``, uint8 (1, px, px, 3)."""
+    x = graph.op("Cast", "x", to=TensorProto.FLOAT)
+    x = graph.op("Transpose", x, perm=[0, 3, 1, 2])
+    x = graph.op("Mul", graph.op("Sub", x, graph.scalar(127.0)), graph.scalar(1 / 128))
+    return [lite(graph, x, tower) for tower in towers]
+
+
+def write_features(path: Path, towers: Sequence[EfficientNetLite]) -> None:
+    """Pictures to the towers' features side by side, for training."""
+    graph = Graph()
+    found = graph.op("Concat", *(name for tower in seen(graph, towers) for name in tower), axis=1)
+    graph.write(path, TensorProto.UINT8, PICTURE_SHAPE, found, "features")
+
+
+def class_shares(graph: Graph, scores: str) -> str:
+    """The shares of the best classes, zero elsewhere: (1, 1000)."""
+    values, places = graph.top(graph.op("Div", scores, graph.scalar(TEMPERATURE)), BEST)
+    nothing = graph.op("Mul", scores, graph.scalar(0.0))
+    return graph.op("ScatterElements", nothing, places, graph.op("Softmax", values, axis=1), axis=1)
+
+
+def head_of(graph: Graph, x: str, head: Head) -> str:
+    """The trained head on standardised features (1, f): unit vector (1, 512)."""
+    straight = graph.linear(x, head.straight.weight, head.straight.bias, "eighth")
+    hidden = graph.linear(x, head.inner.weight, head.inner.bias, "eighth")
+    hidden = graph.op("Gelu", hidden)
+    bent = graph.linear(hidden, head.outer.weight, head.outer.bias, "eighth")
+    return graph.op("Add", straight, bent)
+
+
+def standardised(graph: Graph, x: str, head: Head) -> str:
+    """Features less their mean, by their deviation."""
+    centred = graph.op("Sub", x, graph.constant(head.mean[None]))
+    return graph.op("Mul", centred, graph.constant(1.0 / array(head.deviation)[None]))
+
+
+def write_image(path: Path, towers: Sequence[EfficientNetLite], head: PictureHead) -> None:
+    """Pictures: uint8 (1, px, px, 3) to a unit vector."""
+    graph = Graph()
+    found = seen(graph, towers)
+    each = []
+    for (pooled, *_), tower in zip(found, towers, strict=True):
+        scores = graph.linear(pooled, tower.fc.weight, tower.fc.bias, "eighth")
+        each.append(class_shares(graph, scores))
+    shares = graph.op("Mul", graph.op("Sum", *each), graph.scalar(1 / len(each)))
+    named = graph.op("MatMul", shares, graph.eighth(head.classes))
+    features = graph.op("Concat", *(name for tower in found for name in tower), named, axis=1)
+    out = graph.unit(head_of(graph, standardised(graph, features, head), head))
+    words = graph.op("MatMul", shares, graph.eighth(array(head.words) * NAMED))
+    out = graph.unit(graph.op("Add", out, words))
+    graph.write(path, TensorProto.UINT8, PICTURE_SHAPE, placed(graph, out, head))
+
+
+def placed(graph: Graph, out: str, tower: Centred) -> str:
+    """Unit rows moved by the tower's mean, and of unit length again."""
+    return graph.unit(graph.op("Sub", out, graph.constant(tower.centre[None])))
+
+
+def layer_norm(graph: Graph, x: str, gain: Any, shift: Any, eps: float) -> str:
+    """Normalisation over the last axis."""
+    return graph.op(
+        "LayerNormalization", x, graph.constant(gain), graph.constant(shift), epsilon=eps, axis=-1
+    )
+
+
+def write_text(path: Path, tower: SentenceEncoder) -> None:
+    """Texts: int64 (1, tokens) to a unit vector. The table stays int8 and is widened by rows."""
+    graph = Graph()
+    table, scales = int8_codes(array(tower.embedding.weight), axis=0)
+    rows = graph.op("Squeeze", "x", graph.ints(0))
+    wide = graph.op("Cast", graph.op("Gather", graph.constant(table), rows), to=TensorProto.FLOAT)
+    embedded = graph.op("Mul", wide, graph.op("Gather", graph.constant(scales), rows))
+
+    x = graph.op("MatMul", embedded, graph.half(tower.project))
+    x = graph.op("Add", x, graph.constant(tower.project_bias))
+    x = layer_norm(graph, x, tower.project_gain, tower.project_shift, tower.eps)
+    x = graph.op("Unsqueeze", graph.op("Transpose", x, perm=[1, 0]), graph.ints(0))
+    branches = []
+    for branch, part, (n, left) in zip(
+        tower.ngrams, graph.split(x, len(ORDERS), 1), ORDERS, strict=True
+    ):
+        for weight, bias in (
+            (branch.first, branch.first_bias),
+            (branch.second, branch.second_bias),
+        ):
+            kernel = array(weight).reshape(n, -1, weight.shape[1]).transpose(2, 1, 0)
+            found = graph.op(
+                "Conv", part, graph.half(kernel), graph.constant(bias), pads=[left, n - 1 - left]
+            )
+            part = graph.op("Add", part, graph.op("Relu", found))
+        branches.append(part)
+    x = graph.op("Squeeze", graph.op("Concat", *branches, axis=1), graph.ints(0))
+    x = graph.op("Concat", embedded, graph.op("Transpose", x, perm=[1, 0]), axis=1)
+    x = layer_norm(graph, x, tower.gain, tower.shift, tower.eps)
+    count = graph.op("Cast", graph.op("Shape", rows), to=TensorProto.FLOAT)
+    mean = graph.op("ReduceMean", x, graph.ints(0), keepdims=1)
+    beside = graph.op("Gelu", graph.linear(mean, tower.inner.weight, tower.inner.bias, "eighth"))
+    beside = graph.linear(beside, tower.outer.weight, tower.outer.bias, "eighth")
+    x = graph.op("MatMul", mean, graph.half(tower.sum))
+    x = graph.op("Add", x, graph.constant(tower.sum_bias))
+    x = graph.op("Mul", x, graph.op("Sqrt", count))  # the sum by the root of the length
+
+    def mixed(a: str, first: Any, b: str, second: Any) -> str:
+        return graph.op(
+            "Add",
+            graph.op("MatMul", a, graph.half(first)),
+            graph.op("MatMul", b, graph.half(second)),
+        )
+
+    inner = graph.op("Relu", graph.op("MatMul", x, graph.half(tower.d0)))
+    x = graph.op("Relu", mixed(x, tower.p1, inner, tower.d1))
+    inner = graph.op("Relu", graph.op("MatMul", x, graph.half(tower.d2)))
+    x = graph.op("Add", graph.op("Tanh", mixed(x, tower.p3, inner, tower.d3)), beside)
+    out = placed(graph, graph.unit(x), tower)
+    graph.write(path, TensorProto.INT64, (1, "tokens"), out, mapped=True)
+
+
+def fourier_basis(graph: Graph, window: int) -> str:
+    """Windowed cosines and sines, (window + 2, 1, window): made when the graph is loaded, from
+    one table of a period, so that they cost no space on disk."""
+    t = np.arange(window)
+    angle = 2 * np.pi * t / window
+    turns = graph.op(
+        "Mod",
+        graph.op(
+            "Mul",
+            graph.constant(np.arange(window // 2 + 1, dtype=np.int32)[:, None]),
+            graph.constant(t.astype(np.int32)[None]),
+        ),
+        graph.constant(np.array(window, np.int32)),
+    )
+    hann = graph.constant((0.5 - 0.5 * np.cos(angle)).astype(np.float32)[None])
+    parts = [
+        graph.op("Mul", graph.op("Gather", graph.constant(wave.astype(np.float32)), turns), hann)
+        for wave in (np.cos(angle), np.sin(angle))
+    ]
+    return graph.op("Unsqueeze", graph.op("Concat", *parts, axis=0), graph.ints(1))
+
+
+def log_mel(graph: Graph, tower: sound.AiSfx) -> str:
+    """The waveform ``x`` (1, samples) as log-mel (1, 1, frames, 96)."""
+    peak = graph.op("ReduceMax", graph.op("Abs", "x"), graph.ints(1), keepdims=1)
+    x = graph.op("Div", "x", graph.op("Max", peak, graph.scalar(sound.PEAK_FLOOR)))
+    half = sound.AISFX_WINDOW // 2
+    least = graph.ints(sound.AISFX_HOP * (sound.AISFX_BLOCK - 1))
+    length = graph.op("Slice", graph.op("Shape", "x"), graph.ints(1), graph.ints(2))
+    missing = graph.op("Max", graph.op("Sub", least, length), graph.ints(0))
+    behind = graph.op("Add", missing, graph.ints(half))
+    pads = graph.op("Concat", graph.ints(0, half, 0), behind, axis=0)
+    x = graph.op("Unsqueeze", graph.op("Pad", x, pads), graph.ints(1))
+    basis = fourier_basis(graph, sound.AISFX_WINDOW)
+    x = graph.op("Conv", x, basis, strides=[sound.AISFX_HOP])
+    real, imaginary = graph.split(x, 2, 1)
+    power = graph.op("Add", graph.op("Mul", real, real), graph.op("Mul", imaginary, imaginary))
+    power = graph.op("Transpose", power, perm=[0, 2, 1])
+    mel = graph.op("MatMul", power, graph.constant(tower.mel))
+    mel = graph.op("Add", graph.op("Mul", mel, graph.scalar(10_000.0)), graph.scalar(1.0))
+    mel = graph.op(
+        "Mul", graph.op("Log", mel), graph.scalar(1 / (math.log(10) * sound.AISFX_SPEC_MAX))
+    )
+    graph.show("log_mel", mel, (1, "frames", sound.AISFX_MELS))
+    return graph.op("Unsqueeze", mel, graph.ints(1))
+
+
+def write_audio(path: Path, tower: sound.AiSfx, head: Head) -> None:
+    """Sounds: float32 (1, samples) at 44.1 kHz to a unit vector."""
+    graph = Graph()
+    x = log_mel(graph, tower)
+    for number, block in enumerate(tower.blocks):
+        for conv in block:
+            x = graph.op(
+                "Conv", x, graph.half(conv.weight), graph.constant(conv.bias), pads=[1, 1, 1, 1]
+            )
+            x = graph.op("Relu", x)
+        if number < len(tower.blocks) - 1:
+            x = graph.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = graph.op("ReduceMean", x, graph.ints(3), keepdims=0)
+    steps = sound.AISFX_BLOCK_STEPS
+    x = graph.op("MaxPool", x, kernel_shape=[steps], strides=[steps // 2])
+    mean = graph.op("ReduceMean", x, graph.ints(2), keepdims=0)
+    most = graph.op("ReduceMax", x, graph.ints(2), keepdims=0)
+    rows = graph.op("Squeeze", graph.op("Transpose", x, perm=[0, 2, 1]), graph.ints(0))
+    scores = []
+    for net in tower.classifiers:
+        y = rows
+        for layer in net:
+            y = (
+                graph.linear(y, layer.weight, layer.bias, "half")
+                if hasattr(layer, "weight")
+                else graph.op("Relu", y)
+            )
+        scores.append(graph.op("ReduceMean", y, graph.ints(0), keepdims=1))
+    features = graph.op("Concat", mean, most, *scores, axis=1)
+    out = head_of(graph, standardised(graph, features, head), head)
+    graph.write(path, TensorProto.FLOAT, (1, "samples"), placed(graph, graph.unit(out), head))
