@@ -1,6 +1,8 @@
 # The two doors: `make demo` and `make test`. Both make .venv themselves and
 # need nothing but Python 3.11 or newer, make and PyPI.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || echo python3)
+# The first that runs and is new enough (a version manager's shim may not run).
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SAMPLES := tests/samples
