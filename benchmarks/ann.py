@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     corpus = list(dict.fromkeys(t for path in args.corpus for t in texts(path, "en")))
-    queries = texts(args.queries, "zh")[:500]
+    queries = texts(args.queries, "zh")[:100]
     space = mmsearch.load_space("mini")
     vectors = space.encode_texts(queries)
     with tempfile.TemporaryDirectory() as name:

@@ -38,8 +38,14 @@ def resident_mb(pid: int) -> float:
 
 def index(folder: Path, where: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "mmsearch", "index", str(folder), "--index", str(where)]
+    # a shell starts its background jobs with SIGINT ignored, and children inherit that
+    heard = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        [*command, "--json", *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--json", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,  # noqa: PLW1509 - the tests start no thread that could hold a lock
     )
 
 

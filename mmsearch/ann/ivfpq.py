@@ -73,7 +73,7 @@ def train(n: int, d: int, sample: Vectors) -> tuple[NDArray[np.uint8], dict[str,
     index.verbose = False
     index.cp.seed = 1
     index.train(np.ascontiguousarray(sample))
-    # found on text queries against pictures: see benchmarks/ann.py
+    # a first choice; benchmarks/ann.py measures what it loses on queries of another kind
     nprobe = max(1, min(nlist, round(nlist * 0.08) + 8))
     facts = {"factory": factory, "nlist": nlist, "nprobe": nprobe}
     return faiss.serialize_index(index), facts
