@@ -150,7 +150,8 @@ def sound_speed(folder: Path, encoder: Any) -> float:
     ]
     whole = np.concatenate(sounds)
     corpus = folder / "sounds"
-    corpus.mkdir(exist_ok=True)
+    shutil.rmtree(corpus, ignore_errors=True)
+    corpus.mkdir()
     seconds = 0.0
     for i in range(20):
         samples = np.roll(whole, i * 100_000)[: 60 * preprocess.sample_rate_hz]
