@@ -45,7 +45,7 @@ def index(folder: Path, where: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heard,  # noqa: PLW1509 - the tests start no thread that could hold a lock
+        preexec_fn=heard,
     )
 
 
