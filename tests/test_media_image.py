@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import numpy as np
@@ -240,22 +239,3 @@ def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
         image_array(tmp_path / "none.png", PREPROCESS)
     with pytest.raises(DecodeError, match="not a regular file"):
         image_array(tmp_path, PREPROCESS)
-
-
-@pytest.mark.parametrize(("progressive", "bound"), [(False, 1 / 3), (True, 0.75)])
-def test_a_large_jpeg_costs_a_fraction_of_its_full_decode(progressive: bool, bound: float) -> None:
-    """The figures proper are taken by benchmarks/; this only guards `draft`."""
-    noise = np.random.default_rng(0).integers(0, 90, (1500, 2000, 3), dtype=np.uint8)
-    image = Image.fromarray(np.asarray(photo(2000, 1500)) // 2 + noise)
-    data = saved(image, "JPEG", quality=88, progressive=progressive)
-
-    def least(work: object) -> float:
-        costs = []
-        for _ in range(5):
-            start = time.process_time()
-            work()  # type: ignore[operator]
-            costs.append(time.process_time() - start)
-        return min(costs)
-
-    full = least(lambda: reference(Image.open(io.BytesIO(data))))
-    assert least(lambda: array(data)) < bound * full * 1.2
