@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from corpora import copy_samples
+
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The bundled sample corpus."""
     return Path(__file__).parent / "samples"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, samples: Path) -> Path:
+    """A folder of nine samples, old enough for their times to be trusted."""
+    copy_samples(samples, tmp_path / "corpus")
+    return tmp_path / "corpus"

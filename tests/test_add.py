@@ -1,0 +1,110 @@
+"""What an application puts into an index and takes out of it: `add`, `remove`, `get`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmsearch
+from corpora import settle, update
+from mmsearch.store import verify
+
+
+def test_things_can_be_added_replaced_and_removed_by_id(tmp_path: Path, samples: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    assert len(index) == 0 and list(index.search("anything")) == []
+    reader = mmsearch.open(tmp_path / "ix")
+    tone = np.sin(np.arange(16000) * 0.2).astype(np.float32)
+    ids = index.add(
+        [{"text": "a note about tea"}, {"image": Image.new("RGB", (40, 30), "red")},
+         {"audio": (tone, 16000)}, samples / "photos/coffee.jpg"],
+        ids=["tea", "red", "tone", "cup"],
+        meta=[{"author": 1}, {}, {"k": [2]}, {}],
+    )  # fmt: skip
+    assert ids == ["tea", "red", "tone", "cup"] and len(index) == 4
+    assert len(reader) == 0 and reader.refresh() and len(reader) == 4
+    hit = index.get("tea")
+    assert hit is not None and hit.text == "a note about tea"
+    assert hit.meta["author"] == 1 and hit.path is None
+    assert index.get("cup").path == str(samples / "photos/coffee.jpg")  # type: ignore[union-attr]
+    index.add([{"text": "a note about bread"}], ids=["tea"])
+    assert len(index) == 4 and index.get("tea").text == "a note about bread"  # type: ignore[union-attr]
+    assert index.remove("red") == 1 and index.get("red") is None
+    assert index.remove(["tone", "nobody"]) == 1 and len(index) == 2
+    assert index.remove(samples / "photos/coffee.jpg") == 1
+    assert verify(tmp_path / "ix") == []
+
+
+def test_a_bad_item_in_add_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff no picture")
+    with pytest.raises(mmsearch.DecodeError, match=r"bad\.jpg"):
+        index.add([{"text": "fine"}, bad])
+    with pytest.raises(mmsearch.UsageError, match="same id"):
+        index.add([{"text": "a"}, {"text": "b"}], ids=["x", "x"])
+    with pytest.raises(mmsearch.UsageError, match="one of the keys"):
+        index.add([{"smell": "roses"}])
+    assert len(index) == 0
+
+
+def test_what_an_application_added_is_not_touched_by_runs(corpus: Path, tmp_path: Path) -> None:
+    index = mmsearch.index(corpus, tmp_path / "ix")
+    cup = corpus / "photos/coffee.jpg"
+    index.add([cup], ids=["cup"], meta=[{"mine": True}])
+    os.utime(cup)
+    settle()
+    report = update(corpus, tmp_path / "ix")
+    assert (report.indexed, report.unchanged, report.removed) == (0, 9, 0)
+    index.refresh()
+    hit = index.get("cup")
+    assert hit is not None and hit.meta["mine"] is True and hit.path == str(cup)
+    assert verify(tmp_path / "ix") == []
+    shutil.rmtree(corpus / "photos")
+    assert update(corpus, tmp_path / "ix").removed == 4
+    assert mmsearch.open(tmp_path / "ix").get("cup") is not None
+
+
+def test_remove_takes_a_word_that_is_an_id_as_that_alone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = mmsearch.index(corpus, tmp_path / "ix")
+    index.add([{"text": "a note"}], ids=["photos"])
+    monkeypatch.chdir(corpus)
+    with pytest.raises(mmsearch.UsageError, match="empty name"):
+        index.remove("")
+    assert index.remove("photos") == 1
+    assert len([h for h in index.search("x", to="image", k=50)]) == 4
+    assert index.remove("photos") == 4
+    part = next(h.id for h in index.search("fiddle", to="audio", k=50) if "#" in h.id)
+    assert index.remove(part) == 1
+    assert all("fiddle" not in str(h.path) for h in index.search("fiddle", k=50))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ids": ["a#1"]},
+        {"ids": ["\udcff"]},
+        {"ids": [""]},
+        {"ids": [7]},
+        {"meta": [{"x": float("nan")}]},
+        {"meta": [{"x": object()}]},
+        {"meta": [None]},
+        {"meta": {"x": 1}},
+    ],
+)
+def test_add_refuses_what_it_could_not_give_back(tmp_path: Path, more: dict[str, object]) -> None:
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    with pytest.raises(mmsearch.UsageError):
+        index.add([{"text": "a note"}], **more)  # type: ignore[arg-type]
+    assert len(index) == 0
