@@ -89,7 +89,7 @@ def index(
     from mmsearch.indexer import run
     from mmsearch.searcher import Index
 
-    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    several = [sources] if isinstance(sources, str | os.PathLike) else sources
     folder = Path(path).expanduser().absolute()
     run(several, folder, space)
     return Index(folder)

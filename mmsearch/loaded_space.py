@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import UsageError
-from mmsearch.query import audio_parts, image_part, mean_of_windows
+from mmsearch.query import audio_parts, image_part, listed, mean_of_windows
 from mmsearch.spaces import load_encoder
 from mmsearch.types import Modality, Space, Vectors
 
@@ -34,7 +33,7 @@ class LoadedSpace:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """One vector for each text; what the tower cannot take is left out at its end."""
-        several = _several(texts, "texts")
+        several = listed(texts, "texts")
         for text in several:
             if not isinstance(text, str):
                 raise UsageError(f"a text is a str, not {type(text).__name__}.")
@@ -42,7 +41,7 @@ class LoadedSpace:
 
     def encode_images(self, images: Sequence[Any]) -> Vectors:
         """One vector for each picture: path, bytes or PIL image. Raises DecodeError."""
-        several = _several(images, "images")
+        several = listed(images, "images")
         parts = (image_part(image, self.space.preprocess) for image in several)
         return self._encode(Modality.IMAGE, (part.data for part in parts), len(several))
 
@@ -52,7 +51,7 @@ class LoadedSpace:
         A sound longer than the space's window has the mean of its windows'
         vectors, scaled to unit length. Raises DecodeError.
         """
-        several = _several(sounds, "sounds")
+        several = listed(sounds, "sounds")
         out = np.empty((len(several), self.space.dimension), np.float32)
         for i, sound in enumerate(several):
             windows = audio_parts(sound, self.space.preprocess)
@@ -66,9 +65,3 @@ class LoadedSpace:
             out[at : at + len(some)] = self._encoder.encode(modality, some)
             at += len(some)
         return out
-
-
-def _several(inputs: Sequence[Any], what: str) -> list[Any]:
-    if isinstance(inputs, str | bytes | os.PathLike):
-        raise UsageError(f"give a list of {what}, not one alone: [{inputs!r}].")
-    return list(inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -138,22 +138,49 @@ def _unit(vector: Any, space: Space) -> Vectors:
     return v / np.float32(norm)
 
 
+def listed(several: Any, what: str) -> list[Any]:
+    """What a caller gave as several things. Raises UsageError for one alone, or for none."""
+    if isinstance(several, str | bytes | os.PathLike | dict):
+        raise UsageError(f"give a list of {what}, not one alone: [{several!r}].")
+    if not isinstance(several, Iterable):
+        raise UsageError(f"give a list of {what}, not {several!r}.")
+    return list(several)
+
+
 @contextmanager
-def _named(source: Any) -> Iterator[None]:
-    """Puts the file's name before the reason why it cannot be read."""
+def _named(source: Any, wanted: Modality) -> Iterator[None]:
+    """Puts the file's name before the reason why it cannot be read.
+
+    A file of another modality is called that, and not a damaged one of this.
+    """
     try:
         yield
     except (DecodeError, LimitExceeded) as e:
         if isinstance(source, str | os.PathLike):
-            e.args = (f"{os.fspath(source)}: {e}",)
+            kind = _kind_of(source)
+            reason = str(e)
+            if kind in list(Modality) and kind != wanted:
+                reason = f"is {kind}, not {wanted}"
+            e.args = (f"{os.fspath(source)}: {reason}",)
         raise
+
+
+def _kind_of(path: str | os.PathLike[str]) -> str | None:
+    """What a file's first bytes say it is; None where nobody can tell."""
+    from mmsearch.media import HEAD_BYTES, open_regular, sniff
+
+    try:
+        with open_regular(path) as file:
+            return sniff(file.read(HEAD_BYTES), os.fspath(path))
+    except (DecodeError, OSError):
+        return None
 
 
 def image_part(source: Any, preprocess: Preprocess) -> Part:
     """A picture (path, bytes or PIL image) as one part."""
     from mmsearch.media import image_array
 
-    with _named(source):
+    with _named(source, Modality.IMAGE):
         return Part(Modality.IMAGE, 0, image_array(source, preprocess))
 
 
@@ -161,7 +188,7 @@ def audio_parts(source: Any, preprocess: Preprocess) -> Iterator[Part]:
     """A sound (path, or (samples, sample_rate_hz)) as windows."""
     from mmsearch.media import audio_windows
 
-    with _named(source):
+    with _named(source, Modality.AUDIO):
         for i, (samples, start_s, end_s) in enumerate(audio_windows(source, preprocess)):
             yield Part(Modality.AUDIO, i, samples, start_s, end_s)
 

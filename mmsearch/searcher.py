@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsearch import ann, store
 from mmsearch.errors import SpaceMismatch, UsageError
-from mmsearch.query import Query
+from mmsearch.query import Query, listed
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import Segment, Snapshot
 from mmsearch.store.segment import MODALITIES, PartRow
@@ -198,9 +198,10 @@ class Index:
         self, texts: Sequence[str], to: str | None = None, k: int = 10
     ) -> list[Results]:
         """One Results for each text, in order; faster than asking one by one."""
-        if isinstance(texts, str):
-            raise UsageError(f"give a list of texts, not one alone: [{texts!r}].")
-        view, texts = self._view, list(texts)
+        view, texts = self._view, listed(texts, "texts")
+        for text in texts:
+            if not isinstance(text, str):
+                raise UsageError(f"a text query is a str, not {type(text).__name__}.")
         out: list[Results] = []
         for at in range(0, len(texts), _BATCH_QUERIES):
             started = time.perf_counter()
@@ -213,6 +214,8 @@ class Index:
     def get(self, part_id: str) -> Hit | None:
         """The part with that id (an item's id is that of its first part), or None."""
         view = self._view
+        if not isinstance(part_id, str):
+            raise UsageError(f"an id is a str, not {type(part_id).__name__}.")
         found = view.snapshot.find(part_id)
         if found is None:
             return None
@@ -221,7 +224,7 @@ class Index:
 
     def add(
         self,
-        items: Sequence[Any],
+        items: Iterable[Any],
         ids: Sequence[str] | None = None,
         meta: Sequence[dict[str, Any]] | None = None,
     ) -> list[str]:

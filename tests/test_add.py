@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,37 @@ def test_a_bad_item_in_add_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(mmsearch.UsageError, match="one of the keys"):
         index.add([{"smell": "roses"}])
     assert len(index) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda ix: ix.get(5), "an id is a str, not int"),
+        (lambda ix: ix.remove(None), "give a list of ids and paths, not None"),
+        (lambda ix: ix.remove([5]), "ids (str) and paths"),
+        (lambda ix: ix.add("a.jpg"), "not one alone"),
+        (lambda ix: ix.add([{"text": "a"}], ids=["b", "c"]), "got 2"),
+        (lambda ix: ix.search_batch("dog"), "not one alone"),
+        (lambda ix: ix.search_batch(["dog", None]), "not NoneType"),
+        (lambda ix: mmsearch.open(None), "a name or a path, not None"),
+        (lambda ix: mmsearch.index(None, ix.path), "folders and files, not None"),
+        (lambda ix: mmsearch.index([3], ix.path), "a source is a path, not 3"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_a_usage_error(
+    tmp_path: Path, call: Callable[[mmsearch.Index], object], words: str
+) -> None:
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    with pytest.raises(mmsearch.UsageError, match=re.escape(words)):
+        call(index)
+
+
+def test_items_may_come_from_a_generator(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index((p for p in [tmp_path / "none"]), tmp_path / "ix")
+    index.add(({"text": f"note {n}"} for n in range(3)), ids=["a", "b", "c"])
+    assert len(index) == 3 and index.get("c").text == "note 2"  # type: ignore[union-attr]
 
 
 def test_what_an_application_added_is_not_touched_by_runs(corpus: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mmsearch.cli import EXIT_CODES
 from mmsearch.cli.app import exit_code
 
 README = Path(__file__).parents[1] / "README.md"
+SAMPLES = Path(__file__).parent / "samples"
 
 
 def mmsearch(*args: str, home: Path, **more: object) -> subprocess.CompletedProcess[str]:
@@ -157,6 +158,9 @@ def test_remove_takes_a_file_out_of_the_results(home: Path, tmp_path: Path) -> N
         (["query", "a dog", "-k", "0"], 2, "1 to 10,000"),
         (["query", "--image", "nowhere.jpg"], 7, "nowhere.jpg"),
         (["query", "--audio", __file__], 7, "test_cli.py"),
+        (["query", "--image", f"{SAMPLES}/sounds/bark.ogg"], 7, "audio, not image"),
+        (["query", "--audio", f"{SAMPLES}/photos/coffee.jpg"], 7, "image, not audio"),
+        (["query", "--audio", f"{SAMPLES}/texts/en/coffee.txt"], 7, "text, not audio"),
         (["index", "/nowhere/at/all"], 2, "there is no file or folder"),
         (["index", ".", "--space", "minni"], 6, "minni"),
         (["index", ".", "--ann", "hnsw"], 2, "auto, flat, ivfpq"),

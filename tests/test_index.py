@@ -241,6 +241,13 @@ def test_ivfpq_when_asked_for_finds_what_exact_search_finds(tmp_path: Path) -> N
         ({"vector": np.ones(3)}, mmsearch.DimensionMismatch, "(3,)"),
         ({"vector": np.zeros(512)}, mmsearch.UsageError, "no direction"),
         ({"image": "nowhere.png"}, mmsearch.DecodeError, "nowhere.png"),
+        ({"image": np.zeros((5, 5, 3), np.uint8)}, mmsearch.UsageError, "not ndarray"),
+        ({"image": 7}, mmsearch.UsageError, "not int"),
+        ({"audio": np.zeros(100)}, mmsearch.UsageError, "not ndarray"),
+        ({"audio": (np.zeros(100), 0)}, mmsearch.UsageError, "got 0 for the rate"),
+        ({"audio": (np.zeros(100), "x")}, mmsearch.UsageError, "got 'x' for the rate"),
+        ({"audio": (np.zeros(100), 16000, 1)}, mmsearch.UsageError, "got 3 things"),
+        ({"audio": (np.zeros(0), 16000)}, mmsearch.DecodeError, "no sound"),
     ],
 )
 def test_a_wrong_question_says_what_is_wrong(

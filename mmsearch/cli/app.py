@@ -231,6 +231,8 @@ def query(
     with _edge():
         from mmsearch.searcher import Index
 
+        if sum(asked is not None for asked in (text, image, audio)) != 1:
+            raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
         opened = Index(_folder(index))
         results = opened.search(text, image=image, audio=audio, to=to, k=k)
         if json:
@@ -302,7 +304,8 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
         else:
             for p in problems:
                 typer.echo(plain(f"{p.path}: {p.what}; {p.remedy}"))
-            typer.echo(f"{len(problems)} problems" if problems else "all is well")
+            noun = "problem" if len(problems) == 1 else "problems"
+            typer.echo(f"{len(problems)} {noun}" if problems else "all is well")
         if problems:
             raise typer.Exit(1)
 

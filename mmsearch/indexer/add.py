@@ -17,7 +17,7 @@ from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.update import open_writer
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Task
-from mmsearch.query import audio_parts, image_part, text_parts
+from mmsearch.query import audio_parts, image_part, listed, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
 from mmsearch.store.segment import part_id
@@ -61,7 +61,7 @@ class _New:
 
 def add_items(
     folder: Path,
-    items: Sequence[Any],
+    items: Iterable[Any],
     ids: Sequence[str] | None = None,
     meta: Sequence[dict[str, Any]] | None = None,
 ) -> list[str]:
@@ -74,8 +74,7 @@ def add_items(
     never touched by runs over folders. meta: a JSON object for each.
     Raises UsageError, or DecodeError naming the item, before anything is changed.
     """
-    if isinstance(items, str | os.PathLike | dict):
-        raise UsageError(f"give a list of items, not one alone: [{items!r}].")
+    items = listed(items, "items")
     given = _checked_ids(ids, len(items))
     metas = _checked_meta(meta, len(items))
     manifest.read(folder)  # nothing is added to an index that is not there
@@ -98,7 +97,10 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
     it is taken as a path. A file that is still there comes back with the next run
     over its folder.
     """
-    wanted = {os.fspath(w) for w in what}
+    several = listed(what, "ids and paths")
+    if not all(isinstance(w, str | os.PathLike) for w in several):
+        raise UsageError("what is removed is named by ids (str) and paths.")
+    wanted = {os.fspath(w) for w in several}
     if not all(wanted):
         raise UsageError("an empty name stands for nothing: give a path or an id.")
     with Writer(folder, manifest.read(folder).space, __version__) as writer:
@@ -183,7 +185,8 @@ def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[st
 
 def _as_many(given: Sequence[Any], n: int, name: str) -> list[Any]:
     if isinstance(given, str | dict) or len(given) != n:
-        raise UsageError(f"{n} items need a list of {n} {name}: give one for each item.")
+        got = repr(given) if isinstance(given, str | dict) else len(given)
+        raise UsageError(f"{n} items need a list of {n} {name}, one for each item; got {got}.")
     return list(given)
 
 

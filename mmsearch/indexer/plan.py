@@ -39,6 +39,8 @@ def scopes_of(
     scopes: dict[str, Scope] = {}  # absolute path -> scope
     missing = []
     for source in sources:
+        if not isinstance(source, str | os.PathLike):
+            raise UsageError(f"a source is a path, not {source!r}.")
         try:
             scope = scope_of(source)
         except UsageError:

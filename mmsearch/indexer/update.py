@@ -19,6 +19,7 @@ from mmsearch.indexer.quantise import update_ann
 from mmsearch.items import Unreadable
 from mmsearch.media import Limits
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
+from mmsearch.query import listed
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
 from mmsearch.store.known import KnownItems
@@ -124,6 +125,7 @@ def run(
     options = options or Options()
     if options.ann not in (None, *ann.CHOICES):
         raise UsageError(f"--ann is one of {', '.join(ann.CHOICES)}, not {options.ann!r}.")
+    sources = listed(sources, "folders and files")
     if not sources:
         raise UsageError("name at least one folder or file to index.")
     started = time.monotonic()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.errors import DecodeError, LimitExceeded, MmsearchError, UsageError
 from mmsearch.media.limits import Limits
 from mmsearch.media.sniff import HEAD_BYTES, included, sniff
 from mmsearch.types import Part, Preprocess
@@ -80,7 +80,7 @@ def decode(
         with _opened(source) as file:
             content = file if most is None else read_whole(file, kind, most)
             yield from module.parts(content, preprocess, limits, skip_parts)
-    except (DecodeError, LimitExceeded):
+    except MmsearchError:
         raise
     except MemoryError as error:
         raise DecodeError(f"the {kind} needs more memory than a decoder may take") from error
@@ -133,9 +133,8 @@ def audio_windows(
     from mmsearch.media import audio
 
     if isinstance(source, tuple):
-        samples, rate_hz = source
-        blocks = audio.array_blocks(np.asarray(samples))
-        yield from audio.cut_windows(blocks, int(rate_hz), preprocess)
+        samples, rate_hz = audio.samples_and_rate(source)
+        yield from audio.cut_windows(audio.array_blocks(samples), rate_hz, preprocess)
         return
     for part in decode(source, "audio", preprocess, limits):
         assert not isinstance(part.data, str)
@@ -170,6 +169,11 @@ def _opened(source: Source) -> BinaryIO | _Borrowed:
         return io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)):
         return open_regular(source)
+    if not hasattr(source, "read"):
+        raise UsageError(
+            f"give a path, bytes or an open file, not {type(source).__name__}; of arrays, "
+            "PIL.Image.fromarray(pixels) is a picture and (samples, sample_rate_hz) a sound."
+        )
     return _Borrowed(source)
 
 
@@ -182,7 +186,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         descriptor = os.open(Path(path), flags | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
-        raise DecodeError("no such file (deleted meanwhile?)", stage="read") from None
+        raise DecodeError("there is no such file (any more)", stage="read") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DecodeError(f"cannot be opened: {reason}", stage="read") from None

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.errors import DecodeError, LimitExceeded, UsageError
 from mmsearch.media.limits import Limits
 from mmsearch.types import Modality, Part, Preprocess
 
@@ -97,6 +97,20 @@ def cut_windows(
         yield np.clip(pending, -1.0, 1.0), start_s, max(duration_s, start_s)
     elif number == 0:
         raise DecodeError("holds no sound (0 samples)")
+
+
+def samples_and_rate(sound: tuple[Any, ...]) -> tuple[NDArray[Any], int]:
+    """(samples, sample_rate_hz) of a sound that was given as an array. Raises UsageError."""
+    wanted = (
+        f"a sound is a path or (samples, sample_rate_hz), {MIN_RATE_HZ} to {MAX_RATE_HZ:,} a second"
+    )
+    if len(sound) != 2:
+        raise UsageError(f"{wanted}; got {len(sound)} things.")
+    samples, rate_hz = sound
+    number = isinstance(rate_hz, int | float | np.integer | np.floating)
+    if not number or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise UsageError(f"{wanted}; got {rate_hz!r} for the rate.")
+    return np.asarray(samples), round(float(rate_hz))
 
 
 def array_blocks(samples: NDArray[Any]) -> Iterator[Mono]:

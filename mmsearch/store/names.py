@@ -42,6 +42,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     (or a Path object) is a path; anything else is a name.
     Raises UsageError for a name that no folder may have.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UsageError(f"an index is named by a name or a path, not {name_or_path!r}.")
     text = os.fspath(name_or_path)
     path = expand(text)
     separators = {os.sep, os.altsep, "/"} - {None}
