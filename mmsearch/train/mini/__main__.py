@@ -3,7 +3,7 @@
     python -m mmsearch.train.mini --data DATA --yamnet YAMNET --stamps STAMPS \\
         --out mmsearch/spaces/mini_assets --cache CACHE
 
-About forty minutes on two cores, most of it spent on features, which are cached.
+Twenty to forty minutes on two cores, most of it spent on features, which are cached.
 """
 
 from __future__ import annotations

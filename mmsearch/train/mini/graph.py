@@ -145,6 +145,7 @@ class Graph:
                 location=beside.name,
                 size_threshold=MAPPED_BYTES,
             )
+            beside.chmod(path.stat().st_mode)  # onnx makes it readable to its owner alone
         else:
             save(model, path)
 
