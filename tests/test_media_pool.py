@@ -131,7 +131,7 @@ def test_ignored_deleted_and_special_files_are_told_apart(
     out = run(shared_pool, tmp_path, "code.py", "gone.jpg", "folder.jpg")
     assert isinstance(out["code.py"][0], Ignored)
     assert [(e.stage, e.reason) for e in out["gone.jpg"]] == [  # type: ignore[union-attr]
-        ("read", "no such file (deleted meanwhile?)")
+        ("read", "there is no such file (any more)")
     ]
     assert "not a regular file" in out["folder.jpg"][0].reason  # type: ignore[union-attr]
 
