@@ -78,12 +78,13 @@ __all__ = [
 def index(
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     path: str | os.PathLike[str],
-    space: str = "mini",
+    space: str | os.PathLike[str] | None = None,
 ) -> Index:
     """Brings the index in the folder ``path`` up to date with the sources, and opens it.
 
     sources: a folder or file, or several. path: the index's folder; it is made
-    if there is none. Raises UsageError, SpaceMismatch, IndexLocked,
+    if there is none. space: its name, or a folder that ``mmsearch train`` wrote; None is
+    the index's own, and ``mini`` for a new one. Raises UsageError, SpaceMismatch, IndexLocked,
     IndexNotWritable; files that cannot be read are skipped, not raised.
     """
     from mmsearch.indexer import run
@@ -91,7 +92,7 @@ def index(
 
     several = [sources] if isinstance(sources, str | os.PathLike) else sources
     folder = Path(path).expanduser().absolute()
-    run(several, folder, space)
+    run(several, folder, None if space is None else os.fspath(space))
     return Index(folder)
 
 
@@ -106,14 +107,15 @@ def open(path: str | os.PathLike[str]) -> Index:
     return Index(resolve(path))
 
 
-def load_space(name: str = "mini") -> LoadedSpace:
+def load_space(name: str | os.PathLike[str] = "mini") -> LoadedSpace:
     """An embedding space for encoding one's own texts, pictures and sounds.
 
+    name: a space's name, or a folder that ``mmsearch train`` wrote.
     Raises SpaceUnavailable for a name that is not known.
     """
     from mmsearch.loaded_space import LoadedSpace
 
-    return LoadedSpace(name)
+    return LoadedSpace(os.fspath(name))
 
 
 def __getattr__(name: str) -> Any:

@@ -13,9 +13,10 @@ from typing import Any, overload
 import numpy as np
 
 from mmsearch import ann, store
-from mmsearch.errors import SpaceMismatch, UsageError
+from mmsearch.errors import UsageError
 from mmsearch.query import Query, listed
-from mmsearch.spaces import Encoder, load_encoder
+from mmsearch.spaces import Encoder
+from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Segment, Snapshot
 from mmsearch.store.segment import MODALITIES, PartRow
 from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
@@ -255,16 +256,9 @@ class Index:
     def _load_encoder(self, view: _View) -> Encoder:
         space = view.snapshot.manifest.space
         with self._lock:
-            if self._encoder is None or self._encoder.space.name != space.name:
-                self._encoder = load_encoder(space.name)
-            encoder = self._encoder
-        if encoder.space.fingerprint != space.fingerprint:
-            raise SpaceMismatch(
-                f"{self.path} holds {space}; the encoder at hand is {encoder.space}. "
-                "Index again into a new folder, or use the mmsearch that wrote it "
-                f"({view.snapshot.manifest.written_by})."
-            )
-        return encoder
+            if self._encoder is None or self._encoder.space.fingerprint != space.fingerprint:
+                self._encoder = encoder_of(space, view.snapshot.kept_space)
+            return self._encoder
 
     def _answer(
         self, view: _View, queries: Sequence[Query], xq: Vectors, started: float

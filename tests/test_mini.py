@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mmsearch.errors import DecodeError, LimitExceeded
-from mmsearch.spaces.mini import ASSETS, MAX_TOKENS, Mini
+from mmsearch.spaces.mini import ASSETS, Mini
 from mmsearch.types import Modality
 
 STORED = Path(__file__).parent / "mini"
@@ -27,6 +27,9 @@ RATE_HZ = 44_100
 @pytest.fixture(scope="module")
 def mini() -> Mini:
     return Mini()
+
+
+MAX_TOKENS = 512
 
 
 def tone(seconds: float) -> np.ndarray:

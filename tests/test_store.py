@@ -234,7 +234,7 @@ def test_another_space_is_refused_and_both_are_named(tmp_path: Path) -> None:
     [
         (lambda b: b[:-5], errors.IndexDamaged),
         (lambda b: b.replace(b'"generation": 1', b'"generation": 2'), errors.IndexDamaged),
-        (lambda b: b.replace(b'"schema": 1', b'"schema": 9'), errors.IndexTooNew),
+        (lambda b: b.replace(b'"schema": 2', b'"schema": 9'), errors.IndexTooNew),
         (lambda b: b"[]", errors.IndexDamaged),
         (lambda b: b"", errors.IndexDamaged),
     ],

@@ -128,7 +128,9 @@ def index(
     space: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Embedding space. Default: the index's own; mini for a new one."
+            metavar="NAME|PATH",
+            help="Embedding space: a name, or a folder from `mmsearch train`. "
+            "Default: the index's own; mini for a new one.",
         ),
     ] = None,
     exclude: Annotated[

@@ -21,7 +21,8 @@ from mmsearch.media import Limits
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import listed
 from mmsearch.spaces import Encoder, load_encoder
-from mmsearch.store import PartRow, Snapshot, Writer, manifest
+from mmsearch.spaces.kept import encoder_of
+from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow
 from mmsearch.store.manifest import Unfinished
@@ -99,13 +100,22 @@ Progress = Callable[[Report, str], None]
 
 def open_writer(folder: Path, space: str | None) -> tuple[Writer, Encoder]:
     """The index's writer and the encoder of its space (None: the index's own, else mini)."""
+    encoder: Encoder
     if space is None:
         try:
-            space = manifest.read(folder).space.name
+            known = Snapshot.open(folder)
+            encoder = encoder_of(known.manifest.space, known.kept_space)
         except IndexNotFound:
-            space = "mini"
-    encoder = load_encoder(space)
-    return Writer(folder, encoder.space, __version__), encoder
+            encoder = load_encoder("mini")
+    else:
+        encoder = load_encoder(space)
+    writer = Writer(folder, encoder.space, __version__)
+    try:
+        writer.keep_space(encoder.files)
+    except BaseException:
+        writer.close()
+        raise
+    return writer, encoder
 
 
 def run(

@@ -7,8 +7,10 @@ an encoder is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 from mmsearch.errors import SpaceUnavailable
@@ -25,6 +27,11 @@ class Encoder(Protocol):
 
     space: Space
 
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What an index keeps to be asked without the space's own home: name -> file.
+        ``FolderSpace`` opens a folder of them. Empty where a space cannot be kept."""
+
     def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
         """One unit vector for each decoded input, in order.
 
@@ -39,12 +46,34 @@ class Encoder(Protocol):
 
 
 def load_encoder(name: str) -> Encoder:
-    """The encoder of a space by name; raises SpaceUnavailable if there is none."""
-    if name not in SPACES:
+    """The encoder of a space, by its name or by the path of a space folder.
+
+    A path is what holds a separator, or a folder with a card. Raises SpaceUnavailable
+    if there is none.
+    """
+    if name in SPACES:
+        module, cls, _ = SPACES[name]
+        encoder: Encoder = getattr(import_module(module), cls)()
+        return encoder
+    if os.sep in name or (os.altsep or os.sep) in name or (Path(name) / "card.json").exists():
+        return open_folder(Path(name).expanduser())
+    raise SpaceUnavailable(
+        f"no space is called {name!r}; there is: {', '.join(sorted(SPACES))}, or the path of a "
+        "folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
+    )
+
+
+def open_folder(folder: Path, check: bool = True) -> Encoder:
+    """The encoder of a space folder. check: whether its files fit the digest in its card.
+
+    Raises SpaceUnavailable for a folder that is no space, or was changed.
+    """
+    from mmsearch.spaces.folder import FolderSpace, digest_of
+
+    encoder = FolderSpace(folder)
+    if check and digest_of(folder) != encoder.space.digest:
         raise SpaceUnavailable(
-            f"no space is called {name!r}; there is: {', '.join(sorted(SPACES))}. "
-            "`mmsearch spaces` lists what each one needs."
+            f"{folder} was changed since it was written: its files do not fit the digest in "
+            "card.json. Train or copy it again."
         )
-    module, cls, _ = SPACES[name]
-    encoder: Encoder = getattr(import_module(module), cls)()
     return encoder

@@ -86,6 +86,26 @@ def remove(path: Path) -> bool:
     return not path.exists()
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Puts the content of a file at another place, durably: as a second name of the same
+    file where the file system allows it, which costs no space, else as a copy."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, temporary)
+            sync_file(temporary)
+        _replace(temporary, target)
+        with suppress(OSError):  # renaming onto another name of the same file does nothing
+            temporary.unlink()
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(target.parent)
+
+
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
     """Turns the operating system's refusals into one clear IndexNotWritable."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
 from mmsearch.types import Modality, Preprocess, Space
 
-SCHEMA = 1
+SCHEMA = 2  # 2: an index keeps the files of its space
+OLDEST_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20  # some million segments; more is not ours
 
@@ -93,7 +94,13 @@ class Manifest:
     retired: tuple[str, ...] = ()  # replaced by this generation, removed by the next
     next_segment: int = 1
     written_by: str = ""
+    query: dict[str, FileRef] = field(default_factory=dict)  # the space's files that are kept
     include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
+
+    @property
+    def kept_space(self) -> str | None:
+        """Folder inside the index that holds the files of its space, if it keeps them."""
+        return f"query/{self.space.fingerprint}" if self.query else None
 
     @property
     def live(self) -> int:
@@ -148,7 +155,8 @@ def read(folder: Path) -> Manifest:
             f"{folder} was written with schema {schema}; this mmsearch reads up to "
             f"{SCHEMA}. Upgrade mmsearch."
         )
-    if schema != SCHEMA or claimed != _checksum(body):
+    known = isinstance(schema, int) and OLDEST_SCHEMA <= schema <= SCHEMA
+    if not known or claimed != _checksum(body):
         raise damaged
     try:
         return _parse(body)
@@ -162,6 +170,7 @@ def _check_names(body: dict[str, Any]) -> None:
     names += [s["deletions"] for s in body["segments"] if s["deletions"] is not None]
     names += [body["ann"]["name"]] if body["ann"] is not None else []
     names += [body["ledger"]] if body["ledger"] is not None else []
+    names += body.get("query", {})
     names += [n for path in body["retired"] for n in path.split("/")]
     if not all(_SAFE_NAME.fullmatch(n) for n in names):
         raise ValueError("a name leaves the index folder")
@@ -187,6 +196,7 @@ def _parse(body: dict[str, Any]) -> Manifest:
         unfinished=tuple(Unfinished(**u) for u in body.pop("unfinished")),
         ledger_file=None if ledger_file is None else FileRef(**ledger_file),
         retired=tuple(body.pop("retired")),
+        query={n: FileRef(**f) for n, f in body.pop("query", {}).items()},
         include=tuple(body.pop("include")),
         **body,
     )

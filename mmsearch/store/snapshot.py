@@ -30,6 +30,12 @@ class Snapshot:
     segments: tuple[Segment, ...]
     ann_bytes: NDArray[np.uint8] | None  # the empty quantiser, memory-mapped
 
+    @property
+    def kept_space(self) -> Path | None:
+        """Where the index keeps the files of its space, if it does."""
+        name = self.manifest.kept_space
+        return None if name is None else self.folder / name
+
     @classmethod
     def open(cls, folder: Path, earlier: Snapshot | None = None) -> Snapshot:
         """Opens the folder's current snapshot.

@@ -59,6 +59,11 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
         path = ann_path(folder, manifest.ann.name)
         if (what := _damage(path, manifest.ann.file)) is not None:
             problems.append(Problem(str(path), what, _REBUILD))
+    for name, file in manifest.query.items():
+        path = folder / str(manifest.kept_space) / name
+        progress(str(path.relative_to(folder)))
+        if (what := _damage(path, file)) is not None:
+            problems.append(Problem(str(path), what, _RESTORE))
     if manifest.ledger is not None and manifest.ledger_file is not None:
         path = folder / manifest.ledger
         what = _damage(path, manifest.ledger_file)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
-from mmsearch.store.files import checksum, remove, replace_file, sync_file, sync_folder, writing_to
+from mmsearch.store.files import (
+    checksum,
+    link_or_copy,
+    remove,
+    replace_file,
+    sync_file,
+    sync_folder,
+    writing_to,
+)
 from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
 from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME, WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
@@ -86,6 +94,22 @@ class Writer:
         self._earlier = {s.name for s in self.manifest.segments}
         self.ledger = read_ledger(self.folder, self.manifest.ledger)
         self.remove_strays()
+
+    def keep_space(self, files: Mapping[str, Path]) -> None:
+        """Keeps the space's files inside the index; the next commit names them.
+
+        files: name -> where it lies. Does nothing where they are kept already.
+        """
+        if not files or self.manifest.query:
+            return
+        kept = {}
+        with writing_to(self.folder):
+            where = self.folder / "query" / self.manifest.space.fingerprint
+            where.mkdir(parents=True, exist_ok=True)
+            for name, path in files.items():
+                link_or_copy(path, where / name)
+                kept[name] = FileRef(*checksum(where / name))
+        self.manifest = replace(self.manifest, query=kept)
 
     # -- what goes in -------------------------------------------------------
 
@@ -349,6 +373,9 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
     """Files and folders inside an index that its manifest does not account for."""
     expected = {manifests.MANIFEST_NAME, LOCK_NAME, HOLDER_NAME, *manifest.retired}
     folders = {"segments", "ann"}
+    if manifest.kept_space is not None:
+        folders |= {"query", manifest.kept_space}
+        expected.update(f"{manifest.kept_space}/{name}" for name in manifest.query)
     for ref in manifest.segments:
         folders.add(f"segments/{ref.name}")
         expected.update(f"segments/{ref.name}/{name}" for name in ref.files)
@@ -375,7 +402,8 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
 
 # What a writer makes. Anything else in the folder is the user's and is never removed.
 _OURS = re.compile(
-    r"(ann|segments/[^/]+)/[^/]+\.\d+\.tmp"
+    r"(ann|segments/[^/]+|query/[0-9a-f]{8})/[^/]+\.\d+\.tmp"
+    r"|query(/[0-9a-f]{8}(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
     r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow)|(vectors|deleted|codes)-[^/]+))?"
     r"|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
 )
@@ -395,7 +423,13 @@ def _refuse_foreign(folder: Path) -> None:
         if not folder.is_dir():
             raise errors.UsageError(f"{folder} is a file: name a folder for the index.")
         names = {p.name for p in folder.iterdir()}
-    names -= {"segments", "ann", LOCK_NAME, HOLDER_NAME}  # a writer killed at its first breath
+    names -= {
+        "segments",
+        "ann",
+        "query",
+        LOCK_NAME,
+        HOLDER_NAME,
+    }  # a writer killed at its first breath
     foreign = [n for n in names if not n.startswith(manifests.MANIFEST_NAME)]
     if foreign:
         raise errors.UsageError(

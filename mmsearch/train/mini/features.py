@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mmsearch.spaces.mini import open_session
+from mmsearch.spaces.folder import open_session
 from mmsearch.train.mini import data, export, use
 from mmsearch.train.mini.towers import EfficientNetLite
 

@@ -1,0 +1,236 @@
+"""A space that lies in a folder: ONNX graphs, a tokenizer and a card; on the CPU, without torch.
+
+``mmsearch train`` writes such folders, the built-in ``mini`` is one, and every index
+keeps a copy of the one that it was made with. ``card.json`` says what the files are and
+where they come from. Each graph takes one part, decoded, and gives its unit vector:
+normalisation, log-mel and pooling are inside it.
+
+A part is always encoded alone and on one thread, several parts side by side:
+on a CPU that costs nothing against batches, and it makes a vector independent
+of whatever else is encoded, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.cores import available_cores
+from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
+from mmsearch.types import Modality, Preprocess, Space, Vectors
+
+CARD = "card.json"
+TOKENIZER = "tokenizer.json"
+MAX_CARD_BYTES = 1 << 20
+MAX_TOKEN_CHARS = 16  # of one piece, on average over a text: a guard, not a promise
+_FILE = re.compile(r"(image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json")
+
+
+class FolderSpace:
+    """The encoder of the space in a folder.
+
+    Making one reads its card only; the first part of a modality loads that modality.
+    Safe to call from several threads.
+
+    threads: how many parts are encoded side by side; by default one a core.
+    Raises SpaceUnavailable where the folder holds no space.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        card = read_card(folder)
+        self.space = space_of(card, folder)
+        self._max_tokens, self._end = int(card.get("max_tokens", 512)), int(card.get("end", 2))
+        self._assets = folder
+        self._threads = threads or available_cores()
+        self._lock = Lock()
+        self._loaded: dict[str, Any] = {}  # file name -> what was loaded from it
+        self._pool: ThreadPoolExecutor | None = None
+
+    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+        """One unit vector for each decoded input, in order: float32 (n, d).
+
+        data: uint8 (px, px, 3) RGB for a picture, float32 (samples,) mono for a
+        sound of at most one window, str for a text, as ``space.preprocess`` says.
+        What a text has beyond the card's ``max_tokens`` is left out; see ``truncated``.
+        Raises LimitExceeded for a sound longer than a window, DecodeError for an
+        array of another shape or type, and SpaceUnavailable for a modality that the
+        space has no tower for.
+        """
+        if modality not in self.space.modalities:
+            raise SpaceUnavailable(
+                f"the space {self.space.name} has no tower for {modality}; "
+                f"it has: {', '.join(self.space.modalities)}."
+            )
+        steps: dict[Modality, Callable[[Any], NDArray[Any]]] = {
+            Modality.IMAGE: self._picture,
+            Modality.TEXT: self._tokens,
+            Modality.AUDIO: self._sound,
+        }
+        prepare = steps[modality]
+        session = self._load(f"{modality}.onnx", open_session)
+
+        def vector(part: Any) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = session.run(["vector"], {"x": prepare(part)})[0][0]
+            return found
+
+        out = np.empty((len(data), self.space.dimension), np.float32)
+        rows = map(vector, data) if len(data) < 2 else self._workers().map(vector, data)
+        for i, row in enumerate(rows):
+            out[i] = row
+        return out
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Everything that the space is made of: name -> where it lies."""
+        return {
+            path.name: path
+            for path in sorted(self._assets.iterdir())
+            if _FILE.fullmatch(path.name) and path.is_file()
+        }
+
+    def truncated(self, texts: Sequence[str]) -> list[int]:
+        """For each text, how many of its tokens the tower does not read."""
+        tokenizer = self._load(TOKENIZER, _tokenizer)
+        return [
+            0  # a token of ASCII text is a character or more, so this one fits
+            if text.isascii() and len(text) < self._max_tokens - 2
+            else max(0, _count(tokenizer.encode(_clean(text))) - self._max_tokens)
+            for text in texts
+        ]
+
+    def _tokens(self, text: str) -> NDArray[np.int64]:
+        tokenizer = self._load(TOKENIZER, _tokenizer)
+        read = _clean(text[: self._max_tokens * MAX_TOKEN_CHARS])
+        ids = tokenizer.encode(read).ids
+        if len(ids) > self._max_tokens:
+            ids = [*ids[: self._max_tokens - 1], self._end]
+        return np.array([ids], np.int64)
+
+    def _picture(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        wanted = (self.space.preprocess.image_px, self.space.preprocess.image_px, 3)
+        if pixels.shape != wanted or pixels.dtype != np.uint8:
+            raise DecodeError(
+                f"a picture must be uint8 {wanted}, got {pixels.dtype} {pixels.shape}", "encode"
+            )
+        return np.ascontiguousarray(pixels[None])
+
+    def _sound(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples):
+            raise DecodeError(
+                f"a sound must be float32 (samples,), got {samples.dtype} {samples.shape}", "encode"
+            )
+        preprocess = self.space.preprocess
+        longest = round(preprocess.window_s * preprocess.sample_rate_hz)
+        if len(samples) > longest:
+            raise LimitExceeded(
+                f"a sound of {len(samples)} samples is longer than one window of {longest}; "
+                "cut it into windows."
+            )
+        return np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)[None]
+
+    def _load(self, name: str, read: Callable[[Path], Any]) -> Any:
+        found = self._loaded.get(name)
+        if found is None:
+            with self._lock:
+                found = self._loaded.get(name)
+                if found is None:
+                    found = self._loaded[name] = read(self._assets / name)
+        return found
+
+    def _workers(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="encode")
+            return self._pool
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """A space folder's card. Raises SpaceUnavailable where there is none, or no such thing."""
+    path = folder / CARD
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise SpaceUnavailable(f"{path} is larger than any card.")
+        card = json.loads(path.read_text("utf-8"))
+        if not isinstance(card, dict):
+            raise ValueError
+    except OSError as e:
+        raise SpaceUnavailable(
+            f"{folder} is no space: {CARD} cannot be read ({e.strerror or e}). "
+            "`mmsearch train` writes such folders."
+        ) from None
+    except ValueError:
+        raise SpaceUnavailable(f"{path} is damaged: it is not one JSON object.") from None
+    return card
+
+
+def space_of(card: dict[str, Any], folder: Path) -> Space:
+    """The space that a card describes. Raises SpaceUnavailable for one that lacks something."""
+    try:
+        return Space(
+            name=str(card["name"]),
+            digest=str(card["digest"]),
+            dimension=int(card["dimension"]),
+            modalities=tuple(Modality(one) for one in card["modalities"]),
+            preprocess=Preprocess(**card["preprocess"]),
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise SpaceUnavailable(
+            f"{folder / CARD} is damaged: {e} is missing or has no sense."
+        ) from None
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 (hex) over a space folder's files, but for its card, which carries it."""
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name != CARD and _FILE.fullmatch(path.name):
+            found.update(path.name.encode() + b"\0")
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    found.update(block)
+    return found.hexdigest()
+
+
+def open_session(path: Path) -> Any:
+    """An ONNX Runtime session that runs on the thread that calls it, and only there."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime's own exceptions derive from nothing narrower
+        reason = str(e).splitlines()[0][:300]
+        raise SpaceUnavailable(f"{path} cannot be loaded: {reason}") from None
+
+
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as e:  # tokenizers raises plain Exception
+        raise SpaceUnavailable(f"{path} cannot be loaded: {e}") from None
+
+
+def _count(encoding: Any) -> int:
+    """Tokens of a text, with those that the tokenizer itself cut off."""
+    return sum(len(one.ids) for one in (encoding, *encoding.overflowing))
+
+
+def _clean(text: str) -> str:
+    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
