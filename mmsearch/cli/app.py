@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mmsearch import errors
+from mmsearch.cli.evaluate import evaluate
 from mmsearch.cli.text import plain, prepare_streams
 from mmsearch.version import __version__
 
@@ -354,5 +355,38 @@ def spaces(json: JsonOption = False) -> None:
             show_spaces(rows)
 
 
+app.command("eval")(evaluate)
+
+
 def _same(index: str) -> str:
     return "" if index == "default" else f" --index {index}"
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE.toml", show_default=False)],
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where an earlier run was stopped.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train a space on your own pairs, as a recipe asks.
+
+    Run again after a stop, it goes on from its last checkpoint. Needs the extra `torch`.
+
+    \b
+    mmsearch train flowers.toml
+    mmsearch index ~/Pictures --space flowers
+    """
+    with _edge():
+        from mmsearch.train import train as run
+
+        report = run(recipe, fresh=fresh, say=_say)
+        if json:
+            _json(report.to_json())
+            return
+        from mmsearch.cli.train import show_report
+
+        for reason in report.skipped:
+            _say(f"skipped {reason}")
+        show_report(report)

@@ -70,12 +70,7 @@ class FolderSpace:
                 f"the space {self.space.name} has no tower for {modality}; "
                 f"it has: {', '.join(self.space.modalities)}."
             )
-        steps: dict[Modality, Callable[[Any], NDArray[Any]]] = {
-            Modality.IMAGE: self._picture,
-            Modality.TEXT: self._tokens,
-            Modality.AUDIO: self._sound,
-        }
-        prepare = steps[modality]
+        prepare = self.input_of(modality)
         session = self._load(f"{modality}.onnx", open_session)
 
         def vector(part: Any) -> NDArray[np.float32]:
@@ -87,6 +82,15 @@ class FolderSpace:
         for i, row in enumerate(rows):
             out[i] = row
         return out
+
+    def input_of(self, modality: Modality) -> Callable[[Any], NDArray[Any]]:
+        """What turns a decoded input into the input of that modality's graph."""
+        steps: dict[Modality, Callable[[Any], NDArray[Any]]] = {
+            Modality.IMAGE: self._picture,
+            Modality.TEXT: self._tokens,
+            Modality.AUDIO: self._sound,
+        }
+        return steps[modality]
 
     @property
     def files(self) -> dict[str, Path]:

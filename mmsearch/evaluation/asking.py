@@ -1,0 +1,171 @@
+"""Every question that the pairs allow, asked of one index: exactly, and as it searches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.evaluation.encoding import Progress, encode_files, encode_texts, number_of
+from mmsearch.evaluation.measures import KS, Numbers, Ranks, per_query
+from mmsearch.evaluation.pool import Captions, Held, Pool, exact_ranks
+from mmsearch.evaluation.things import Side, Things
+from mmsearch.searcher import Index
+from mmsearch.spaces import Encoder
+from mmsearch.types import Modality, Vectors
+
+ANN_HITS = 100  # parts asked of the index's own search where an item may have several
+FILES: tuple[Side, ...] = (str(Modality.IMAGE), str(Modality.AUDIO))
+_PART_SUFFIX = re.compile(r"#\d+$")
+
+
+@dataclass
+class Asked:
+    """One direction's questions and how each went."""
+
+    query: Side
+    target: Side
+    numbers: NDArray[np.int64]  # (nq,) of the things that were asked with
+    values: Numbers  # (nq, 6), see measures.per_query
+    best: Ranks  # (nq,)
+    ann: Numbers | None  # (nq, 3): recall@k of the index's own search, if that may differ
+    unanswerable: int
+    pool: int
+    pool_of: str
+
+
+@dataclass
+class Named:
+    """One modality's files, and whether the nearest label is right."""
+
+    side: Side
+    numbers: NDArray[np.int64]  # (n,)
+    right: Numbers  # (n, 1), 0 or 1
+    classes: int
+
+
+class Bench:
+    """One index, the things of a pairs file in its space, and the questions."""
+
+    def __init__(
+        self,
+        index: Index,
+        encoder: Encoder,
+        pools: dict[Side, Held],
+        things: Things,
+        progress: Progress | None,
+    ) -> None:
+        self.index = index
+        self.things = things
+        self.pools = pools
+        self._encoder = encoder
+        self._progress = progress
+        self.notes: list[str] = []
+        self._vectors: dict[Side, Vectors] = {}
+        able = encoder.space.modalities
+        for side in FILES:
+            if things.files[side] and side in able:
+                vectors = encode_files(encoder, things, side, pools[side], progress)
+                self._vectors[side] = vectors
+            elif things.files[side]:
+                self.notes.append(f"{encoder.space.name} has no {side}: those pairs are left out.")
+        for side, captions in things.captions.items():
+            if Modality.TEXT in able:
+                what = f"encoding captions ({side})"
+                self._vectors[side] = encode_texts(encoder, captions, what, progress)
+        # -> number in the index's pool, or None
+        self.places = {
+            side: [number_of(file, pools[side]) for file in things.files[side]] for side in FILES
+        }
+
+    @property
+    def exact(self) -> bool:
+        """Whether the index itself searches exactly, in all of its segments."""
+        return all(segment.codes is None for segment in self.index.snapshot.segments)
+
+    def ask(self) -> list[Asked]:
+        """All directions, texts first."""
+
+        def order(pair: tuple[Side, Side]) -> tuple[bool, Side, bool]:
+            caption = next((side for side in pair if side not in FILES), None)
+            return caption is None, caption or "", pair[0] in FILES
+
+        asked = []
+        for pair in sorted(self.things.right, key=order):
+            if pair[0] in self._vectors and pair[1] in self._vectors:
+                one = self._ask(*pair)
+                if one is None:
+                    self.notes.append(
+                        f"{pair[0]} → {pair[1]}: none of the {pair[1]} files is in the index."
+                    )
+                else:
+                    asked.append(one)
+        return asked
+
+    def _ask(self, query: Side, target: Side) -> Asked | None:
+        pool: Pool
+        if target in FILES:
+            pool, pool_of = self.pools[target], f"all {target} items of the index"
+        else:
+            pool, pool_of = Captions(self._vectors[target]), f"the {target} captions of the pairs"
+        numbers, targets = [], []
+        right = self.things.right[query, target]
+        for number in sorted(right):
+            own = [self.places[target][i] if target in FILES else i for i in right[number]]
+            there = list(dict.fromkeys(i for i in own if i is not None))
+            if there:
+                numbers.append(number)
+                targets.append(there)
+        if not numbers:
+            return None
+        if self._progress:
+            self._progress(f"ranking {query} → {target}", 0, len(numbers))
+        xq = self._vectors[query][numbers]
+        values, best = per_query(exact_ranks(pool, xq, targets))
+        ann = None
+        if target in FILES and not self.exact:
+            ann = self._ann(f"{query} → {target}", Modality(target), xq, targets)
+        at = np.array(numbers, np.int64)
+        left_out = len(right) - len(numbers)
+        return Asked(query, target, at, values, best, ann, left_out, len(pool), pool_of)
+
+    def _ann(
+        self, name: str, to: Modality, xq: Vectors, targets: Sequence[Sequence[int]]
+    ) -> Numbers:
+        """recall@k of what the index itself answers: float64 (nq, 3)."""
+        pool = self.pools[str(to)]
+        several = sum(len(rows) for rows, _ in pool.rows) > len(pool)
+        k = ANN_HITS if several else max(KS)
+        out = np.zeros((len(xq), len(KS)))
+        for i, (vector, own) in enumerate(zip(xq, targets, strict=True)):
+            hits = self.index.search(vector=vector, to=to, k=k)
+            found = dict.fromkeys(pool.ids.get(_PART_SUFFIX.sub("", hit.id), -1) for hit in hits)
+            rank = next((r for r, item in enumerate(found, 1) if item in own), None)
+            out[i] = [rank is not None and rank <= k for k in KS]
+            if self._progress:
+                self._progress(f"asking the index {name}", i + 1, len(xq))
+        return out
+
+    def name(self) -> list[Named]:
+        """Naming by label, for each modality that has labels."""
+        named = []
+        for side in FILES:
+            own = self.things.labels[side]
+            if not own or side not in self._vectors:
+                continue
+            if Modality.TEXT not in self._encoder.space.modalities:
+                self.notes.append(f"{self._encoder.space.name} has no text to name {side} with.")
+                continue
+            classes = sorted({label for labels in own.values() for label in labels})
+            if len(classes) < 2:
+                self.notes.append(f"{side}: a single label ({classes[0]}) leaves nothing to tell.")
+                continue
+            xb = encode_texts(self._encoder, classes, "encoding labels", self._progress)
+            numbers = np.array(sorted(own), np.int64)
+            nearest = (self._vectors[side][numbers] @ xb.T).argmax(axis=1)
+            right = [classes[c] in own[n] for c, n in zip(nearest, numbers.tolist(), strict=True)]
+            named.append(Named(side, numbers, np.array(right, np.float64)[:, None], len(classes)))
+        return named

@@ -1,0 +1,53 @@
+"""Contrastive training: a recipe in, a space folder out.
+
+    from mmsearch.train import train
+    report = train("recipe.toml")
+
+Rooms: ``recipe`` and ``pairs`` (what is asked, what is read), ``start`` (the towers that a
+training begins with: ``towers`` and ``onnx_torch`` for space folders, ``clip`` for open_clip),
+``inputs`` (decoding, and frozen features, cached), ``losses``, ``loop`` and ``processes``,
+``checkpoint``, ``plot``. ``mini/`` makes the built-in space. Needs the extra ``torch``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmsearch.train.run import Report
+
+
+def train(
+    recipe: str | os.PathLike[str],
+    *,
+    fresh: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Trains what a TOML recipe asks for and writes the space folder that it names.
+
+    A run that was stopped goes on where its last checkpoint stood, unless ``fresh``.
+    say: told a line of progress now and then.
+    Raises UsageError for a recipe or a pair file that is wrong (it names file, line and
+    field) and SpaceUnavailable for a start that cannot be loaded.
+    """
+    from mmsearch.train.recipe import read_recipe
+
+    asked = read_recipe(Path(recipe).expanduser().absolute())
+    try:
+        import onnx
+        import open_clip
+        import safetensors
+        import torch
+    except ImportError as e:
+        raise UsageError(
+            f"training needs {e.name}, which is not installed: pip install 'mmsearch[torch]'."
+        ) from None
+    del onnx, open_clip, safetensors, torch
+    from mmsearch.train.run import run
+
+    return run(asked, fresh, say)

@@ -1,0 +1,249 @@
+"""open_clip models as towers: trained whole, in part or by adapters, and written as ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name everybody reads
+
+from mmsearch.errors import SpaceUnavailable
+from mmsearch.train import recipe as asked
+from mmsearch.train.towers import Head
+from mmsearch.types import Modality, Preprocess
+
+Rows = list[NDArray[Any]]
+OPSET = 18
+
+
+class ClipModel:
+    """A model through open_clip's own loader, with adapters where the recipe asks for them.
+
+    name: what follows ``openclip:``, MODEL/PRETRAINED or open_clip's ``local-dir:PATH``.
+    Pictures are squashed to the model's square, as everywhere in mmsearch.
+    Raises SpaceUnavailable where it cannot be loaded.
+    """
+
+    def __init__(self, name: str, lora: asked.Lora, folder: Path) -> None:
+        import open_clip
+
+        try:
+            if name.startswith("local-dir:"):
+                place = (folder / name.removeprefix("local-dir:")).absolute()
+                model, tag = f"local-dir:{place}", None
+            else:
+                model, _, tag = name.partition("/")
+            self.model: Any = open_clip.create_model(model, pretrained=tag or None)
+            self.tokenizer: Any = open_clip.get_tokenizer(model)
+        except Exception as e:  # open_clip raises many kinds: RuntimeError, KeyError, OSError
+            reason = (str(e).splitlines() or [type(e).__name__])[0][:300]
+            raise SpaceUnavailable(f"openclip:{name} cannot be loaded: {reason}") from None
+        self.mean, self.std = self.model.visual.image_mean, self.model.visual.image_std
+        size = self.model.visual.image_size
+        self.px = int(size if isinstance(size, int) else size[0])
+        self.dimension = int(self.model(None, self.tokens(["a"]))[1].shape[1])
+        self.model.requires_grad_(False)
+        if lora.rank:
+            self._adapt(lora)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the weights as they were loaded."""
+        found = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            if "lora_" not in name:  # adapters begin at random
+                found.update(name.replace(".base_layer", "").encode())
+                found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
+
+    def _adapt(self, lora: asked.Lora) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.targets),
+        )
+        try:
+            self.model = inject_adapter_in_model(config, self.model)
+        except ValueError as e:
+            raise SpaceUnavailable(f"[lora] targets fit nothing in this model: {e}") from None
+
+    def merged(self) -> Any:
+        """The model with its adapters added into the weights they adapt."""
+        from peft.tuners.lora import LoraLayer
+
+        for module in self.model.modules():
+            if isinstance(module, LoraLayer):
+                module.merge()
+        return self.model
+
+    def unmerged(self) -> None:
+        """Takes the adapters out of the weights again."""
+        from peft.tuners.lora import LoraLayer
+
+        for module in self.model.modules():
+            if isinstance(module, LoraLayer):
+                module.unmerge()
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """int64 (n, context length)."""
+        found: Tensor = self.tokenizer(list(texts))
+        return found
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What mmsearch's decoders make for this model."""
+        return Preprocess(image_px=self.px, sample_rate_hz=16_000, window_s=10.0)
+
+
+class ClipTower(nn.Module):
+    """One side of an open_clip model, with a head."""
+
+    def __init__(self, clip: ClipModel, modality: Modality, what: asked.Tower) -> None:
+        super().__init__()
+        self.modality, self.what, self._clip = modality, what, [clip]  # not a submodule twice
+        self.head = Head(what.head, clip.dimension, what.hidden, what.dropout, what.noise)
+        self.side = clip.model.visual if modality == Modality.IMAGE else _TextSide(clip.model)
+        mean = torch.tensor(clip.mean).view(1, 3, 1, 1)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", torch.tensor(clip.std).view(1, 3, 1, 1), persistent=False)
+        self._layers: list[list[nn.Parameter]] = []
+        layers = [[p for p in m.parameters(False)] for m in self.side.modules()]
+        layers = [own for own in layers if own and not any(p.requires_grad for p in own)]
+        count = len(layers) if what.layers < 0 else what.layers
+        for own in reversed(layers[len(layers) - count :]):
+            for parameter in own:
+                parameter.requires_grad_()
+            self._layers.append(own)
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing of it is trained."""
+        return not any(p.requires_grad for p in self.parameters())
+
+    def prepare(self, inputs: Sequence[Any], threads: int) -> Rows:
+        """Pictures uint8 (n, px, px, 3), texts int64 (n, context length)."""
+        if self.modality == Modality.IMAGE:
+            return [np.stack(list(inputs))]
+        return [self._clip[0].tokens(inputs).numpy()]
+
+    def forward(self, rows: Sequence[Tensor]) -> Tensor:
+        """What ``prepare`` gives, as tensors, to unit rows (b, d)."""
+        x = rows[0]
+        if self.modality == Modality.IMAGE:
+            x = (x.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        return self.head(F.normalize(self.side(x), dim=1))
+
+    def groups(self, rate: float, decay: float) -> Iterator[dict[str, Any]]:
+        """Parameters with their rates: the head's and the adapters', then the layers'."""
+        listed = {id(p) for own in self._layers for p in own}
+        free = [p for p in self.parameters() if p.requires_grad and id(p) not in listed]
+        if free:
+            yield {"params": free, "lr": rate, "weight_decay": decay}
+        own_rate = self.what.rate
+        for own in self._layers:
+            yield {"params": own, "lr": own_rate, "weight_decay": decay}
+            own_rate *= self.what.layer_decay
+
+    def export(self, path: Path) -> None:
+        """The tower as ONNX: uint8 (1, px, px, 3) or int64 (1, context length) to a unit row."""
+        clip = self._clip[0]
+        clip.merged()
+        one = (
+            torch.zeros((1, clip.px, clip.px, 3), dtype=torch.uint8)
+            if self.modality == Modality.IMAGE
+            else clip.tokens(["a"])
+        )
+        training, fast = self.training, torch.backends.mha.get_fastpath_enabled()
+        self.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no such operator
+        torch.onnx.export(
+            _Plain(self),
+            (one,),
+            str(path),
+            input_names=["x"],
+            output_names=["vector"],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        torch.backends.mha.set_fastpath_enabled(fast)
+        self.train(training)
+        clip.unmerged()
+
+
+class _Plain(nn.Module):
+    def __init__(self, tower: ClipTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.tower([x])
+        return found
+
+
+class _TextSide(nn.Module):
+    """A model's text side as one module."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        own = [n for n, _ in model.named_children() if n != "visual"]
+        self.parts = nn.ModuleList(getattr(model, n) for n in own)
+        self.extra = nn.ParameterList(
+            p for n, p in model.named_parameters(recurse=False) if n not in ("logit_scale", "logit_bias")
+        )
+        self._model = [model]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        found: Tensor = self._model[0].encode_text(ids)
+        return found
+
+
+def write_tokenizer(clip: ClipModel, path: Path) -> None:
+    """open_clip's byte-pair tokenizer as a ``tokenizer.json``, checked against it.
+
+    Raises SpaceUnavailable for a model whose tokenizer is of another kind.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import processors
+
+    own = clip.tokenizer
+    if not hasattr(own, "bpe_ranks"):
+        inner = getattr(getattr(own, "tokenizer", None), "backend_tokenizer", None)
+        if inner is None:
+            raise SpaceUnavailable("this model's tokenizer cannot be written down.")
+        Path(path).write_text(inner.to_str(), encoding="utf-8")
+        return
+    start, end = own.sot_token_id, own.eot_token_id
+    merges = [pair for pair, _ in sorted(own.bpe_ranks.items(), key=lambda one: one[1])]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=own.encoder, merges=merges, end_of_word_suffix="</w>")
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    pattern = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    marks = {"cls": (own.decoder[start], start), "sep": (own.decoder[end], end)}
+    tokenizer.post_processor = processors.BertProcessing(marks["sep"], marks["cls"])
+    length = int(own.context_length)
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=0, pad_token="!")
+    for text in ("A dog runs on the beach!", "it's 2 cats & 30 dogs", "a " * 300, "狗"):
+        if tokenizer.encode(text).ids != clip.tokens([text])[0].tolist():
+            raise SpaceUnavailable(f"the tokenizer could not be written down: {text[:40]!r} differs.")
+    tokenizer.save(str(path))
