@@ -198,7 +198,9 @@ class _TextSide(nn.Module):
         own = [n for n, _ in model.named_children() if n != "visual"]
         self.parts = nn.ModuleList(getattr(model, n) for n in own)
         self.extra = nn.ParameterList(
-            p for n, p in model.named_parameters(recurse=False) if n not in ("logit_scale", "logit_bias")
+            p
+            for n, p in model.named_parameters(recurse=False)
+            if n not in ("logit_scale", "logit_bias")
         )
         self._model = [model]
 
@@ -212,8 +214,15 @@ def write_tokenizer(clip: ClipModel, path: Path) -> None:
 
     Raises SpaceUnavailable for a model whose tokenizer is of another kind.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from tokenizers import processors
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
 
     own = clip.tokenizer
     if not hasattr(own, "bpe_ranks"):
@@ -224,9 +233,7 @@ def write_tokenizer(clip: ClipModel, path: Path) -> None:
         return
     start, end = own.sot_token_id, own.eot_token_id
     merges = [pair for pair, _ in sorted(own.bpe_ranks.items(), key=lambda one: one[1])]
-    tokenizer = Tokenizer(
-        models.BPE(vocab=own.encoder, merges=merges, end_of_word_suffix="</w>")
-    )
+    tokenizer = Tokenizer(models.BPE(vocab=own.encoder, merges=merges, end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
@@ -245,5 +252,7 @@ def write_tokenizer(clip: ClipModel, path: Path) -> None:
     tokenizer.enable_padding(length=length, pad_id=0, pad_token="!")
     for text in ("A dog runs on the beach!", "it's 2 cats & 30 dogs", "a " * 300, "狗"):
         if tokenizer.encode(text).ids != clip.tokens([text])[0].tolist():
-            raise SpaceUnavailable(f"the tokenizer could not be written down: {text[:40]!r} differs.")
+            raise SpaceUnavailable(
+                f"the tokenizer could not be written down: {text[:40]!r} differs."
+            )
     tokenizer.save(str(path))

@@ -87,7 +87,7 @@ class Reader:
             return str(place)
         tar, name = place
         if tar not in self._tars:
-            self._tars[tar] = tarfile.open(tar)
+            self._tars[tar] = tarfile.open(tar)  # noqa: SIM115 - open for the whole run
         member = self._tars[tar].getmember(name)
         if member.size > MAX_MEMBER_BYTES:
             raise LimitExceeded(f"{name} is larger than {MAX_MEMBER_BYTES:,} bytes")

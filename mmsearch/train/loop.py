@@ -221,7 +221,9 @@ class Loop:
             teacher = self.recipe.teacher
             if a in self.data.taught and b in self.data.taught:
                 taught = [
-                    torch.from_numpy(self.data.taught[slot][self._taught_rows(slot, drawn[slot], at)])
+                    torch.from_numpy(
+                        self.data.taught[slot][self._taught_rows(slot, drawn[slot], at)]
+                    )
                     for slot, at in ((a, at_a), (b, at_b))
                 ]
                 far = distilled(
@@ -234,9 +236,7 @@ class Loop:
                 found = found + teacher.weight * far
         return found
 
-    def _taught_rows(
-        self, slot: str, one: Drawn, at: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _taught_rows(self, slot: str, one: Drawn, at: NDArray[np.int64]) -> NDArray[np.int64]:
         if slot.startswith("text:"):
             return one.kinds[at]
         return self.data.columns[Modality(slot)].row[one.things[at]]
@@ -276,10 +276,12 @@ class Loop:
         for slot in {s for task in self.tasks for s in task}:
             vectors[slot] = self._all(slot, things)
         for a, b in self.tasks:
-            (things_a, kinds_a, one), (things_b, kinds_b, other) = vectors[a], vectors[b]
+            (things_a, _, one), (things_b, kinds_b, other) = vectors[a], vectors[b]
             right = torch.from_numpy(things_a[:, None] == things_b[None])
             if b.startswith("text:"):  # an equal text of another thing is right as well
-                said = torch.zeros((len(things_a), int(kinds_b.max(initial=0)) + 1), dtype=torch.bool)
+                said = torch.zeros(
+                    (len(things_a), int(kinds_b.max(initial=0)) + 1), dtype=torch.bool
+                )
                 rows, columns = np.nonzero(right.numpy())
                 said[rows, kinds_b[columns]] = True
                 right = said[:, kinds_b]

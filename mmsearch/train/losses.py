@@ -67,9 +67,7 @@ def _cross_entropy(logits: Tensor, same: Tensor, smoothing: float) -> Tensor:
     return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
 
-def distilled(
-    a: Tensor, b: Tensor, taught_a: Tensor, taught_b: Tensor, scale: float
-) -> Tensor:
+def distilled(a: Tensor, b: Tensor, taught_a: Tensor, taught_b: Tensor, scale: float) -> Tensor:
     """How far the similarities of a batch are from a teacher's: mean KL divergence, both ways.
 
     Unit rows; the teacher's may have another width. Source: Wu et al. 2023 (TinyCLIP),

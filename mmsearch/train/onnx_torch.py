@@ -134,7 +134,9 @@ class Net(nn.Module):
                 stored.append(numpy_helper.from_array(value.astype(np.float32), name))
             else:
                 stored.append(numpy_helper.from_array(value.astype(np.float16), f"{name}.half"))
-                casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+                casts.append(
+                    helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT)
+                )
         del graph.node[:], graph.initializer[:]
         graph.node.extend([*casts, *kept])
         graph.initializer.extend(stored)
@@ -218,14 +220,16 @@ def _reduce(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return reduce
 
 
-def _layer_norm(
-    a: dict[str, Any], x: Tensor, gain: Tensor, shift: Tensor | None = None
-) -> Tensor:
+def _layer_norm(a: dict[str, Any], x: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
     return F.layer_norm(x, gain.shape, gain, shift, a.get("epsilon", 1e-5))
 
 
-def _clip(a: dict[str, Any], x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    return torch.clamp(x, None if low is None else float(low), None if high is None else float(high))
+def _clip(
+    a: dict[str, Any], x: Tensor, low: Tensor | None = None, high: Tensor | None = None
+) -> Tensor:
+    return torch.clamp(
+        x, None if low is None else float(low), None if high is None else float(high)
+    )
 
 
 def _concat(a: dict[str, Any], *x: Tensor) -> Tensor:

@@ -174,9 +174,7 @@ def _said(file: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> dict[st
     return {name: value for name, value in row.items() if LANGUAGE.fullmatch(name)}
 
 
-def _thing(
-    row: Any, where: str, path: Path, members: dict[str, tuple[Path, str]]
-) -> Thing:
+def _thing(row: Any, where: str, path: Path, members: dict[str, tuple[Path, str]]) -> Thing:
     if not isinstance(row, dict):
         raise UsageError(f"{where}: an object was wanted, not {row!r:.80}.")
     texts = {}
@@ -218,5 +216,7 @@ def _file(
         return members[value]
     place = path.parent / value
     if not place.is_file():
-        raise UsageError(f"{where}: field {field!r}: there is no file {value!r} beside {path.name}.")
+        raise UsageError(
+            f"{where}: field {field!r}: there is no file {value!r} beside {path.name}."
+        )
     return place

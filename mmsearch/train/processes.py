@@ -34,7 +34,9 @@ class Processes:
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as e:
             reason = (str(e).splitlines() or ["not there"])[0]
-            raise UsageError(f"device {name!r} cannot be used: {reason}. Try device = 'cpu'.") from None
+            raise UsageError(
+                f"device {name!r} cannot be used: {reason}. Try device = 'cpu'."
+            ) from None
         if device.type == "cuda":
             torch.cuda.set_device(device)
         return device

@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-
 from mmsearch.cores import available_cores
 from mmsearch.errors import UsageError
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.spaces.folder import CARD
 from mmsearch.train import checkpoint
-from mmsearch.train.inputs import Frozen, Reader
+from mmsearch.train.inputs import Column, Frozen, Reader
 from mmsearch.train.loop import Data, Loop
 from mmsearch.train.pairs import Thing, held_out, read_pairs
 from mmsearch.train.plot import write_plot
@@ -129,9 +128,7 @@ def _refuse_foreign(out: Path) -> None:
         raise UsageError(f"{out} is a file: choose another `out`.")
 
 
-def _read(
-    recipe: Recipe, say: Say
-) -> tuple[list[Thing], list[tuple[list[int], float]], list[int]]:
+def _read(recipe: Recipe, say: Say) -> tuple[list[Thing], list[tuple[list[int], float]], list[int]]:
     """All things, the training things of each source with its share, and the held-out ones."""
     things: list[Thing] = []
     sources = []
@@ -195,7 +192,9 @@ def _data(
     towers: dict[Modality, Any],
     views: int,
 ) -> Data:
-    columns = {m: frozen.column(m, things, views) for m in towers if m != Modality.TEXT}
+    columns: dict[Modality, Column] = {
+        m: frozen.column(m, things, views) for m in towers if m != Modality.TEXT
+    }
     languages = sorted({language for thing in things for language in thing.texts})
     return Data(
         columns,
@@ -269,6 +268,3 @@ def _write(
     part.rename(out)
     shutil.rmtree(old, ignore_errors=True)
     return digest
-
-
-
