@@ -4,11 +4,12 @@
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV := .venv
+TRAIN_VENV := .venv-train
 BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test check format campaign bench quality clean
+.PHONY: demo test test-train check format campaign bench quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -28,6 +29,15 @@ demo: $(VENV)/.made
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+$(TRAIN_VENV)/.made: pyproject.toml
+	$(PYTHON) -m venv $(TRAIN_VENV)
+	$(TRAIN_VENV)/bin/python -m pip install --quiet --editable '.[cpu,torch]' 'pytest>=8,<10'
+	@touch $@
+
+# The tests of training: with PyTorch (some gigabytes), so in an environment of their own.
+test-train: $(TRAIN_VENV)/.made
+	$(TRAIN_VENV)/bin/python -m pytest tests/test_train.py tests/test_readme.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check mmsearch tests benchmarks
@@ -54,4 +64,4 @@ quality: $(VENV)/.dev
 	$(BIN)/python benchmarks/quality.py --data $(DATA)
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TRAIN_VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

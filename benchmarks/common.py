@@ -12,7 +12,9 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = Path(__file__).parents[1] / "tests" / "samples"
-PACKAGES = ("numpy", "faiss-cpu", "faiss-gpu", "onnxruntime", "tokenizers", "pyarrow", "pillow")
+PACKAGES = tuple(
+    "numpy faiss-cpu faiss-gpu onnxruntime tokenizers pyarrow pillow torch open_clip_torch".split()
+)
 
 
 def cores() -> int:

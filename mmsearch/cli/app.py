@@ -382,6 +382,8 @@ def train(
         from mmsearch.train import train as run
 
         report = run(recipe, fresh=fresh, say=_say)
+        if os.environ.get("RANK", "0") != "0":
+            return  # under torchrun one process speaks for all
         if json:
             _json(report.to_json())
             return

@@ -19,7 +19,7 @@ from mmsearch.train.towers import Head
 from mmsearch.types import Modality, Preprocess
 
 Rows = list[NDArray[Any]]
-OPSET = 18
+OPSET = 18  # the oldest that torch's exporter writes
 
 
 class ClipModel:
@@ -58,7 +58,7 @@ class ClipModel:
         for name, value in self.model.state_dict().items():
             if "lora_" not in name:  # adapters begin at random
                 found.update(name.replace(".base_layer", "").encode())
-                found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+                found.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
     def _adapt(self, lora: asked.Lora) -> None:
@@ -167,13 +167,15 @@ class ClipTower(nn.Module):
         self.eval()
         torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no such operator
         torch.onnx.export(
-            _Plain(self),
+            _Plain(self).eval(),
             (one,),
             str(path),
             input_names=["x"],
             output_names=["vector"],
             opset_version=OPSET,
-            dynamo=False,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
         )
         torch.backends.mha.set_fastpath_enabled(fast)
         self.train(training)
