@@ -137,6 +137,7 @@ def main() -> None:
         sys.exit(talk)
     print(talk)
     report = json.loads(out)
+    report["out"] = Path(report["out"]).name
     resumed_at = killed_and_resumed(args.work / "again.toml")
     same = digests(args.work / "icons") == digests(args.work / "again")
     rows: list[tuple[str, str, str]] = [("what", "figure", "goal")]
