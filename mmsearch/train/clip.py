@@ -58,7 +58,15 @@ class ClipModel:
         for name, value in self.model.state_dict().items():
             if "lora_" not in name:  # adapters begin at random
                 found.update(name.replace(".base_layer", "").encode())
-                found.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+                found.update(
+                    value.detach()
+                    .cpu()
+                    .reshape(-1)
+                    .contiguous()
+                    .view(torch.uint8)
+                    .numpy()
+                    .tobytes()
+                )
         return found.hexdigest()
 
     def _adapt(self, lora: asked.Lora) -> None:

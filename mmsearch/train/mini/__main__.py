@@ -3,7 +3,7 @@
     python -m mmsearch.train.mini --data DATA --yamnet YAMNET --stamps STAMPS \\
         --out mmsearch/spaces/mini_assets --cache CACHE
 
-Twenty to forty minutes on two cores, most of it spent on features, which are cached.
+Some forty minutes on two cores, most of it spent on features, which are cached.
 """
 
 from __future__ import annotations
@@ -11,12 +11,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from mmsearch.train.mini import card, data, export, features, pictures, sounds, use, vocabulary
+from mmsearch.train.mini import (
+    card,
+    data,
+    export,
+    features,
+    pictures,
+    sounds,
+    tune,
+    use,
+    vocabulary,
+)
+from mmsearch.train.mini.features import Pictures
 from mmsearch.train.mini.sound_features import aisfx
+from mmsearch.train.mini.towers import EfficientNetLite
 
 
 def arguments() -> argparse.Namespace:
@@ -35,6 +48,11 @@ def arguments() -> argparse.Namespace:
 def say(line: str) -> None:
     """Progress, on standard error."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command's talk
+
+
+def with_features(lite: EfficientNetLite, pictures: Pictures) -> Pictures:
+    """Pictures with the tower's features for views, as the tower stands now."""
+    return replace(pictures, views=features.ended(lite, pictures.views))
 
 
 def main() -> None:
@@ -60,9 +78,15 @@ def main() -> None:
     say("training pictures and texts")
     names = torch.from_numpy(reader.sums(data.imagenet_names()))
     classes = use.crowded(tower.eval(), names).detach()
-    head = pictures.train(train, stamps, coco, names, classes, tower)
+    lite = features.lite(features.LITE)
+    drawings = with_features(lite, stamps) if stamps else None
+    photos = with_features(lite, train)
+    head = pictures.train(photos, drawings, coco, names, classes, tower, lite)
+    say(json.dumps(pictures.measure(head, tower, lite, with_features(lite, held))))
+    tune.tune(head, tower, lite, train, stamps, coco, names, say)
+    held = with_features(lite, held)
     figures: dict[str, object] = {
-        "flickr8k val R@1, R@5, R@10": pictures.measure(head, tower, held)
+        "flickr8k val R@1, R@5, R@10": pictures.measure(head, tower, lite, held)
     }
     say(json.dumps(figures))
 
@@ -76,13 +100,12 @@ def main() -> None:
         say(json.dumps(folds))
     say("training sounds")
     sound_head = sounds.train(clips, said)
-    figures["scores"] = card.score_stats(head, tower, held, sound_head, clips, said)
+    figures["scores"] = card.score_stats(head, tower, lite, held, sound_head, clips, said)
 
     say("writing")
     vocabulary.write_tokenizer(tokenizer, asked.out / "tokenizer.json")
     export.write_text(asked.out / "text.onnx", tower)
-    towers = [features.lite(number) for number in features.LITES]
-    export.write_image(asked.out / "image.onnx", towers, head)
+    export.write_image(asked.out / "image.onnx", lite, head)
     export.write_audio(asked.out / "audio.onnx", aisfx(), sound_head)
     card.write(asked.out, figures)
 

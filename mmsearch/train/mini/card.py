@@ -18,6 +18,7 @@ from mmsearch.train.mini.pictures import Namer
 from mmsearch.train.mini.sound_features import WINDOW_S
 from mmsearch.train.mini.sound_towers import AISFX_RATE_HZ
 from mmsearch.train.mini.sounds import Clips, Words
+from mmsearch.train.mini.towers import EfficientNetLite
 
 VERSION = "1"
 FACTS: dict[str, Any] = {
@@ -34,7 +35,7 @@ FACTS: dict[str, Any] = {
     "end": 2,  # the token that ends every text
     "languages": ["en", "zh"],
     "towers": {
-        "image": "EfficientNet-Lite0 and -Lite2 (frozen, Apache-2.0) and a trained head",
+        "image": "EfficientNet-Lite2 (Apache-2.0), its last two stages trained further, and a head",
         "text": "Universal Sentence Encoder multilingual v3 (Apache-2.0): embeddings and n-grams "
         "frozen, vocabulary cut to English and Chinese, feed-forward nets trained",
         "audio": "aiSFX (frozen, CC BY 4.0) and a trained head",
@@ -74,6 +75,7 @@ def rounded(value: Any) -> Any:
 def score_stats(
     head: PictureHead,
     tower: use.SentenceEncoder,
+    lite: EfficientNetLite,
     held: Pictures,
     sound_head: Head,
     clips: Clips,
@@ -83,7 +85,7 @@ def score_stats(
 
     Pictures and texts are Flickr8k's held-out ones, sounds are training clips.
     """
-    seen = Namer(head.classes).vectors(head, held.views[0])
+    seen = Namer(lite, head.classes).vectors(head, held.views[0])
     en, zh = (use.finished(tower, captions.flatten(0, 1)) for captions in (held.en, held.zh))
     each = held.en.shape[1]
     heard = sound_head(clips.features[:, 0])

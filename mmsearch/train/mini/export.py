@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,34 +43,41 @@ def convolution(
     return out, (-(-size[0] // conv.stride), -(-size[1] // conv.stride))
 
 
-def lite(graph: Graph, x: str, tower: EfficientNetLite) -> list[str]:
+def lite(graph: Graph, x: str, tower: EfficientNetLite, blocks: int | None = None) -> list[str]:
     """An EfficientNet-Lite: its final features (1, 1280), then the mean of each of its seven
-    stages, which know more of colours and textures."""
+    stages, which know more of colours and textures.
+
+    blocks: only so many blocks; then the means of their stages, and last the map itself.
+    """
     out, size = convolution(graph, x, tower.stem, (PICTURE_PX, PICTURE_PX))
     stages = []
-    for number, (block, skip) in enumerate(zip(tower.blocks, tower.skips, strict=True)):
+    chosen = zip(tower.blocks[:blocks], tower.skips[:blocks], strict=True)
+    for number, (block, skip) in enumerate(chosen):
         before = out
         for conv in block:
             out, size = convolution(graph, out, conv, size)
         out = graph.op("Add", out, before) if skip else out
         if number + 1 == len(tower.blocks) or not tower.skips[number + 1]:
             stages.append(graph.op("Flatten", graph.op("GlobalAveragePool", out)))
+    if blocks is not None:
+        return [*stages, out]
     out, _ = convolution(graph, out, tower.head, size)
     return [graph.op("Flatten", graph.op("GlobalAveragePool", out)), *stages]
 
 
-def seen(graph: Graph, towers: Sequence[EfficientNetLite]) -> list[list[str]]:
-    """What each tower makes of the picture ``x``, uint8 (1, px, px, 3)."""
+def pixels(graph: Graph) -> str:
+    """The picture ``x``, uint8 (1, px, px, 3), as the towers take it."""
     x = graph.op("Cast", "x", to=TensorProto.FLOAT)
     x = graph.op("Transpose", x, perm=[0, 3, 1, 2])
-    x = graph.op("Mul", graph.op("Sub", x, graph.scalar(127.0)), graph.scalar(1 / 128))
-    return [lite(graph, x, tower) for tower in towers]
+    return graph.op("Mul", graph.op("Sub", x, graph.scalar(127.0)), graph.scalar(1 / 128))
 
 
-def write_features(path: Path, towers: Sequence[EfficientNetLite]) -> None:
-    """Pictures to the towers' features side by side, for training."""
+def write_middle(path: Path, tower: EfficientNetLite) -> None:
+    """Pictures to what crosses into a tower's end (``EfficientNetLite.end``), for training."""
     graph = Graph()
-    found = graph.op("Concat", *(name for tower in seen(graph, towers) for name in tower), axis=1)
+    *means, out = lite(graph, pixels(graph), tower, tower.cut)
+    places = graph.op("Flatten", graph.op("Transpose", out, perm=[0, 2, 3, 1]))
+    found = graph.op("Concat", places, *means, axis=1)
     graph.write(path, TensorProto.UINT8, PICTURE_SHAPE, found, "features")
 
 
@@ -97,17 +103,14 @@ def standardised(graph: Graph, x: str, head: Head) -> str:
     return graph.op("Mul", centred, graph.constant(1.0 / array(head.deviation)[None]))
 
 
-def write_image(path: Path, towers: Sequence[EfficientNetLite], head: PictureHead) -> None:
+def write_image(path: Path, tower: EfficientNetLite, head: PictureHead) -> None:
     """Pictures: uint8 (1, px, px, 3) to a unit vector."""
     graph = Graph()
-    found = seen(graph, towers)
-    each = []
-    for (pooled, *_), tower in zip(found, towers, strict=True):
-        scores = graph.linear(pooled, tower.fc.weight, tower.fc.bias, "eighth")
-        each.append(class_shares(graph, scores))
-    shares = graph.op("Mul", graph.op("Sum", *each), graph.scalar(1 / len(each)))
+    found = lite(graph, pixels(graph), tower)
+    scores = graph.linear(found[0], tower.fc.weight, tower.fc.bias, "eighth")
+    shares = class_shares(graph, scores)
     named = graph.op("MatMul", shares, graph.eighth(head.classes))
-    features = graph.op("Concat", *(name for tower in found for name in tower), named, axis=1)
+    features = graph.op("Concat", *found, named, axis=1)
     out = graph.unit(head_of(graph, standardised(graph, features, head), head))
     words = graph.op("MatMul", shares, graph.eighth(array(head.words) * NAMED))
     out = graph.unit(graph.op("Add", out, words))

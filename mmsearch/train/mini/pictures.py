@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmsearch.train.mini import use
-from mmsearch.train.mini.features import LITES, Pictures, lite
+from mmsearch.train.mini.features import Pictures
 from mmsearch.train.mini.heads import PictureHead, class_shares, contrast, recall
+from mmsearch.train.mini.towers import EfficientNetLite
 
 SEED = 20261122
-STEPS = 400
+STEPS = 150
 BATCH = 1024  # photos a step; each with one English and one Chinese caption
 STAMPS = 64  # drawings a step beside them: things that Flickr's photos never show
 PASSAGES = 512  # pairs of COCO captions a step, of the same picture each
@@ -32,24 +33,19 @@ ACROSS, BETWEEN = 0.3, 0.3  # weights of English-Chinese pairs and of COCO's pai
 
 
 class Namer:
-    """Adds what the ImageNet classes of a picture are called to the towers' features.
+    """Adds what the ImageNet classes of a picture are called to the tower's features.
 
     classes: centred vectors of the class names, float32 (1000, 512).
     """
 
-    def __init__(self, classes: Tensor) -> None:
-        self._towers = [lite(number) for number in LITES]
+    def __init__(self, tower: EfficientNetLite, classes: Tensor) -> None:
+        self._tower = tower
         self.classes = classes
 
     @torch.no_grad()
     def shares(self, found: Tensor) -> Tensor:
-        """The towers' features (n, f) to the classes' shares, float32 (n, 1000)."""
-        parts = found.float().split([sum(tower.widths) for tower in self._towers], dim=1)
-        each = [
-            class_shares(tower.fc(part[:, : tower.widths[0]]))
-            for tower, part in zip(self._towers, parts, strict=True)
-        ]
-        return torch.stack(each).mean(0)
+        """The tower's features (n, f) to the classes' shares, float32 (n, 1000)."""
+        return class_shares(self._tower.fc(found[:, : self._tower.widths[0]].float()))
 
     def features(self, found: Tensor, shares: Tensor) -> Tensor:
         """The towers' features (n, f) with class-name vectors: float32 (n, f + 512)."""
@@ -140,10 +136,11 @@ def train(
     names: Tensor,
     classes: Tensor,
     tower: use.SentenceEncoder,
+    lite: EfficientNetLite,
     steps: int = STEPS,
     seed: int = SEED,
 ) -> PictureHead:
-    """Trains on photos (and stamps) with their captions; changes ``tower``.
+    """Trains on photos (and stamps) with their captions; changes ``tower``, not ``lite``.
 
     coco: float16 (n, 5, 1281), captions that say the same. names: (1000, 1281),
     the names of the ImageNet classes; classes: float32 (1000, 512), their
@@ -151,7 +148,7 @@ def train(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    namer = Namer(classes - classes.mean(0))
+    namer = Namer(lite, classes - classes.mean(0))
     seen_photos = shown(photos, namer)
     seen_stamps = shown(stamps, namer) if stamps else None
     first = namer.features(photos.views[0], seen_photos.shares[0].float())
@@ -252,10 +249,10 @@ def rate_at(step: int, steps: int) -> float:
 
 @torch.inference_mode()
 def measure(
-    head: PictureHead, tower: use.SentenceEncoder, held: Pictures
+    head: PictureHead, tower: use.SentenceEncoder, lite: EfficientNetLite, held: Pictures
 ) -> dict[str, list[float]]:
     """R@1, R@5 and R@10 in percent, text to picture and back, over held-out photos."""
-    seen = Namer(head.classes).vectors(head, held.views[0])
+    seen = Namer(lite, head.classes).vectors(head, held.views[0])
     own = torch.arange(len(seen))
     found = {}
     for language, captions in (("en", held.en), ("zh", held.zh)):

@@ -25,6 +25,8 @@ BLOCKS = (  # (repeats, kernel, stride, expansion) of EfficientNet-Lite0
     (4, 5, 2, 6),
     (1, 3, 1, 6),
 )
+END_STAGES = 2  # the last two stages, at 7 × 7 places, are the end that is trained
+MIDDLE_SIDE = 14  # the map before them, of a picture of 224 pixels
 DEPTH = {0: 1.0, 2: 1.2}  # Lite number -> multiplier of the repeats
 
 
@@ -103,10 +105,49 @@ class EfficientNetLite(nn.Module):
         self.requires_grad_(False).eval()
 
     @property
+    def cut(self) -> int:
+        """The first block of the end: what comes before it works on 14 × 14 places or more."""
+        ends = self._ends()
+        return ends[len(ends) - END_STAGES - 1] + 1
+
+    @property
+    def middle(self) -> tuple[int, int]:
+        """How many numbers cross into the end: of the map, and of the means of the stages."""
+        return MIDDLE_SIDE**2 * self.widths[-END_STAGES - 1], sum(self.widths[1:-END_STAGES])
+
+    def _ends(self) -> list[int]:
+        return [i for i in range(len(self.skips)) if not [*self.skips, False][i + 1]]
+
+    def end(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What crosses, (n, map + means), to features (n, sum of ``widths``) and class scores.
+
+        The map is (14, 14, channels), channels last.
+        """
+        size, _ = self.middle
+        channels = size // MIDDLE_SIDE**2
+        x = rows[:, :size].reshape(-1, MIDDLE_SIDE, MIDDLE_SIDE, channels).permute(0, 3, 1, 2)
+        x = x.to(torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
+        means, ends = [], self._ends()
+        for number in range(self.cut, len(self.skips)):
+            found = self.blocks[number](x)
+            x = x + found if self.skips[number] else found
+            if number in ends:
+                means.append(x.float().mean((2, 3)))
+        pooled = self.head(x).float().mean((2, 3))
+        return torch.cat([pooled, rows[:, size:].float(), *means], dim=1), self.fc(pooled)
+
+    def end_weights(self) -> list[nn.Parameter]:
+        """What of the end is trained: all but the depthwise kernels, whose gradient takes
+        longer than all others together on a CPU and which are 4% of the weights."""
+        parts = [*self.blocks[self.cut :], self.head]
+        convolutions = [m for part in parts for m in part.modules() if isinstance(m, SameConv)]
+        found = [p for m in convolutions if m.groups == 1 for p in m.parameters()]
+        return [*found, *self.fc.parameters()]
+
+    @property
     def widths(self) -> list[int]:
         """How many final features there are, and how many each stage has."""
-        ends = [i for i in range(len(self.skips)) if not [*self.skips, False][i + 1]]
-        return [1280, *(self.blocks[i][-1].weight.shape[0] for i in ends)]
+        return [1280, *(self.blocks[i][-1].weight.shape[0] for i in self._ends())]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(x)
