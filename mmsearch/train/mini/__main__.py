@@ -1,7 +1,7 @@
 """Trains ``mini`` from public packages and a data folder, and writes its files.
 
     python -m mmsearch.train.mini --data DATA --yamnet YAMNET --stamps STAMPS \\
-        --out mmsearch/spaces/mini_assets --cache CACHE
+        --clipart CLIPART --out mmsearch/spaces/mini_assets --cache CACHE
 
 Some forty minutes on two cores, most of it spent on features, which are cached.
 """
@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder, see data.py")
     parser.add_argument("--yamnet", type=Path, required=True, help="folder of the teacher")
     parser.add_argument("--stamps", type=Path, help="Tux Paint's stamps; left out if not given")
+    parser.add_argument("--clipart", type=Path, help="Open Clip Art; left out if not given")
     parser.add_argument("--out", type=Path, required=True, help="where the files go")
     parser.add_argument("--cache", type=Path, default=Path("mini-cache"), help="for features")
     parser.add_argument("--threads", type=int, default=2)
@@ -59,7 +60,7 @@ def main() -> None:
     """Features, text and pictures, sounds, files."""
     asked = arguments()
     torch.set_num_threads(asked.threads)
-    sources = data.Sources(asked.data, asked.yamnet, asked.stamps)
+    sources = data.Sources(asked.data, asked.yamnet, asked.stamps, asked.clipart)
     asked.out.mkdir(parents=True, exist_ok=True)
 
     say("tokenizer")

