@@ -23,6 +23,7 @@ from mmsearch.train.mini import (
     features,
     pictures,
     sounds,
+    trained,
     tune,
     use,
     vocabulary,
@@ -30,6 +31,8 @@ from mmsearch.train.mini import (
 from mmsearch.train.mini.features import Pictures
 from mmsearch.train.mini.sound_features import aisfx
 from mmsearch.train.mini.towers import EfficientNetLite
+
+FROZEN_VIEWS = 4  # of each picture, for the head alone; the tower's end sees all of them
 
 
 def arguments() -> argparse.Namespace:
@@ -51,9 +54,9 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command's talk
 
 
-def with_features(lite: EfficientNetLite, pictures: Pictures) -> Pictures:
-    """Pictures with the tower's features for views, as the tower stands now."""
-    return replace(pictures, views=features.ended(lite, pictures.views))
+def with_features(lite: EfficientNetLite, pictures: Pictures, views: int = 1) -> Pictures:
+    """Pictures with the tower's features for some views, as the tower stands now."""
+    return replace(pictures, views=features.ended(lite, pictures.views[:views]))
 
 
 def main() -> None:
@@ -73,18 +76,26 @@ def main() -> None:
     say("features of pictures and captions")
     train = features.photos(sources, "train", reader, asked.cache, asked.threads)
     held = features.photos(sources, "val", reader, asked.cache, asked.threads)
-    stamps = features.stamps(sources, reader, asked.cache, asked.threads)
+    drawn = features.drawn(sources, reader, asked.cache, asked.threads)
     coco = features.coco(sources, reader, asked.cache)
 
-    say("training pictures and texts")
-    names = torch.from_numpy(reader.sums(data.imagenet_names()))
-    classes = use.crowded(tower.eval(), names).detach()
+    names = torch.from_numpy(reader.read(data.imagenet_names()))
     lite = features.lite(features.LITE)
-    drawings = with_features(lite, stamps) if stamps else None
-    photos = with_features(lite, train)
-    head = pictures.train(photos, drawings, coco, names, classes, tower, lite)
-    say(json.dumps(pictures.measure(head, tower, lite, with_features(lite, held))))
-    tune.tune(head, tower, lite, train, stamps, coco, names, say)
+    kept = asked.cache / "trained.safetensors"
+    if kept.exists():
+        say(f"pictures and texts were trained before: {kept}")
+        head = trained.load(kept, tower, lite)
+    else:
+        say("training pictures and texts")
+        classes = use.crowded(tower.eval(), names).detach()
+        drawings = with_features(lite, drawn, FROZEN_VIEWS) if drawn else None
+        photos = with_features(lite, train, FROZEN_VIEWS)
+        head = pictures.train(photos, drawings, coco, names, classes, tower, lite, say)
+        shares = [
+            pictures.shares_of(head, lite, one) if one else None for one in (photos, drawings)
+        ]
+        tune.tune(head, tower, lite, train, drawn, shares, coco, names, say)
+        trained.save(kept, head, tower, lite)
     held = with_features(lite, held)
     figures: dict[str, object] = {
         "flickr8k val R@1, R@5, R@10": pictures.measure(head, tower, lite, held)

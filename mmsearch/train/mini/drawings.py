@@ -8,8 +8,8 @@ the path below the folder it came from, which for Open Clip Art begins with ``pn
 - Open Clip Art (Debian ``openclipart-png`` and ``openclipart-svg``, public domain): the
   picture is below ``png/``, its title and keywords in the SVG's metadata at the same path
   below ``svg/``. Titles name the drawing, or a collection it belongs to, or the wrong
-  drawing; then the file's name tells more. Flags, logos and gradients are left out,
-  and copies (equal bytes) are one drawing with the words of all.
+  drawing; then the file's name tells more. Flags, logos, gradients and huge pictures are
+  left out, and copies (equal bytes) are one drawing with the words of all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,7 @@ from PIL import Image, ImageOps
 from mmsearch.train.mini import data, split
 from mmsearch.train.mini.data import PICTURE_PX, Photo, Picture, Sources
 
+LARGEST_PIXELS = 16_000_000  # a few have half a billion, which take a minute to unpack
 OF_A_FAMILY = 6  # variants that are trained on: 1,300 stars of one kind teach one word
 KEYWORDS = 3  # in a caption
 
@@ -179,7 +181,11 @@ def clipart(sources: Sources) -> tuple[Clip, ...]:
         text = svg.read_text("utf-8", errors="replace") if svg.exists() else ""
         title, keywords, creator = metadata(text)
         clip = Clip(name, title, keywords, without_author(picture.stem, creator), creator)
-        digest = hashlib.sha256(picture.read_bytes()).digest()
+        content = picture.read_bytes()
+        width, height = struct.unpack(">II", content[16:24])  # where every PNG has its size
+        if width * height > LARGEST_PIXELS:
+            continue
+        digest = hashlib.sha256(content).digest()
         first = clips.setdefault(digest, clip)
         if first is not clip:
             more = tuple(dict.fromkeys((*first.keywords, *clip.keywords, cleaned(clip.stem))))

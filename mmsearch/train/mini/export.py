@@ -177,8 +177,26 @@ def write_text(path: Path, tower: SentenceEncoder) -> None:
     x = graph.op("Relu", mixed(x, tower.p1, inner, tower.d1))
     inner = graph.op("Relu", graph.op("MatMul", x, graph.half(tower.d2)))
     x = graph.op("Add", graph.op("Tanh", mixed(x, tower.p3, inner, tower.d3)), beside)
+    x = graph.op("Add", graph.unit(x), bag_of(graph, rows, tower))
     out = placed(graph, graph.unit(x), tower)
     graph.write(path, TensorProto.INT64, (1, "tokens"), out, mapped=True)
+
+
+def bag_of(graph: Graph, rows: str, tower: SentenceEncoder) -> str:
+    """What the bag says of the pieces ``rows`` (tokens,): (1, 512). Its table holds the pieces
+    that training knew, int8, and nothing in row 0 for all others."""
+    weight = array(tower.bag.weight)
+    known = np.flatnonzero(np.abs(weight).max(axis=1))
+    place = np.zeros(len(weight), np.int32)
+    place[known] = np.arange(1, len(known) + 1)
+    table, scales = int8_codes(np.concatenate([np.zeros_like(weight[:1]), weight[known]]), axis=0)
+    found = graph.op("Gather", graph.constant(place), rows)
+    wide = graph.op("Cast", graph.op("Gather", graph.constant(table), found), to=TensorProto.FLOAT)
+    pieces = graph.op("Mul", wide, graph.op("Gather", graph.constant(scales), found))
+    mean = graph.op("ReduceMean", pieces, graph.ints(0), keepdims=1)
+    norm = tower.bag_norm
+    mean = layer_norm(graph, mean, norm.weight, norm.bias, norm.eps)
+    return graph.linear(mean, tower.bag_out.weight, tower.bag_out.bias, "eighth")
 
 
 def fourier_basis(graph: Graph, window: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -27,7 +27,7 @@ from mmsearch.train.mini import data, drawings, export, use
 from mmsearch.train.mini.towers import EfficientNetLite
 
 BATCH = 64
-CROPPED = {"train": 4, "val": 0}  # random pieces of each photo, beside upright and mirrored
+CROPPED = {"train": 6, "val": 0}  # random pieces of each photo, beside upright and mirrored
 JITTER = 0.3  # of brightness, contrast and colour of every second piece, as a logarithm
 ENDED = 256  # pictures that go through the end of the tower at a time
 BACKGROUNDS = 1500  # photos that stamps are pasted into
@@ -76,23 +76,40 @@ def views_of(name: str, picture: data.Picture, cropped: int) -> list[data.Pictur
     return found
 
 
-def looked_at(pictures: Iterable[list[data.Picture]], threads: int) -> Arrays:
-    """What crosses into the end of the tower, of each view of each picture: ``views``,
-    float16 (views, n, map + means), see ``EfficientNetLite.end``."""
-    with TemporaryDirectory() as folder:
-        graph = Path(folder) / "middle.onnx"
-        export.write_middle(graph, lite(LITE))
-        session = open_session(graph)
+def looked_at(
+    path: Path, pictures: Iterable[list[data.Picture]], count: int, threads: int
+) -> Tensor:
+    """What crosses into the end of the tower, of each view of ``count`` pictures.
 
-    def look(views: list[data.Picture]) -> NDArray[np.float16]:
-        return np.stack([session.run(None, {"x": x[None]})[0][0] for x in views]).astype(np.float16)
+    float16 (views, count, map + means), see ``EfficientNetLite.end``; mapped from ``path``,
+    where it is computed once: some gigabytes.
+    """
+    if not path.exists():
+        with TemporaryDirectory() as folder:
+            graph = Path(folder) / "middle.onnx"
+            export.write_middle(graph, lite(LITE))
+            session = open_session(graph)
 
-    stream = iter(pictures)
-    rows: list[NDArray[np.float16]] = []
-    with ThreadPoolExecutor(threads) as pool:
-        while some := list(islice(stream, BATCH)):
-            rows += pool.map(look, some)
-    return {"views": np.stack(rows, axis=1)}
+        def look(views: list[data.Picture]) -> NDArray[np.float16]:
+            found = [session.run(None, {"x": x[None]})[0][0] for x in views]
+            return np.stack(found).astype(np.float16)
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npy")
+        stream, start, out = iter(pictures), 0, None
+        with ThreadPoolExecutor(threads) as pool:
+            while some := list(islice(stream, BATCH)):
+                rows = np.stack(list(pool.map(look, some)), axis=1)
+                if out is None:
+                    shape = (len(rows), count, rows.shape[2])
+                    out = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+                out[:, start : start + len(some)] = rows
+                start += len(some)
+        if out is None or start != count:
+            raise ValueError(f"{start} pictures came where {count} were announced for {path.name}")
+        out.flush()
+        part.replace(path)
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # writing would change a copy only
 
 
 @torch.no_grad()
@@ -111,9 +128,10 @@ class Pictures:
     """Pictures and their captions, as the frozen parts of the towers see them.
 
     views: float16 (views, n, …), the first as it is: what crosses into the end of the
-    picture tower, or, after ``ended``, its features. en, zh, short: float16
-    (n, captions, 1281), what ``use.pooled`` makes of each caption; ``short``
-    are keywords. word: int64 (n,), a number for the first keyword.
+    picture tower, or, after ``ended``, its features. en, zh, short: float32
+    (n, captions, READ_WIDTH), what ``use.pooled`` makes of each caption; ``short``
+    are keywords. word: int64 (n,), a number for the first keyword. same_en, same_zh:
+    int64 (n, captions), one number for all equal captions.
     """
 
     views: Tensor
@@ -121,6 +139,8 @@ class Pictures:
     zh: Tensor
     short: Tensor
     word: NDArray[np.int64]
+    same_en: NDArray[np.int64]
+    same_zh: NDArray[np.int64]
 
 
 class Reader:
@@ -133,9 +153,9 @@ class Reader:
         """The pieces of each text."""
         return [one.ids for one in self._tokenizer.encode_batch(list(texts))]
 
-    def sums(self, texts: Sequence[str]) -> NDArray[np.float16]:
-        """float16 (n, 1281), see ``use.pooled``."""
-        return use.pooled(self.tower, self.ids(texts)).astype(np.float16)
+    def read(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (n, READ_WIDTH), see ``use.pooled``."""
+        return use.pooled(self.tower, self.ids(texts))
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """Unit rows (n, 512) as the tower gives them now."""
@@ -146,32 +166,45 @@ class Reader:
         return found.clone()
 
 
-def captions(reader: Reader, texts: Sequence[Sequence[str]], count: int) -> NDArray[np.float16]:
-    """The first ``count`` captions of each, repeated where there are fewer: (n, count, 1281)."""
-    flat = [one[i % len(one)] for one in texts for i in range(count)]
-    return reader.sums(flat).reshape(len(texts), count, use.SUM_WIDTH + 1)
+def repeated(texts: Sequence[Sequence[str]], count: int) -> list[list[str]]:
+    """The first ``count`` captions of each, repeated where there are fewer."""
+    return [[one[i % len(one)] for i in range(count)] for one in texts]
 
 
-def pictures(found: Sequence[data.Photo], views: Arrays, reader: Reader, texts: Path) -> Pictures:
+def captions(reader: Reader, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    """As many captions of each, read: (n, captions, READ_WIDTH)."""
+    flat = reader.read([one for own in texts for one in own])
+    return flat.reshape(len(texts), -1, use.READ_WIDTH)
+
+
+def numbered(texts: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """One number for all equal captions: int64 (n, captions)."""
+    _, numbers = np.unique([[one.lower() for one in own] for own in texts], return_inverse=True)
+    return numbers.reshape(len(texts), -1).astype(np.int64)
+
+
+def pictures(found: Sequence[data.Photo], views: Tensor, reader: Reader, texts: Path) -> Pictures:
     """Pictures with their views, and their captions read."""
     short = [data.keywords(photo) for photo in found]
+    en = repeated([photo.en for photo in found], max(len(photo.en) for photo in found))
+    zh = repeated([p.zh or p.en for p in found], max(1, *(len(p.zh) for p in found)))
     read = cached(
         texts,
         lambda: {
-            "en": captions(reader, [photo.en for photo in found], max(len(p.en) for p in found)),
-            "zh": captions(
-                reader, [photo.zh or photo.en for photo in found], max(len(p.zh) for p in found)
-            ),
-            "short": captions(reader, short, 2),
+            "en": captions(reader, en),
+            "zh": captions(reader, zh),
+            "short": captions(reader, short),
         },
     )
     _, word = np.unique([first for first, _ in short], return_inverse=True)
     return Pictures(
-        views=torch.from_numpy(views["views"]),
+        views=views,
         en=torch.from_numpy(read["en"]),
         zh=torch.from_numpy(read["zh"]),
         short=torch.from_numpy(read["short"]),
         word=word,
+        same_en=numbered(en),
+        same_zh=numbered(zh),
     )
 
 
@@ -180,33 +213,36 @@ def photos(
 ) -> Pictures:
     """Flickr8k's photos of a split, in the order of its tar."""
     known = {photo.name: photo for photo in data.photos(sources, split)}
-    views = cached(
-        cache / f"flickr8k_{split}_middle.npz",
-        lambda: looked_at(
-            (views_of(*named, CROPPED[split]) for named in data.photo_pixels(sources, split)),
-            threads,
-        ),
+    views = looked_at(
+        cache / f"flickr8k_{split}_middle.npy",
+        (views_of(*named, CROPPED[split]) for named in data.photo_pixels(sources, split)),
+        len(known),
+        threads,
     )
     order = [known[name] for name, _ in data.members(sources.data / "flickr8k" / f"{split}.tar")]
     return pictures(order, views, reader, cache / f"flickr8k_{split}_captions.npz")
 
 
-def stamps(sources: data.Sources, reader: Reader, cache: Path, threads: int) -> Pictures | None:
-    """Tux Paint's stamps, if there are any; ``zh`` says it in English where nobody translated."""
-    found = data.stamps(sources)
+def drawn(sources: data.Sources, reader: Reader, cache: Path, threads: int) -> Pictures | None:
+    """The drawings to train on, if there are any; ``zh`` says it in English where nobody
+    translated."""
+    found = drawings.training_stamps(sources) + drawings.training_clipart(sources)
     if not found:
         return None
 
-    def look() -> Arrays:
+    def look() -> Iterator[list[data.Picture]]:  # nothing is read where the file is there
         behind = [px for _, px in islice(data.photo_pixels(sources, "train"), BACKGROUNDS)]
-        return looked_at((drawings.views(sources, one, behind) for one in found), threads)
+        for one in found:
+            yield drawings.views(sources, one, behind)
 
-    views = cached(cache / "stamps_middle.npz", look)
-    return pictures(found, views, reader, cache / "stamps_captions.npz")
+    views = looked_at(cache / "drawings_middle.npy", look(), len(found), threads)
+    return pictures(found, views, reader, cache / "drawings_captions.npz")
 
 
 def coco(sources: data.Sources, reader: Reader, cache: Path) -> Tensor:
-    """COCO's captions, five of each picture: float16 (n, 5, 1281)."""
+    """COCO's captions, five of each picture: float32 (n, 5, READ_WIDTH)."""
     found = data.coco_captions(sources)
-    arrays = cached(cache / "coco_captions.npz", lambda: {"en": captions(reader, found, 5)})
+    arrays = cached(
+        cache / "coco_captions.npz", lambda: {"en": captions(reader, repeated(found, 5))}
+    )
     return torch.from_numpy(arrays["en"])

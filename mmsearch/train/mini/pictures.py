@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,11 @@ from mmsearch.train.mini.heads import PictureHead, class_shares, contrast, recal
 from mmsearch.train.mini.towers import EfficientNetLite
 
 SEED = 20261122
-STEPS = 150
+STEPS = 120
+REPORT = 20  # steps
 BATCH = 1024  # photos a step; each with one English and one Chinese caption
-STAMPS = 64  # drawings a step beside them: things that Flickr's photos never show
+DRAWN = 128  # drawings a step beside them: things that Flickr's photos never show
+APART = -2000  # kinds of drawings are numbered from here down, those of photos are above
 PASSAGES = 512  # pairs of COCO captions a step, of the same picture each
 HIDDEN, DROPOUT, NOISE = 1024, 0.6, 0.3
 RATE, PUBLISHED_RATE, SCALE_RATE = 1e-3, 1e-3, 5e-3
@@ -78,6 +80,11 @@ def shown(pictures: Pictures, namer: Namer) -> Shown:
     return Shown(pictures, torch.stack([namer.shares(view).half() for view in pictures.views]))
 
 
+def shares_of(head: PictureHead, tower: EfficientNetLite, pictures: Pictures) -> Tensor:
+    """Class shares of each picture's first view, by its features: float32 (n, 1000)."""
+    return Namer(tower, head.classes).shares(pictures.views[0])
+
+
 def endless(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Random rows, ``size`` at a time, each row once before any comes again."""
     rows = rng.permutation(count)
@@ -88,18 +95,44 @@ def endless(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray
         rows = rows[size:]
 
 
-def one_each(captions: Tensor, rows: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
-    """A caption of each picture, drawn at random: (n, 1281)."""
-    return captions[rows, rng.integers(0, captions.shape[1], len(rows))]
+def one_each(
+    captions: Tensor, rows: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """A caption of each picture, drawn at random, (n, READ_WIDTH), and which it was."""
+    place = rng.integers(0, captions.shape[1], len(rows))
+    return captions[rows, place], place
 
 
 @dataclass
 class Captions:
-    """English and Chinese captions of some pictures; ``kinds`` numbers equal English ones."""
+    """English and Chinese captions of some pictures, (n, READ_WIDTH) each; ``en_kinds`` and
+    ``zh_kinds``, int64 (n,), are equal for what says the same."""
 
     en: Tensor
     zh: Tensor
-    kinds: NDArray[np.int64]
+    en_kinds: NDArray[np.int64]
+    zh_kinds: NDArray[np.int64]
+
+    def beside(self, other: Captions) -> Captions:
+        """Those of these pictures, then those of others."""
+        return Captions(
+            torch.cat([self.en, other.en]),
+            torch.cat([self.zh, other.zh]),
+            np.concatenate([self.en_kinds, other.en_kinds]),
+            np.concatenate([self.zh_kinds, other.zh_kinds]),
+        )
+
+
+def captions_of_drawn(
+    drawn: Pictures, rows: NDArray[np.int64], rng: np.random.Generator
+) -> Captions:
+    """A caption of each drawing in each language, drawn at random."""
+    (en, which_en), (zh, which_zh) = (one_each(c, rows, rng) for c in (drawn.en, drawn.zh))
+    kinds = (
+        APART - same[rows, which]
+        for same, which in ((drawn.same_en, which_en), (drawn.same_zh, which_zh))
+    )
+    return Captions(en, zh, *kinds)
 
 
 def captions_of(
@@ -112,9 +145,9 @@ def captions_of(
     """A caption of each photo in each language, drawn at random; now and then, in English,
     keywords or the name of the class instead: people ask for "dog", not for sentences.
 
-    names: (1000, 1281), the class names. shares: (n, 1000) of these photos.
+    names: (1000, READ_WIDTH), the class names. shares: (n, 1000) of these photos.
     """
-    en, zh = one_each(photos.en, rows, rng), one_each(photos.zh, rows, rng)
+    en, zh = (one_each(captions, rows, rng)[0] for captions in (photos.en, photos.zh))
     kinds = np.arange(len(rows))
     draw = rng.random(len(rows))
     for number in range(photos.short.shape[1]):
@@ -124,25 +157,26 @@ def captions_of(
             kinds[some] = len(rows) + photos.word[rows[some]]
     best, place = shares.max(1)
     sure = (draw > 1 - CLASS_NAMES) & (best.numpy() > SURE)
-    en[sure] = names[place[sure]].to(en.dtype)
+    en[sure] = names[place[sure]]
     kinds[sure] = -1 - place[sure].numpy()
-    return Captions(en, zh, kinds)
+    return Captions(en, zh, kinds, np.arange(len(rows)))
 
 
 def train(
     photos: Pictures,
-    stamps: Pictures | None,
+    drawn: Pictures | None,
     coco: Tensor,
     names: Tensor,
     classes: Tensor,
     tower: use.SentenceEncoder,
     lite: EfficientNetLite,
+    say: Callable[[str], None],
     steps: int = STEPS,
     seed: int = SEED,
 ) -> PictureHead:
-    """Trains on photos (and stamps) with their captions; changes ``tower``, not ``lite``.
+    """Trains on photos (and drawings) with their captions; changes ``tower``, not ``lite``.
 
-    coco: float16 (n, 5, 1281), captions that say the same. names: (1000, 1281),
+    coco: float32 (n, 5, READ_WIDTH), captions that say the same. names: (1000, READ_WIDTH),
     the names of the ImageNet classes; classes: float32 (1000, 512), their
     vectors before training.
     """
@@ -150,7 +184,7 @@ def train(
     rng = np.random.default_rng(seed)
     namer = Namer(lite, classes - classes.mean(0))
     seen_photos = shown(photos, namer)
-    seen_stamps = shown(stamps, namer) if stamps else None
+    seen_drawn = shown(drawn, namer) if drawn else None
     first = namer.features(photos.views[0], seen_photos.shares[0].float())
     head = PictureHead(first.mean(0), first.std(0) + 1e-4, namer.classes, HIDDEN, DROPOUT, NOISE)
     log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
@@ -168,31 +202,29 @@ def train(
     batches = endless(len(photos.en), BATCH, rng)
     head.train()
     tower.train()
-    for _ in range(steps):
+    for step in range(steps):
         rows = next(batches)
         x, shares = seen_photos.draw(rows, namer, rng)
         said = captions_of(photos, rows, names, shares, rng)
-        if seen_stamps is not None:
-            more = rng.choice(len(seen_stamps.pictures.en), STAMPS, replace=False)
-            more_x, more_shares = seen_stamps.draw(more, namer, rng)
+        if seen_drawn is not None:
+            more = rng.choice(len(seen_drawn.pictures.en), DRAWN, replace=False)
+            more_x, more_shares = seen_drawn.draw(more, namer, rng)
             x, shares = torch.cat([x, more_x]), torch.cat([shares, more_shares])
-            said.en = torch.cat([said.en, one_each(seen_stamps.pictures.en, more, rng)])
-            said.zh = torch.cat([said.zh, one_each(seen_stamps.pictures.zh, more, rng)])
-            said.kinds = np.concatenate([said.kinds, -2000 - more])
+            said = said.beside(captions_of_drawn(seen_drawn.pictures, more, rng))
         pair = rng.choice(len(coco), PASSAGES, replace=False)
         first_of, step_to = rng.integers(0, 5, PASSAGES), rng.integers(1, 5, PASSAGES)
         one, other = coco[pair, first_of], coco[pair, (first_of + step_to) % 5]
-        sums = torch.cat([said.en, said.zh, one, other, names.to(one.dtype)]).float()
+        read = torch.cat([said.en, said.zh, one, other, names])
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            crowded = use.crowded(tower, sums)
-            *_, words = crowded.split([len(sums) - len(names), len(names)])
+            crowded = use.crowded(tower, read)
+            *_, words = crowded.split([len(read) - len(names), len(names)])
             seen = head.placed(head.named(x, shares, words - words.mean(0)))
         texts = tower.placed(crowded[: -len(names)].float())
         sizes = [len(said.en), len(said.zh), PASSAGES, PASSAGES]
         english, chinese, one, other = texts.split(sizes)
         scale = log_scale.exp()
-        loss = contrast(seen.float(), english, scale, said.kinds)
-        loss = loss + contrast(seen.float(), chinese, scale)
+        loss = contrast(seen.float(), english, scale, said.en_kinds)
+        loss = loss + contrast(seen.float(), chinese, scale, said.zh_kinds)
         loss = loss + ACROSS * contrast(english[: len(rows)], chinese[: len(rows)], scale)
         loss = loss + BETWEEN * contrast(one, other, scale)
         optimiser.zero_grad()
@@ -200,11 +232,21 @@ def train(
         optimiser.step()
         schedule.step()
         mean.follow()
+        if step % REPORT == 0:
+            say(f"step {step}/{steps}  loss {float(loss.detach()):.3f}")
     mean.take()
     head.eval()
     tower.eval()
+    tower.forget_unseen(pieces_seen(photos, drawn, coco, names))
     settle(head, tower, photos, names, namer)
     return head
+
+
+def pieces_seen(photos: Pictures, drawn: Pictures | None, coco: Tensor, names: Tensor) -> Tensor:
+    """The ids of all pieces in the texts of training: int64, each once."""
+    texts = [photos.en, photos.zh, photos.short, coco, names]
+    texts += [drawn.en, drawn.zh] if drawn else []
+    return torch.cat([use.pieces_of(one).unique() for one in texts]).unique()
 
 
 class RunningMean:

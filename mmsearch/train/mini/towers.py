@@ -25,7 +25,7 @@ BLOCKS = (  # (repeats, kernel, stride, expansion) of EfficientNet-Lite0
     (4, 5, 2, 6),
     (1, 3, 1, 6),
 )
-END_STAGES = 2  # the last two stages, at 7 × 7 places, are the end that is trained
+END_STAGES = 3  # the last three stages, from 14 × 14 places on, are the end that is trained
 MIDDLE_SIDE = 14  # the map before them, of a picture of 224 pixels
 DEPTH = {0: 1.0, 2: 1.2}  # Lite number -> multiplier of the repeats
 
@@ -56,7 +56,7 @@ class SameConv(nn.Module):
         x = F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
         if self.relu is None:
             return x
-        return F.relu(x) if math.isinf(self.relu) else torch.clamp(x, 0.0, self.relu)
+        return F.relu(x) if math.isinf(self.relu) else F.hardtanh(x, 0.0, self.relu)
 
 
 def folded(state: Mapping[str, Tensor], conv: str, norm: str, eps: float) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,7 @@ class EfficientNetLite(nn.Module):
 
     @property
     def cut(self) -> int:
-        """The first block of the end: what comes before it works on 14 × 14 places or more."""
+        """The first block of the end: what comes before it works on more places or as many."""
         ends = self._ends()
         return ends[len(ends) - END_STAGES - 1] + 1
 

@@ -7,7 +7,8 @@ the tower's features apart first (Kumar et al. 2022, arXiv:2202.10054).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,30 +20,32 @@ from mmsearch.train.mini.features import Pictures, ended
 from mmsearch.train.mini.heads import TEMPERATURE, PictureHead, class_shares, contrast
 from mmsearch.train.mini.pictures import (
     ACROSS,
+    APART,
     BETWEEN,
     DECAY,
+    REPORT,
     SCALE_RATE,
     Captions,
     Namer,
     RunningMean,
     captions_of,
+    captions_of_drawn,
     endless,
-    one_each,
     rate_at,
     settle,
 )
 from mmsearch.train.mini.towers import EfficientNetLite
 
 SEED = 20261124
-EPOCHS = 14
+EPOCHS = 20
 BATCH = 512
-STAMPS = 48
+DRAWN = 96
+DRAWS = 2  # captions of each picture and language a step: texts are cheap beside pictures
 PASSAGES = 256
 TOWER_RATE, HEAD_RATE = 2e-4, 4e-4
 FIRST_SCALE = 25.0
 KEPT = 0.3  # weight of the frozen tower's ImageNet classes, which the end must not forget
 CHUNK = 64  # pictures at a time: larger activations do not fit the cache of a CPU
-REPORT = 20  # steps
 
 
 def tune(
@@ -50,19 +53,21 @@ def tune(
     tower: use.SentenceEncoder,
     lite: EfficientNetLite,
     photos: Pictures,
-    stamps: Pictures | None,
+    drawn: Pictures | None,
+    shares: Sequence[Tensor | None],
     coco: Tensor,
     names: Tensor,
     say: Callable[[str], None],
 ) -> None:
     """Changes ``head``, ``tower`` and the end of ``lite``.
 
-    photos, stamps: with what crosses into the end for views. coco, names: see ``pictures``.
+    photos, drawn: with what crosses into the end for views. shares: float32 (n, 1000), the
+    class shares of photos and drawings by the frozen tower. coco, names: see ``pictures``.
     """
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
-    shares = _shares(lite, head, photos)
-    stamp_shares = _shares(lite, head, stamps) if stamps else None
+    photo_shares, drawn_shares = shares
+    assert photo_shares is not None
     ends = lite.end_weights()
     for weight in ends:
         weight.requires_grad_()
@@ -86,18 +91,14 @@ def tune(
     for step in range(steps):
         rows = next(batches)
         view = rng.integers(0, len(photos.views), len(rows))
-        x, known = photos.views[view, rows], shares[view, rows].float()
-        said = captions_of(photos, rows, names, known, rng)
-        if stamps is not None and stamp_shares is not None:
-            more = rng.choice(len(stamps.en), STAMPS, replace=False)
-            view = rng.integers(0, len(stamps.views), STAMPS)
-            x = torch.cat([x, stamps.views[view, more]])
-            known = torch.cat([known, stamp_shares[view, more].float()])
-            said = Captions(
-                torch.cat([said.en, one_each(stamps.en, more, rng)]),
-                torch.cat([said.zh, one_each(stamps.zh, more, rng)]),
-                np.concatenate([said.kinds, -2000 - more]),
-            )
+        x, known = photos.views[view, rows], photo_shares[rows]
+        said = [captions_of(photos, rows, names, known, rng) for _ in range(DRAWS)]
+        if drawn is not None and drawn_shares is not None:
+            more = rng.choice(len(drawn.en), DRAWN, replace=False)
+            view = rng.integers(0, len(drawn.views), DRAWN)
+            x = torch.cat([x, drawn.views[view, more]])
+            known = torch.cat([known, drawn_shares[more]])
+            said = [one.beside(captions_of_drawn(drawn, more, rng)) for one in said]
         pair = rng.choice(len(coco), PASSAGES, replace=False)
         first, further = rng.integers(0, 5, PASSAGES), rng.integers(1, 5, PASSAGES)
         passages = torch.cat([coco[pair, first], coco[pair, (first + further) % 5]])
@@ -114,7 +115,7 @@ def tune(
     tower.eval()
     lite.requires_grad_(False)
     first_view = ended(lite, photos.views[:1])
-    settled = Pictures(first_view, photos.en, photos.zh, photos.short, photos.word)
+    settled = replace(photos, views=first_view)
     settle(head, tower, settled, names, Namer(lite, head.classes))
 
 
@@ -124,15 +125,15 @@ def _losses(
     lite: EfficientNetLite,
     x: Tensor,
     known: Tensor,
-    said: Captions,
+    said: list[Captions],
     passages: Tensor,
     names: Tensor,
     scale: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The contrast of a batch, and how far the classes are from those of the frozen tower."""
-    sums = torch.cat([said.en, said.zh, passages, names.to(passages.dtype)]).float()
+    read = torch.cat([*(text for one in said for text in (one.en, one.zh)), passages, names])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        crowded = use.crowded(tower, sums)
+        crowded = use.crowded(tower, read)
         words = crowded[-len(names) :]
         parts = [lite.end(rows) for rows in x.split(CHUNK)]
         found, scores = (torch.cat([p[i].float() for p in parts]) for i in (0, 1))
@@ -141,18 +142,14 @@ def _losses(
         seen = head.placed(head.named(features, shares, words - words.mean(0)))
     texts = tower.placed(crowded[: -len(names)].float())
     half = len(passages) // 2
-    english, chinese, one, other = texts.split([len(said.en), len(said.zh), half, half])
-    photos = int((said.kinds > -2000).sum())  # stamps come last, numbered from -2000 down
-    loss = contrast(seen.float(), english, scale, said.kinds)
-    loss = loss + contrast(seen.float(), chinese, scale)
-    loss = loss + ACROSS * contrast(english[:photos], chinese[:photos], scale)
-    loss = loss + BETWEEN * contrast(one, other, scale)
+    sizes = [len(text) for one in said for text in (one.en, one.zh)]
+    *captions, one, other = texts.split([*sizes, half, half])
+    loss = BETWEEN * contrast(one, other, scale)
+    for draw, english, chinese in zip(said, captions[::2], captions[1::2], strict=True):
+        photos = int((draw.en_kinds > APART).sum())  # drawings come last
+        pairs = contrast(seen.float(), english, scale, draw.en_kinds)
+        pairs = pairs + contrast(seen.float(), chinese, scale, draw.zh_kinds)
+        pairs = pairs + ACROSS * contrast(english[:photos], chinese[:photos], scale)
+        loss = loss + pairs / len(said)
     kept = -(known * F.log_softmax(scores / TEMPERATURE, dim=1)).sum(1).mean()
     return loss, kept
-
-
-@torch.no_grad()
-def _shares(lite: EfficientNetLite, head: PictureHead, pictures: Pictures) -> Tensor:
-    """Class shares of every view, from the tower as it is: float16 (views, n, 1000)."""
-    namer = Namer(lite, head.classes)
-    return torch.stack([namer.shares(view).half() for view in ended(lite, pictures.views)])

