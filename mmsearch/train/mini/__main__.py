@@ -1,7 +1,7 @@
 """Trains ``mini`` from public packages and a data folder, and writes its files.
 
     python -m mmsearch.train.mini --data DATA --yamnet YAMNET --stamps STAMPS \\
-        --out mmsearch/spaces/mini_assets --cache CACHE
+        --effects EFFECTS --out mmsearch/spaces/mini_assets --cache CACHE
 
 Some forty minutes on two cores, most of it spent on features, which are cached.
 """
@@ -20,14 +20,18 @@ from mmsearch.train.mini import (
     card,
     data,
     export,
+    export_audio,
     features,
     pictures,
+    sound_folds,
     sounds,
     tune,
     use,
     vocabulary,
 )
 from mmsearch.train.mini.features import Pictures
+from mmsearch.train.mini.heads import PictureHead
+from mmsearch.train.mini.pictures import Namer
 from mmsearch.train.mini.sound_features import aisfx
 from mmsearch.train.mini.towers import EfficientNetLite
 
@@ -38,10 +42,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder, see data.py")
     parser.add_argument("--yamnet", type=Path, required=True, help="folder of the teacher")
     parser.add_argument("--stamps", type=Path, help="Tux Paint's stamps; left out if not given")
+    parser.add_argument("--effects", type=Path, help="free sounds, see sound_effects.py")
     parser.add_argument("--out", type=Path, required=True, help="where the files go")
     parser.add_argument("--cache", type=Path, default=Path("mini-cache"), help="for features")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folds", type=Path, help="also write ESC-10's figures by fold as JSON")
+    parser.add_argument("--folds", type=Path, help="also write what sounds do held out, JSON")
     return parser.parse_args()
 
 
@@ -55,11 +60,22 @@ def with_features(lite: EfficientNetLite, pictures: Pictures) -> Pictures:
     return replace(pictures, views=features.ended(lite, pictures.views))
 
 
+def sound_pictures(
+    sources: data.Sources, head: PictureHead, lite: EfficientNetLite, stamps: Pictures | None
+) -> dict[str, torch.Tensor]:
+    """What the picture tower makes of each stamp: unit rows (512,) by the name of its sound."""
+    if stamps is None:
+        return {}
+    found = Namer(lite, head.classes).vectors(head, features.ended(lite, stamps.views[:1])[0])
+    names = [f"stamps/{stamp.name}" for stamp in data.stamps(sources)]
+    return dict(zip(names, found.detach(), strict=True))
+
+
 def main() -> None:
     """Features, text and pictures, sounds, files."""
     asked = arguments()
     torch.set_num_threads(asked.threads)
-    sources = data.Sources(asked.data, asked.yamnet, asked.stamps)
+    sources = data.Sources(asked.data, asked.yamnet, asked.stamps, asked.effects)
     asked.out.mkdir(parents=True, exist_ok=True)
 
     say("tokenizer")
@@ -91,22 +107,23 @@ def main() -> None:
     say(json.dumps(figures))
 
     say("features of sounds")
-    clips = sounds.clips(sources, asked.cache)
+    clips = sounds.clips(sources, asked.cache, asked.threads)
     said = sounds.words(sources, clips, reader)
+    seen = sound_pictures(sources, head, lite, stamps)
     if asked.folds:
-        folds = sounds.fold_figures(clips, said)
-        figures["ESC-10 by label name, percent right, folds 1 to 4"] = folds
+        folds = sound_folds.figures(clips, said, seen)
+        figures["sounds held out"] = folds
         asked.folds.write_text(json.dumps(folds, indent=2) + "\n", encoding="utf-8")
         say(json.dumps(folds))
     say("training sounds")
-    sound_head = sounds.train(clips, said)
+    sound_head = sounds.train(clips, said, seen)
     figures["scores"] = card.score_stats(head, tower, lite, held, sound_head, clips, said)
 
     say("writing")
     vocabulary.write_tokenizer(tokenizer, asked.out / "tokenizer.json")
     export.write_text(asked.out / "text.onnx", tower)
     export.write_image(asked.out / "image.onnx", lite, head)
-    export.write_audio(asked.out / "audio.onnx", aisfx(), sound_head)
+    export_audio.write_audio(asked.out / "audio.onnx", aisfx(), sound_head)
     card.write(asked.out, figures)
 
 

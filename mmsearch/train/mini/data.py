@@ -72,11 +72,12 @@ class MissingTrainingData(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the training data lies; ``stamps`` may be left out."""
+    """Where the training data lies; ``stamps`` and ``effects`` may be left out."""
 
     data: Path
     yamnet: Path
     stamps: Path | None = None
+    effects: Path | None = None
 
 
 @dataclass(frozen=True)
