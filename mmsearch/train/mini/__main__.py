@@ -1,7 +1,7 @@
 """Trains ``mini`` from public packages and a data folder, and writes its files.
 
     python -m mmsearch.train.mini --data DATA --yamnet YAMNET --stamps STAMPS \\
-        --clipart CLIPART --out mmsearch/spaces/mini_assets --cache CACHE
+        --clipart CLIPART --effects EFFECTS --out mmsearch/spaces/mini_assets --cache CACHE
 
 Some forty minutes on two cores, most of it spent on features, which are cached.
 """
@@ -16,12 +16,16 @@ from pathlib import Path
 
 import torch
 
+from mmsearch.spaces.folder import open_session
 from mmsearch.train.mini import (
     card,
     data,
+    drawings,
     export,
+    export_audio,
     features,
     pictures,
+    sound_folds,
     sounds,
     trained,
     tune,
@@ -42,10 +46,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--yamnet", type=Path, required=True, help="folder of the teacher")
     parser.add_argument("--stamps", type=Path, help="Tux Paint's stamps; left out if not given")
     parser.add_argument("--clipart", type=Path, help="Open Clip Art; left out if not given")
+    parser.add_argument("--effects", type=Path, help="free sounds, see sound_effects.py")
     parser.add_argument("--out", type=Path, required=True, help="where the files go")
     parser.add_argument("--cache", type=Path, default=Path("mini-cache"), help="for features")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folds", type=Path, help="also write ESC-10's figures by fold as JSON")
+    parser.add_argument("--folds", type=Path, help="also write what sounds do held out, JSON")
     return parser.parse_args()
 
 
@@ -59,11 +64,23 @@ def with_features(lite: EfficientNetLite, pictures: Pictures, views: int = 1) ->
     return replace(pictures, views=features.ended(lite, pictures.views[:views]))
 
 
+def sound_pictures(sources: data.Sources, graph: Path) -> dict[str, torch.Tensor]:
+    """What the exported picture tower makes of each stamp on white: unit rows (512,) by the
+    name of the stamp's sound."""
+    session = open_session(graph)
+
+    def seen(stamp: data.Photo) -> torch.Tensor:
+        picture = drawings.on_white(drawings.rgba(sources, stamp))
+        return torch.from_numpy(session.run(["vector"], {"x": picture[None]})[0][0])
+
+    return {f"stamps/{stamp.name}": seen(stamp) for stamp in data.stamps(sources)}
+
+
 def main() -> None:
     """Features, text and pictures, sounds, files."""
     asked = arguments()
     torch.set_num_threads(asked.threads)
-    sources = data.Sources(asked.data, asked.yamnet, asked.stamps, asked.clipart)
+    sources = data.Sources(asked.data, asked.yamnet, asked.stamps, asked.clipart, asked.effects)
     asked.out.mkdir(parents=True, exist_ok=True)
 
     say("tokenizer")
@@ -88,12 +105,10 @@ def main() -> None:
     else:
         say("training pictures and texts")
         classes = use.crowded(tower.eval(), names).detach()
-        drawings = with_features(lite, drawn, FROZEN_VIEWS) if drawn else None
+        pasted = with_features(lite, drawn, FROZEN_VIEWS) if drawn else None
         photos = with_features(lite, train, FROZEN_VIEWS)
-        head = pictures.train(photos, drawings, coco, names, classes, tower, lite, say)
-        shares = [
-            pictures.shares_of(head, lite, one) if one else None for one in (photos, drawings)
-        ]
+        head = pictures.train(photos, pasted, coco, names, classes, tower, lite, say)
+        shares = [pictures.shares_of(head, lite, one) if one else None for one in (photos, pasted)]
         tune.tune(head, tower, lite, train, drawn, shares, coco, names, say)
         trained.save(kept, head, tower, lite)
     held = with_features(lite, held)
@@ -102,23 +117,24 @@ def main() -> None:
     }
     say(json.dumps(figures))
 
-    say("features of sounds")
-    clips = sounds.clips(sources, asked.cache)
-    said = sounds.words(sources, clips, reader)
-    if asked.folds:
-        folds = sounds.fold_figures(clips, said)
-        figures["ESC-10 by label name, percent right, folds 1 to 4"] = folds
-        asked.folds.write_text(json.dumps(folds, indent=2) + "\n", encoding="utf-8")
-        say(json.dumps(folds))
-    say("training sounds")
-    sound_head = sounds.train(clips, said)
-    figures["scores"] = card.score_stats(head, tower, lite, held, sound_head, clips, said)
-
-    say("writing")
+    say("writing pictures and texts")
     vocabulary.write_tokenizer(tokenizer, asked.out / "tokenizer.json")
     export.write_text(asked.out / "text.onnx", tower)
     export.write_image(asked.out / "image.onnx", lite, head)
-    export.write_audio(asked.out / "audio.onnx", aisfx(), sound_head)
+
+    say("features of sounds")
+    clips = sounds.clips(sources, asked.cache, asked.threads)
+    said = sounds.words(sources, clips, reader)
+    seen = sound_pictures(sources, asked.out / "image.onnx")
+    if asked.folds:
+        folds = sound_folds.figures(clips, said, seen)
+        figures["sounds held out"] = folds
+        asked.folds.write_text(json.dumps(folds, indent=2) + "\n", encoding="utf-8")
+        say(json.dumps(folds))
+    say("training sounds")
+    sound_head = sounds.train(clips, said, seen)
+    figures["scores"] = card.score_stats(head, tower, lite, held, sound_head, clips, said)
+    export_audio.write_audio(asked.out / "audio.onnx", aisfx(), sound_head)
     card.write(asked.out, figures)
 
 

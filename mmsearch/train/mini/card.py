@@ -88,8 +88,9 @@ def score_stats(
     seen = Namer(lite, head.classes).vectors(head, held.views[0])
     en, zh = (use.finished(tower, captions.flatten(0, 1)) for captions in (held.en, held.zh))
     each = held.en.shape[1]
-    heard = sound_head(clips.features[:, 0])
-    names = said.vectors[[said.row[sound.en[0]] for sound in clips.sounds]]
+    known = clips.rows([bool(sound.en) for sound in clips.sounds])
+    heard = sound_head(known.clean)
+    names = said.of([sound.en[0] for sound in known.sounds])
     return {
         "en to image": spread(en[::each], seen),
         "zh to image": spread(zh[::each], seen),

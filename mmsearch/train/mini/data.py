@@ -74,12 +74,13 @@ class MissingTrainingData(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the training data lies; ``stamps`` and ``clipart`` may be left out."""
+    """Where the training data lies; ``stamps``, ``clipart``, ``effects`` may be left out."""
 
     data: Path
     yamnet: Path
     stamps: Path | None = None
     clipart: Path | None = None
+    effects: Path | None = None
 
 
 @dataclass(frozen=True)

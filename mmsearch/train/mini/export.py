@@ -6,10 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from onnx import TensorProto
 
-from mmsearch.train.mini import sound_towers as sound
 from mmsearch.train.mini.data import PICTURE_PX
 from mmsearch.train.mini.graph import Graph, array, int8_codes
 from mmsearch.train.mini.heads import BEST, NAMED, TEMPERATURE, Centred, Head, PictureHead
@@ -197,83 +195,3 @@ def bag_of(graph: Graph, rows: str, tower: SentenceEncoder) -> str:
     norm = tower.bag_norm
     mean = layer_norm(graph, mean, norm.weight, norm.bias, norm.eps)
     return graph.linear(mean, tower.bag_out.weight, tower.bag_out.bias, "eighth")
-
-
-def fourier_basis(graph: Graph, window: int) -> str:
-    """Windowed cosines and sines, (window + 2, 1, window): made when the graph is loaded, from
-    one table of a period, so that they cost no space on disk."""
-    t = np.arange(window)
-    angle = 2 * np.pi * t / window
-    turns = graph.op(
-        "Mod",
-        graph.op(
-            "Mul",
-            graph.constant(np.arange(window // 2 + 1, dtype=np.int32)[:, None]),
-            graph.constant(t.astype(np.int32)[None]),
-        ),
-        graph.constant(np.array(window, np.int32)),
-    )
-    hann = graph.constant((0.5 - 0.5 * np.cos(angle)).astype(np.float32)[None])
-    parts = [
-        graph.op("Mul", graph.op("Gather", graph.constant(wave.astype(np.float32)), turns), hann)
-        for wave in (np.cos(angle), np.sin(angle))
-    ]
-    return graph.op("Unsqueeze", graph.op("Concat", *parts, axis=0), graph.ints(1))
-
-
-def log_mel(graph: Graph, tower: sound.AiSfx) -> str:
-    """The waveform ``x`` (1, samples) as log-mel (1, 1, frames, 96)."""
-    peak = graph.op("ReduceMax", graph.op("Abs", "x"), graph.ints(1), keepdims=1)
-    x = graph.op("Div", "x", graph.op("Max", peak, graph.scalar(sound.PEAK_FLOOR)))
-    half = sound.AISFX_WINDOW // 2
-    least = graph.ints(sound.AISFX_HOP * (sound.AISFX_BLOCK - 1))
-    length = graph.op("Slice", graph.op("Shape", "x"), graph.ints(1), graph.ints(2))
-    missing = graph.op("Max", graph.op("Sub", least, length), graph.ints(0))
-    behind = graph.op("Add", missing, graph.ints(half))
-    pads = graph.op("Concat", graph.ints(0, half, 0), behind, axis=0)
-    x = graph.op("Unsqueeze", graph.op("Pad", x, pads), graph.ints(1))
-    basis = fourier_basis(graph, sound.AISFX_WINDOW)
-    x = graph.op("Conv", x, basis, strides=[sound.AISFX_HOP])
-    real, imaginary = graph.split(x, 2, 1)
-    power = graph.op("Add", graph.op("Mul", real, real), graph.op("Mul", imaginary, imaginary))
-    power = graph.op("Transpose", power, perm=[0, 2, 1])
-    mel = graph.op("MatMul", power, graph.constant(tower.mel))
-    mel = graph.op("Add", graph.op("Mul", mel, graph.scalar(10_000.0)), graph.scalar(1.0))
-    mel = graph.op(
-        "Mul", graph.op("Log", mel), graph.scalar(1 / (math.log(10) * sound.AISFX_SPEC_MAX))
-    )
-    graph.show("log_mel", mel, (1, "frames", sound.AISFX_MELS))
-    return graph.op("Unsqueeze", mel, graph.ints(1))
-
-
-def write_audio(path: Path, tower: sound.AiSfx, head: Head) -> None:
-    """Sounds: float32 (1, samples) at 44.1 kHz to a unit vector."""
-    graph = Graph()
-    x = log_mel(graph, tower)
-    for number, block in enumerate(tower.blocks):
-        for conv in block:
-            x = graph.op(
-                "Conv", x, graph.half(conv.weight), graph.constant(conv.bias), pads=[1, 1, 1, 1]
-            )
-            x = graph.op("Relu", x)
-        if number < len(tower.blocks) - 1:
-            x = graph.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-    x = graph.op("ReduceMean", x, graph.ints(3), keepdims=0)
-    steps = sound.AISFX_BLOCK_STEPS
-    x = graph.op("MaxPool", x, kernel_shape=[steps], strides=[steps // 2])
-    mean = graph.op("ReduceMean", x, graph.ints(2), keepdims=0)
-    most = graph.op("ReduceMax", x, graph.ints(2), keepdims=0)
-    rows = graph.op("Squeeze", graph.op("Transpose", x, perm=[0, 2, 1]), graph.ints(0))
-    scores = []
-    for net in tower.classifiers:
-        y = rows
-        for layer in net:
-            y = (
-                graph.linear(y, layer.weight, layer.bias, "half")
-                if hasattr(layer, "weight")
-                else graph.op("Relu", y)
-            )
-        scores.append(graph.op("ReduceMean", y, graph.ints(0), keepdims=1))
-    features = graph.op("Concat", mean, most, *scores, axis=1)
-    out = head_of(graph, standardised(graph, features, head), head)
-    graph.write(path, TensorProto.FLOAT, (1, "samples"), placed(graph, graph.unit(out), head))

@@ -78,11 +78,13 @@ def htk_mel(hz: float) -> float:
 
 
 class AiSfx(nn.Module):
-    """aiSFX: a nine-layer CNN trained on sound-effect libraries; any sound to float32 (n, 1024+).
+    """aiSFX: a nine-layer CNN trained on sound-effect libraries; any sound to float32 (n, f).
 
     forward takes float32 (n, samples) at 44.1 kHz and returns, side by side,
-    the mean and the maximum over 2.3-second blocks of the 512 features, and the
-    mean over the blocks of the scores of the classifiers that came with it.
+    the mean and the maximum over 2.3-second blocks of the 512 features (2 * 512),
+    the mean over the blocks of the scores of the classifiers that came with it
+    (307), and mean and deviation over time of the spectrogram (2 * 96) and of what
+    the first three blocks of layers find in it (2 * 64, 2 * 128, 2 * 256).
     Source: Ma & Lerch 2022, ISMIR, "Representation Learning for the Automatic
     Indexing of Sound Effects Libraries"; weights: PyPI aisfx (CC BY 4.0).
     """
@@ -130,20 +132,24 @@ class AiSfx(nn.Module):
         mel = self.spectrum(x) @ self.mel
         return torch.log10(1.0 + 10_000.0 * mel) / AISFX_SPEC_MAX
 
-    def maps(self, spectrogram: Tensor) -> Tensor:
-        """(n, frames, 96), at least one block of frames, to (n, 512, steps)."""
-        x = spectrogram[:, None]
+    def forward(self, x: Tensor) -> Tensor:
+        log_mel = self.log_mel(x)
+        found = list(spread(log_mel))
+        x = log_mel[:, None]
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number < len(self.blocks) - 1:
+                found += spread(x.mean(3).transpose(1, 2))
                 x = F.max_pool2d(x, 2)
-        return x.mean(3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        blocks = F.max_pool1d(self.maps(self.log_mel(x)), AISFX_BLOCK_STEPS, AISFX_BLOCK_STEPS // 2)
-        mean = blocks.mean(2)
+        blocks = F.max_pool1d(x.mean(3), AISFX_BLOCK_STEPS, AISFX_BLOCK_STEPS // 2)
         scores = [net(blocks.transpose(1, 2)).mean(1) for net in self.classifiers]
-        return torch.cat([mean, blocks.amax(2), *scores], dim=1)
+        return torch.cat([blocks.mean(2), blocks.amax(2), *scores, *found], dim=1)
+
+
+def spread(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation over time: (n, time, c) to two of (n, c)."""
+    mean = x.mean(1)
+    return mean, (x.square().mean(1) - mean.square()).clamp_min(0.0).sqrt()
 
 
 def yamnet_mel() -> Tensor:

@@ -6,6 +6,8 @@ give the sound head more than one way to hear of the same thing.
 
 from __future__ import annotations
 
+import re
+
 CHINESE = {  # an English name, lower case -> Chinese names
     "dog bark": "狗叫声 狗吠 一只狗在叫",
     "puppy bark": "小狗叫声 狗叫",
@@ -142,3 +144,128 @@ def in_chinese(name: str) -> tuple[str, ...]:
 def said_otherwise(name: str) -> tuple[str, ...]:
     """Other English names of a sound; none where the table has none."""
     return tuple(one for one in ENGLISH.get(name.lower(), "").split(", ") if one)
+
+
+NO_SOUND = re.compile(  # AudioSet classes that tell where or how, not what
+    r"Silence|Inside,|Outside,|Field recording|Environmental noise|Noise$|Sound effect|Echo$|"
+    r"Reverberation"
+)
+
+
+def is_no_sound(name: str) -> bool:
+    """Whether an AudioSet class says nothing of what is heard."""
+    return NO_SOUND.match(name) is not None
+
+
+def class_phrases(name: str) -> tuple[str, ...]:
+    """An AudioSet class in several wordings: as it is, its parts, and as the sound of it."""
+    parts = [re.sub(r"\s*\(.*\)", "", part).strip().lower() for part in name.split(",")]
+    plain = parts[0]
+    more = [one for one in CLASSES.get(name, "").split(", ") if one]
+    wordings = (name, plain, *parts[1:3], f"{plain} sound", f"the sound of {plain}", *more)
+    return tuple(dict.fromkeys(wordings))
+
+
+CLASSES = {  # an AudioSet class -> what people would write of it, the ontology's parent in it
+    "Speech": "a person speaking, someone talking",
+    "Child speech, kid speaking": "a child talking",
+    "Shout": "a man shouting",
+    "Screaming": "a person screaming",
+    "Laughter": "people laughing",
+    "Crying, sobbing": "someone crying",
+    "Baby cry, infant cry": "a baby crying, a crying infant",
+    "Singing": "a person singing",
+    "Snoring": "a person snoring",
+    "Cough": "a person coughing",
+    "Sneeze": "a person sneezing, someone sneezes",
+    "Sniff": "a person sniffing",
+    "Walk, footsteps": "someone walking, steps on the floor",
+    "Chewing, mastication": "eating",
+    "Biting": "biting into an apple",
+    "Clapping": "clapping hands",
+    "Applause": "an audience applauding",
+    "Cheering": "a crowd cheering",
+    "Dog": "a dog, a dog barking",
+    "Bark": "a dog barking, a barking dog",
+    "Bow-wow": "a dog barking",
+    "Yip": "a small dog barking",
+    "Howl": "a wolf howling, a dog howling",
+    "Growling": "a dog growling, a lion growling",
+    "Whimper (dog)": "a dog whining",
+    "Cat": "a cat, a cat meowing",
+    "Meow": "a cat meowing",
+    "Purr": "a cat purring",
+    "Horse": "a horse, a horse neighing",
+    "Clip-clop": "a horse galloping",
+    "Neigh, whinny": "a horse neighing",
+    "Cattle, bovinae": "cows",
+    "Moo": "a cow mooing",
+    "Oink": "a pig grunting",
+    "Bleat": "a sheep bleating, a goat bleating",
+    "Chicken, rooster": "a chicken, a rooster",
+    "Cluck": "a hen clucking",
+    "Crowing, cock-a-doodle-doo": "a rooster crowing, a crowing cock",
+    "Gobble": "a turkey gobbling",
+    "Quack": "a duck quacking",
+    "Honk": "a goose honking",
+    "Roar": "a lion roaring, a tiger",
+    "Bird vocalization, bird call, bird song": "a bird singing",
+    "Chirp, tweet": "a bird chirping",
+    "Squawk": "a parrot squawking",
+    "Coo": "a pigeon cooing",
+    "Caw": "a crow cawing",
+    "Hoot": "an owl hooting",
+    "Cricket": "crickets chirping",
+    "Buzz": "a bee buzzing",
+    "Bee, wasp, etc.": "bees, a wasp",
+    "Croak": "a frog croaking",
+    "Rattle": "a rattlesnake",
+    "Hiss": "a snake hissing",
+    "Whale vocalization": "a whale singing",
+    "Piano": "someone playing the piano",
+    "Guitar": "someone playing the guitar",
+    "Wind": "wind blowing",
+    "Rustling leaves": "leaves in the wind",
+    "Thunder": "a thunderclap, lightning",
+    "Rain": "rain falling, heavy rain",
+    "Rain on surface": "rain falling on a roof",
+    "Stream": "a brook",
+    "Ocean": "the sea, waves of the sea",
+    "Waves, surf": "waves on the beach, ocean waves",
+    "Fire": "a burning fire, a campfire",
+    "Crackle": "a crackling fire, burning wood crackles",
+    "Vehicle horn, car horn, honking": "a car honking its horn",
+    "Car": "a car driving",
+    "Motorcycle": "a motorbike",
+    "Train": "a train passing",
+    "Train whistle": "the whistle of a train",
+    "Aircraft": "an aeroplane flying",
+    "Jet engine": "a jet taking off",
+    "Propeller, airscrew": "a propeller plane",
+    "Helicopter": "a helicopter flying",
+    "Chainsaw": "a chainsaw cutting wood",
+    "Engine": "a running engine",
+    "Idling": "an engine idling",
+    "Knock": "knocking on a door",
+    "Creak": "a creaking door",
+    "Squeak": "a squeaking toy",
+    "Door": "a door opening and closing",
+    "Zipper (clothing)": "closing a zipper",
+    "Coin (dropping)": "a coin falling",
+    "Toilet flush": "flushing the toilet",
+    "Writing": "writing with a pencil",
+    "Clock": "a clock, a clock ticking",
+    "Tick": "a ticking clock, a watch ticking",
+    "Tick-tock": "a clock ticking",
+    "Camera": "taking a photo",
+    "Hammer": "hammering a nail",
+    "Sawing": "sawing wood",
+    "Gunshot, gunfire": "a gun firing, a pistol shot",
+    "Machine gun": "a machine gun firing",
+    "Explosion": "a bomb exploding",
+    "Fireworks": "fireworks exploding",
+    "Burst, pop": "a balloon popping",
+    "Shatter": "breaking glass",
+    "Pour": "pouring a drink",
+    "Whoosh, swoosh, swish": "something flying past",
+}

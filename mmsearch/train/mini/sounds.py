@@ -1,103 +1,160 @@
-"""Trains the sound head against the finished text tower, and tells how well it does on ESC-10."""
+"""Trains the sound head against the finished text and picture towers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody reads
 
 from mmsearch.train.mini import data
 from mmsearch.train.mini.features import Reader, cached
-from mmsearch.train.mini.heads import Head
-from mmsearch.train.mini.sound_features import heard
+from mmsearch.train.mini.sound_features import every, heard
+from mmsearch.train.mini.sound_head import SoundHead, shares
+from mmsearch.train.mini.sound_words import class_phrases, is_no_sound
 
 SEED = 20261122
-STEPS = 300
-BATCH = 256
+STEPS = 600
+NAMED_BATCH, OTHER_BATCH = 192, 192  # clips with words and without, a step
 HIDDEN, DROPOUT, NOISE = 512, 0.5, 0.3
 RATE, DECAY, WARM_UP = 1e-3, 0.05, 0.1
 SCALE = 20.0  # inverse temperature; that of the pictures, so that scores compare
-TAUGHT = 1.0  # weight of the teacher's classes
+TAUGHT = 1.0  # weight of the teacher's classes, as nearness to their names
+HEARD = 1.0  # weight of the teacher's classes, as probabilities
+PICTURED = 0.3  # weight of the pictures of the same things
 SMOOTHING = 0.1
-FOLDS = (1, 2, 3, 4)
+RARE = 0.5  # power of a class's rarity in its weight
+SELDOM = 0.003  # mean probability that counts as never
 
 
 @dataclass(frozen=True)
 class Clips:
-    """The training sounds. features: float32 (n, views, f), the first view clean; classes:
-    float32 (n, 521), the teacher's shares; names: English and Chinese for each clip."""
+    """Training sounds, as the frozen towers hear them.
+
+    features: float32 (views, f); classes: float32 (views, 521), the teacher's probabilities;
+    first, count: int64 (n,), where the views of each sound start, the clean one first.
+    """
 
     sounds: list[data.Sound]
     features: Tensor
     classes: Tensor
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
 
     def rows(self, keep: Sequence[bool]) -> Clips:
         """Some of the clips."""
-        chosen = [i for i, kept in enumerate(keep) if kept]
-        return Clips([self.sounds[i] for i in chosen], self.features[chosen], self.classes[chosen])
+        chosen = np.flatnonzero(keep)
+        sounds = [self.sounds[i] for i in chosen]
+        return Clips(sounds, self.features, self.classes, self.first[chosen], self.count[chosen])
+
+    @property
+    def clean(self) -> Tensor:
+        """The features of each sound as it is: (n, f)."""
+        return self.features[self.first]
 
 
 @dataclass(frozen=True)
 class Words:
-    """What clips can be called: unit rows of every name, and of the teacher's classes."""
+    """What clips can be called: unit rows of every name, where each name is, and of the
+    teacher's classes (521, phrases, 512); weights: (521,), 0 for what is no sound."""
 
     vectors: Tensor
     row: dict[str, int]
     classes: Tensor
+    weights: Tensor
+
+    def of(self, names: Sequence[str]) -> Tensor:
+        """The vectors of some names."""
+        return self.vectors[[self.row[name] for name in names]]
 
 
-def clips(sources: data.Sources, cache: Path) -> Clips:
+def clips(sources: data.Sources, cache: Path, threads: int) -> Clips:
     """Every training sound, as the frozen towers hear it."""
-    arrays = cached(cache / "sounds.npz", lambda: heard(sources))
-    shares = torch.from_numpy(arrays["classes"])
-    shares = shares / shares.sum(1, keepdim=True)
-    found = [sound for sound, _ in data.sounds(sources)]
-    return Clips(found, torch.from_numpy(arrays["features"]).float(), shares)
+    arrays = cached(cache / "sounds.npz", lambda: heard(sources, threads))
+    found = [sound for sound, _ in every(sources)]
+    count = np.bincount(arrays["clip"], minlength=len(found))
+    return Clips(
+        found,
+        torch.from_numpy(arrays["features"]).float(),
+        torch.from_numpy(arrays["classes"]).float(),
+        np.cumsum(count) - count,
+        count,
+    )
 
 
 def words(sources: data.Sources, found: Clips, reader: Reader) -> Words:
     """The names' vectors, from the finished text tower."""
     names = sorted({name for sound in found.sounds for name in sound.en + sound.zh})
-    classes = reader.vectors(data.audioset_names(sources))
-    return Words(reader.vectors(names), {name: i for i, name in enumerate(names)}, classes)
+    classes = data.audioset_names(sources)
+    phrases = [class_phrases(name) for name in classes]
+    most = max(map(len, phrases))
+    flat = [one[i % len(one)] for one in phrases for i in range(most)]
+    return Words(
+        reader.vectors(names),
+        {name: i for i, name in enumerate(names)},
+        reader.vectors(flat).reshape(len(classes), most, -1),
+        torch.tensor([0.0 if is_no_sound(name) else 1.0 for name in classes]),
+    )
 
 
-def train(found: Clips, said: Words, steps: int = STEPS, seed: int = SEED) -> Head:
+def train(
+    found: Clips,
+    said: Words,
+    pictures: Mapping[str, Tensor] | None = None,
+    steps: int = STEPS,
+    seed: int = SEED,
+) -> SoundHead:
     """A head from aiSFX features to the space.
 
-    Each clip is drawn to its names, in both languages, and away from the names
-    of other sounds; and its nearness to the 521 AudioSet names follows the
-    teacher's shares, which is what it learns most words from.
+    Each clip with words is drawn to its names, in both languages, and away from the names
+    of other sounds, and to the picture of the same thing, where ``pictures`` (by the name of
+    the sound: unit rows of the picture tower) has it. The nearness of every clip to the 521
+    AudioSet names follows the teacher's shares, which is what it learns most words from.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    flat = found.features.flatten(0, 1)
-    head = Head(flat.mean(0), flat.std(0) + 1e-4, HIDDEN, DROPOUT, NOISE)
+    usual = found.classes[found.first].mean(0)
+    weights = said.weights / (usual + SELDOM) ** RARE
+    class_words = F.normalize(said.classes.mean(1), dim=1)
+    clean = found.clean
+    head = SoundHead(
+        clean.mean(0), clean.std(0) + 1e-4, class_words, weights, HIDDEN, DROPOUT, NOISE
+    )
     optimiser = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, RATE, total_steps=steps, pct_start=WARM_UP
     )
-    kinds = [sound.en[0] for sound in found.sounds]
-    numbers = {kind: i for i, kind in enumerate(sorted(set(kinds)))}
-    kind = torch.tensor([numbers[one] for one in kinds])
+    named = np.array([i for i, sound in enumerate(found.sounds) if sound.en])
+    others = np.array([i for i, sound in enumerate(found.sounds) if not sound.en], np.int64)
+    numbers = {kind: i for i, kind in enumerate(sorted({found.sounds[i].en[0] for i in named}))}
+    kind = torch.tensor([numbers[sound.en[0]] if sound.en else -1 for sound in found.sounds])
+    seen = Seen(found.sounds, pictures or {})
     head.train()
     for _ in range(steps):
-        rows = rng.choice(len(kinds), min(BATCH, len(kinds)), replace=False)
-        x = found.features[rows, rng.integers(0, found.features.shape[1], len(rows))]
-        named = [said.row[str(rng.choice(list(choices(found.sounds[i], rng))))] for i in rows]
-        texts = said.vectors[named]
-        own = (kind[rows][:, None] == kind[rows][None]).float()
+        rows = rng.choice(named, min(NAMED_BATCH, len(named)), replace=False)
+        few = len(rows)
+        rows = np.concatenate([rows, rng.choice(others, min(OTHER_BATCH, len(others)), False)])
+        views = found.first[rows] + rng.integers(0, found.count[rows])
+        crowded, scores = head.answers(found.features[views])
+        vectors = head.placed(crowded)
+        texts = said.of([choice(found.sounds[i], rng) for i in rows[:few]])
+        own = (kind[rows[:few]][:, None] == kind[rows[:few]][None]).float()
         own = own / own.sum(1, keepdim=True)
-        vectors = head(x)
-        logits = SCALE * vectors @ texts.T
+        logits = SCALE * vectors[:few] @ texts.T
         loss = (soft_cross_entropy(logits, own) + soft_cross_entropy(logits.T, own)) / 2
-        taught = F.log_softmax(SCALE * vectors @ said.classes.T, dim=1)
-        loss = loss - TAUGHT * (found.classes[rows] * taught).sum(1).mean()
+        phrase = torch.from_numpy(rng.integers(0, said.classes.shape[1], len(said.classes)))
+        class_texts = said.classes[torch.arange(len(phrase)), phrase]
+        taught = F.log_softmax(SCALE * vectors @ class_texts.T, dim=1)
+        heard_now = found.classes[views]
+        loss = loss - TAUGHT * (shares(heard_now, weights) * taught).sum(1).mean()
+        odds = F.binary_cross_entropy_with_logits(scores, heard_now, reduction="none")
+        loss = loss + HEARD * odds.sum(1).mean()
+        loss = loss + PICTURED * seen.loss(vectors[:few], rows[:few])
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 5.0)
@@ -105,51 +162,36 @@ def train(found: Clips, said: Words, steps: int = STEPS, seed: int = SEED) -> He
         schedule.step()
     head.eval()
     with torch.inference_mode():
-        head.centre.copy_(head.crowded(found.features[:, 0]).mean(0))
+        head.centre.copy_(head.crowded(found.features[found.first[named]]).mean(0))
     return head
 
 
-def choices(sound: data.Sound, rng: np.random.Generator) -> tuple[str, ...]:
-    """The names to draw from: usually the first English one, else others, or Chinese."""
+class Seen:
+    """The pictures of the same things: draws a sound to its own, away from all others."""
+
+    def __init__(self, sounds: Sequence[data.Sound], pictures: Mapping[str, Tensor]) -> None:
+        self.row = {name: i for i, name in enumerate(pictures)}
+        self.vectors = torch.stack(list(pictures.values())) if pictures else torch.zeros(0, 1)
+        self.own = np.array([self.row.get(sound.name, -1) for sound in sounds])
+
+    def loss(self, vectors: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """InfoNCE of the sounds ``rows``, whose vectors are (n, 512), in the batch."""
+        own = self.own[rows]
+        if not (own >= 0).any():
+            return torch.zeros(())
+        logits = SCALE * vectors[own >= 0] @ self.vectors.T
+        target = torch.from_numpy(own[own >= 0])
+        return F.cross_entropy(logits, target, label_smoothing=SMOOTHING)
+
+
+def choice(sound: data.Sound, rng: np.random.Generator) -> str:
+    """One of a sound's names: usually the first English one, else another, or a Chinese one."""
     draw = rng.random()
-    if sound.zh and draw < 0.3:
-        return sound.zh
-    return sound.en[:1] if draw < 0.7 else sound.en
+    names = sound.zh if sound.zh and draw < 0.3 else sound.en[:1] if draw < 0.7 else sound.en
+    return names[int(rng.integers(len(names)))]
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy against shares that sum to one, smoothed."""
     smooth = (1 - SMOOTHING) * target + SMOOTHING / target.shape[1]
     return -(smooth * F.log_softmax(logits, dim=1)).sum(1).mean()
-
-
-@torch.inference_mode()
-def named_right(head: Head, found: Clips, said: Words, language: str = "en") -> float:
-    """Share, in percent, of ESC-10 clips whose nearest label name is their own."""
-    kinds = {sound.label: sound for sound in found.sounds if sound.label}
-    labels = sorted(kinds)
-    texts = [label if language == "en" else kinds[label].zh[0] for label in labels]
-    base = said.vectors[[said.row[text] for text in texts]]
-    best = (head(found.features[:, 0]) @ base.T).argmax(1).tolist()
-    right = [labels[i] == sound.label for i, sound in zip(best, found.sounds, strict=True)]
-    return 100.0 * float(np.mean(right))
-
-
-def fold_figures(found: Clips, said: Words, steps: int = STEPS) -> dict[str, list[float]]:
-    """ESC-10 by label name: each fold by a head that never heard it, and every fold by a
-    head that never heard any ESC-10 clip; percent, in the order of the folds."""
-    folds = [found.rows([sound.fold == fold for sound in found.sounds]) for fold in FOLDS]
-    unheard = train(found.rows([not sound.fold for sound in found.sounds]), said, steps)
-    figures: dict[str, list[float]] = {
-        "held out": [],
-        "held out, Chinese names": [],
-        "never heard ESC-10": [named_right(unheard, fold, said) for fold in folds],
-        "never heard ESC-10, Chinese names": [
-            named_right(unheard, fold, said, "zh") for fold in folds
-        ],
-    }
-    for number, fold in zip(FOLDS, folds, strict=True):
-        head = train(found.rows([sound.fold != number for sound in found.sounds]), said, steps)
-        figures["held out"].append(named_right(head, fold, said))
-        figures["held out, Chinese names"].append(named_right(head, fold, said, "zh"))
-    return figures
