@@ -36,8 +36,9 @@ LAYERS = {
     "__main__": 7,
     "": 7,
 }
-# searcher.add and .remove hand over to the write path when they are called
-NEIGHBOURS = {("searcher", "indexer")}
+# searcher.add and .remove hand over to the write path when they are called; training
+# measures with the measures of evaluation
+NEIGHBOURS = {("searcher", "indexer"), ("train", "evaluation")}
 
 # library -> the rooms that may import it
 OWNED = {
