@@ -13,9 +13,10 @@ from mmsearch.spaces.folder import digest_of
 from mmsearch.train.mini import use
 from mmsearch.train.mini.data import PICTURE_PX
 from mmsearch.train.mini.features import Pictures
-from mmsearch.train.mini.heads import WIDTH, Head, PictureHead
+from mmsearch.train.mini.heads import WIDTH, PictureHead
 from mmsearch.train.mini.pictures import Namer
 from mmsearch.train.mini.sound_features import WINDOW_S
+from mmsearch.train.mini.sound_head import SoundHead
 from mmsearch.train.mini.sound_towers import AISFX_RATE_HZ
 from mmsearch.train.mini.sounds import Clips, Words
 from mmsearch.train.mini.towers import EfficientNetLite
@@ -77,7 +78,7 @@ def score_stats(
     tower: use.SentenceEncoder,
     lite: EfficientNetLite,
     held: Pictures,
-    sound_head: Head,
+    sound_head: SoundHead,
     clips: Clips,
     said: Words,
 ) -> dict[str, dict[str, float]]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto
+from torch import nn
 
 from mmsearch.train.mini import sound_towers as sound
-from mmsearch.train.mini.export import head_of, placed, standardised
-from mmsearch.train.mini.graph import Graph
-from mmsearch.train.mini.sound_head import NAMED, SoundHead
+from mmsearch.train.mini.export import placed
+from mmsearch.train.mini.graph import Graph, array
+from mmsearch.train.mini.sound_head import NAMED, SHARPER, SoundHead
 
 
 def fourier_basis(graph: Graph, window: int) -> str:
@@ -108,19 +109,29 @@ def write_features(path: Path, tower: sound.AiSfx) -> None:
     graph.write(path, TensorProto.FLOAT, (1, "samples"), found, "features")
 
 
-def named(graph: Graph, x: str, head: SoundHead) -> str:
-    """The words of what is heard in standardised features (1, f): unit vector (1, 512)."""
-    hidden = graph.op("Gelu", graph.linear(x, head.ear.weight, head.ear.bias, "eighth"))
-    scores = graph.linear(hidden, head.hearing.weight, head.hearing.bias, "eighth")
-    weighted = graph.op("Mul", graph.op("Sigmoid", scores), graph.constant(head.weights[None]))
-    return graph.unit(graph.op("MatMul", weighted, graph.eighth(head.words)))
+def net(graph: Graph, x: str, inner: nn.Linear, outer: nn.Linear) -> str:
+    """A net with one hidden layer on (1, r)."""
+    hidden = graph.op("Gelu", graph.linear(x, inner.weight, inner.bias, "eighth"))
+    return graph.linear(hidden, outer.weight, outer.bias, "eighth")
+
+
+def answer(graph: Graph, features: str, head: SoundHead) -> str:
+    """The trained head on features (1, f): unit vector (1, 512)."""
+    x = graph.op("Sub", features, graph.constant(head.mean[None]))
+    x = graph.op("Mul", x, graph.constant(1.0 / array(head.deviation)[None]))
+    x = graph.op("MatMul", x, graph.eighth(head.basis, axis=1))
+    straight = graph.linear(x, head.straight.weight, head.straight.bias, "eighth")
+    own = graph.unit(graph.op("Add", straight, net(graph, x, head.inner, head.outer)))
+    odds = graph.op("Sigmoid", net(graph, x, head.ear, head.hearing))
+    odds = graph.op("Pow", odds, graph.scalar(SHARPER))
+    weighted = graph.op("Mul", odds, graph.constant(head.weights[None]))
+    named = graph.unit(graph.op("MatMul", weighted, graph.eighth(head.words)))
+    out = graph.op("Add", own, graph.op("Mul", named, graph.scalar(NAMED)))
+    return placed(graph, graph.unit(out), head)
 
 
 def write_audio(path: Path, tower: sound.AiSfx, head: SoundHead) -> None:
     """Sounds: float32 (1, samples) at 44.1 kHz to a unit vector."""
     graph = Graph()
-    x = standardised(graph, heard(graph, tower), head)
-    own = graph.unit(head_of(graph, x, head))
-    said = graph.op("Mul", named(graph, x, head), graph.scalar(NAMED))
-    out = graph.unit(graph.op("Add", own, said))
-    graph.write(path, TensorProto.FLOAT, (1, "samples"), placed(graph, out, head))
+    out = answer(graph, heard(graph, tower), head)
+    graph.write(path, TensorProto.FLOAT, (1, "samples"), out)

@@ -11,6 +11,7 @@ sonic-pi-samples, Artistic for simutrans-pak64. No sound is shipped.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,13 @@ def effects(sources: Sources) -> Iterator[tuple[Sound, bytes]]:
     their paths; none where no folder was given."""
     if sources.effects is None:
         return
+    known: set[bytes] = set()  # digests: several packages hold the same file many times
     for path in sorted(sources.effects.rglob("*")):
         name = path.relative_to(sources.effects).as_posix()
-        if path.suffix.lower() in KINDS and path.is_file() and not OTHERS.search(name):
-            yield Sound(f"effects/{name}", title(name)), path.read_bytes()
+        if path.suffix.lower() not in KINDS or not path.is_file() or OTHERS.search(name):
+            continue
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).digest()
+        if digest not in known:
+            known.add(digest)
+            yield Sound(f"effects/{name}", title(name)), content

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmsearch.evaluation.intervals import bootstrap, ends
-from mmsearch.train.mini.heads import Head
+from mmsearch.train.mini.sound_head import SoundHead
 from mmsearch.train.mini.sounds import STEPS, Clips, Words, train
 
 FOLDS = (1, 2, 3, 4)
@@ -91,7 +91,7 @@ def held_out(name: str, en: Sequence[str], fold: int, number: int, label_names: 
 
 def trained(
     found: Clips, said: Words, pictures: Mapping[str, Tensor], held: Sequence[bool], steps: int
-) -> Head:
+) -> SoundHead:
     """A head that knows nothing of the sounds held out, nor of their pictures."""
     hidden = {s.name for s, out in zip(found.sounds, held, strict=True) if out}
     seen = {name: vector for name, vector in pictures.items() if name not in hidden}
@@ -99,7 +99,7 @@ def trained(
 
 
 @torch.inference_mode()
-def named_right(head: Head, found: Clips, said: Words, language: str = "en") -> list[float]:
+def named_right(head: SoundHead, found: Clips, said: Words, language: str = "en") -> list[float]:
     """For each ESC-10 clip 100 where the nearest label name is its own, else 0."""
     kinds = {sound.label: sound for sound in found.sounds if sound.label}
     labels = sorted(kinds)
@@ -109,7 +109,7 @@ def named_right(head: Head, found: Clips, said: Words, language: str = "en") -> 
 
 
 @torch.inference_mode()
-def captions_found(head: Head, found: Clips, said: Words, ours: Any, keep: Any) -> None:
+def captions_found(head: SoundHead, found: Clips, said: Words, ours: Any, keep: Any) -> None:
     """R@1, R@5 and R@10 from the captions that are ``ours`` to all effects."""
     pool = found.rows([sound.name.startswith("sounds/") for sound in found.sounds])
     names = [sound.en[0] for sound in pool.sounds]
@@ -127,7 +127,12 @@ def captions_found(head: Head, found: Clips, said: Words, ours: Any, keep: Any) 
 
 @torch.inference_mode()
 def stamps_found(
-    head: Head, found: Clips, said: Words, pictures: Mapping[str, Tensor], number: int, keep: Any
+    head: SoundHead,
+    found: Clips,
+    said: Words,
+    pictures: Mapping[str, Tensor],
+    number: int,
+    keep: Any,
 ) -> None:
     """Reciprocal ranks between the sounds and pictures of stamps of a fold and all others."""
     pool = found.rows([sound.name in pictures for sound in found.sounds])

@@ -19,8 +19,8 @@ from mmsearch.train.mini.sound_head import SoundHead, shares
 from mmsearch.train.mini.sound_words import class_phrases, is_no_sound
 
 SEED = 20261122
-STEPS = 600
-NAMED_BATCH, OTHER_BATCH = 192, 192  # clips with words and without, a step
+STEPS = 400
+NAMED_BATCH, OTHER_BATCH = 96, 160  # clips with words and without, a step
 HIDDEN, DROPOUT, NOISE = 512, 0.5, 0.3
 RATE, DECAY, WARM_UP = 1e-3, 0.05, 0.1
 SCALE = 20.0  # inverse temperature; that of the pictures, so that scores compare
@@ -28,6 +28,7 @@ TAUGHT = 1.0  # weight of the teacher's classes, as nearness to their names
 HEARD = 1.0  # weight of the teacher's classes, as probabilities
 PICTURED = 0.3  # weight of the pictures of the same things
 SMOOTHING = 0.1
+TWIN = 0.85  # cosine of standardised features; copies have 0.99, different rain up to 0.94
 RARE = 0.5  # power of a class's rarity in its weight
 SELDOM = 0.003  # mean probability that counts as never
 
@@ -78,13 +79,19 @@ def clips(sources: data.Sources, cache: Path, threads: int) -> Clips:
     arrays = cached(cache / "sounds.npz", lambda: heard(sources, threads))
     found = [sound for sound, _ in every(sources)]
     count = np.bincount(arrays["clip"], minlength=len(found))
-    return Clips(
-        found,
-        torch.from_numpy(arrays["features"]).float(),
-        torch.from_numpy(arrays["classes"]).float(),
-        np.cumsum(count) - count,
-        count,
-    )
+    features, classes = (torch.from_numpy(arrays[name]).float() for name in ("features", "classes"))
+    return unlike(Clips(found, features, classes, np.cumsum(count) - count, count))
+
+
+def unlike(found: Clips) -> Clips:
+    """Without the effects that are, or could be, one of the other sounds: games share sounds,
+    and what is held out must not be heard under another name."""
+    clean = found.clean
+    rows = F.normalize((clean - clean.mean(0)) / (clean.std(0) + 1e-4), dim=1)
+    effect = torch.tensor([sound.name.startswith("effects/") for sound in found.sounds])
+    twin = torch.zeros(len(rows), dtype=torch.bool)
+    twin[effect] = (rows[effect] @ rows[~effect].T > TWIN).any(1)
+    return found.rows((~twin).tolist())
 
 
 def words(sources: data.Sources, found: Clips, reader: Reader) -> Words:
@@ -121,10 +128,8 @@ def train(
     usual = found.classes[found.first].mean(0)
     weights = said.weights / (usual + SELDOM) ** RARE
     class_words = F.normalize(said.classes.mean(1), dim=1)
-    clean = found.clean
-    head = SoundHead(
-        clean.mean(0), clean.std(0) + 1e-4, class_words, weights, HIDDEN, DROPOUT, NOISE
-    )
+    head = SoundHead(found.clean, class_words, weights, HIDDEN, DROPOUT, NOISE)
+    features = head.reduced(found.features)
     optimiser = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, RATE, total_steps=steps, pct_start=WARM_UP
@@ -140,7 +145,7 @@ def train(
         few = len(rows)
         rows = np.concatenate([rows, rng.choice(others, min(OTHER_BATCH, len(others)), False)])
         views = found.first[rows] + rng.integers(0, found.count[rows])
-        crowded, scores = head.answers(found.features[views])
+        crowded, scores = head.answers(features[views])
         vectors = head.placed(crowded)
         texts = said.of([choice(found.sounds[i], rng) for i in rows[:few]])
         own = (kind[rows[:few]][:, None] == kind[rows[:few]][None]).float()
