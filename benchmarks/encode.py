@@ -75,11 +75,11 @@ def make(folder: Path, n: int) -> None:
         image.save(folder / f"{i:05d}.jpg", quality=QUALITY, progressive=i % 4 == 0)
 
 
-def index_wall(folder: Path) -> float:
+def index_wall(folder: Path, space: str | None = None) -> float:
     """Wall seconds of bringing a fresh index up to date with a folder."""
     with tempfile.TemporaryDirectory() as work:
         started = time.perf_counter()
-        report = run([folder], Path(work) / "ix")
+        report = run([folder], Path(work) / "ix", space)
         wall = time.perf_counter() - started
     if report.skipped or not report.indexed:
         raise SystemExit(f"{folder}: {report}")
@@ -139,8 +139,11 @@ def text_ms(encoder: Any) -> float:
     return (time.perf_counter() - started) / 5 / len(texts) * 1000
 
 
-def sound_speed(folder: Path, encoder: Any) -> float:
-    """Seconds of sound indexed in a second: files to vectors through the pipeline."""
+def sound_speed(folder: Path, encoder: Any, space: str | None = None) -> float:
+    """Seconds of sound indexed in a second: files to vectors through the pipeline.
+
+    encoder: of the space that is named, or of the built-in one.
+    """
     import soundfile
 
     preprocess = encoder.space.preprocess
@@ -157,7 +160,7 @@ def sound_speed(folder: Path, encoder: Any) -> float:
         samples = np.roll(whole, i * 100_000)[: 60 * preprocess.sample_rate_hz]
         soundfile.write(corpus / f"{i}.flac", samples, preprocess.sample_rate_hz)
         seconds += len(samples) / preprocess.sample_rate_hz
-    return seconds / index_wall(corpus)
+    return seconds / index_wall(corpus, space)
 
 
 def main() -> None:
