@@ -30,9 +30,10 @@ def parts(sources: Sources, space: FolderSpace) -> dict[Modality, list[Any]]:
     """Decoded pictures, captions and windows of sound."""
     samples = round(SOUND_S * space.space.preprocess.sample_rate_hz)
     windows = (
-        window[:samples]
+        window[at : at + samples]
         for path in sorted((SAMPLES / "sounds").iterdir())
         for window, _, _ in audio_windows(path, space.space.preprocess)
+        for at in range(0, max(1, len(window) - samples), samples)
     )
     found: dict[Modality, list[Any]] = {
         Modality.IMAGE: pictures(sources, COUNT),
