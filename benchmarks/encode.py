@@ -128,10 +128,15 @@ def decode_ratio(folder: Path, progressive: bool, encoder: Any) -> float:
     return ours / cpu_of(ordinary, 9)
 
 
+def captions_and_passages() -> list[str]:
+    """64 texts, in turn a caption of 12 words and a passage of 200."""
+    words = (SAMPLES / "texts/en/thunderstorm.md").read_text().split()
+    return [" ".join(words[i % 40 : i % 40 + (12 if i % 2 else 200)]) for i in range(64)]
+
+
 def text_ms(encoder: Any) -> float:
     """Wall milliseconds a text, in batches of 64: captions and passages of 200 words."""
-    words = (SAMPLES / "texts/en/thunderstorm.md").read_text().split()
-    texts = [" ".join(words[i % 40 : i % 40 + (12 if i % 2 else 200)]) for i in range(64)]
+    texts = captions_and_passages()
     encoder.encode(Modality.TEXT, texts)
     started = time.perf_counter()
     for _ in range(5):
