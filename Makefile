@@ -60,8 +60,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/encode.py
 
 # make quality DATA=folder (its layout: mmsearch/train/mini/data.py)
+# and, each left out if not given: STAMPS=…/tuxpaint/stamps CLIPART=…/openclipart
+# BEFORE=space folder to compare with, FOLDS=JSON of the trainer's --folds, SPACE=space folder
 quality: $(VENV)/.dev
-	$(BIN)/python benchmarks/quality.py --data $(DATA)
+	$(BIN)/python benchmarks/quality.py --data $(DATA) $(if $(STAMPS),--stamps $(STAMPS)) \
+		$(if $(CLIPART),--clipart $(CLIPART)) $(if $(BEFORE),--before $(BEFORE)) \
+		$(if $(FOLDS),--folds $(FOLDS)) $(if $(SPACE),--space $(SPACE))
 
 clean:
 	rm -rf $(VENV) $(TRAIN_VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -75,11 +75,11 @@ def make(folder: Path, n: int) -> None:
         image.save(folder / f"{i:05d}.jpg", quality=QUALITY, progressive=i % 4 == 0)
 
 
-def index_wall(folder: Path) -> float:
+def index_wall(folder: Path, space: str | None = None) -> float:
     """Wall seconds of bringing a fresh index up to date with a folder."""
     with tempfile.TemporaryDirectory() as work:
         started = time.perf_counter()
-        report = run([folder], Path(work) / "ix")
+        report = run([folder], Path(work) / "ix", space)
         wall = time.perf_counter() - started
     if report.skipped or not report.indexed:
         raise SystemExit(f"{folder}: {report}")
@@ -128,10 +128,15 @@ def decode_ratio(folder: Path, progressive: bool, encoder: Any) -> float:
     return ours / cpu_of(ordinary, 9)
 
 
+def captions_and_passages() -> list[str]:
+    """64 texts, in turn a caption of 12 words and a passage of 200."""
+    words = (SAMPLES / "texts/en/thunderstorm.md").read_text().split()
+    return [" ".join(words[i % 40 : i % 40 + (12 if i % 2 else 200)]) for i in range(64)]
+
+
 def text_ms(encoder: Any) -> float:
     """Wall milliseconds a text, in batches of 64: captions and passages of 200 words."""
-    words = (SAMPLES / "texts/en/thunderstorm.md").read_text().split()
-    texts = [" ".join(words[i % 40 : i % 40 + (12 if i % 2 else 200)]) for i in range(64)]
+    texts = captions_and_passages()
     encoder.encode(Modality.TEXT, texts)
     started = time.perf_counter()
     for _ in range(5):
@@ -139,8 +144,11 @@ def text_ms(encoder: Any) -> float:
     return (time.perf_counter() - started) / 5 / len(texts) * 1000
 
 
-def sound_speed(folder: Path, encoder: Any) -> float:
-    """Seconds of sound indexed in a second: files to vectors through the pipeline."""
+def sound_speed(folder: Path, encoder: Any, space: str | None = None) -> float:
+    """Seconds of sound indexed in a second: files to vectors through the pipeline.
+
+    encoder: of the space that is named, or of the built-in one.
+    """
     import soundfile
 
     preprocess = encoder.space.preprocess
@@ -157,7 +165,7 @@ def sound_speed(folder: Path, encoder: Any) -> float:
         samples = np.roll(whole, i * 100_000)[: 60 * preprocess.sample_rate_hz]
         soundfile.write(corpus / f"{i}.flac", samples, preprocess.sample_rate_hz)
         seconds += len(samples) / preprocess.sample_rate_hz
-    return seconds / index_wall(corpus)
+    return seconds / index_wall(corpus, space)
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""Trains `mini` further on 500 desktop icons, which it never saw, and says what that gave.
+"""Trains `mini` further on 500 desktop icons, a kind it never saw, and says what that gave.
+
+The icons are of Open Clip Art's category ``computer``, the whole of which is kept out of the
+training of `mini` (``mmsearch.train.mini.split``).
 
     python benchmarks/icons.py --openclipart DIR --work DIR
 

@@ -1,116 +1,93 @@
-"""How well `mini` finds: Flickr8k's validation photos by captions in two languages, and back.
+"""How well the space finds, how quick and how large it is: one table, goals beside the figures.
 
-    python benchmarks/quality.py --data DIR
+    python benchmarks/quality.py --data DIR [--stamps DIR] [--clipart DIR] [--before FOLDER]
 
-DIR holds ``flickr8k/val.tar`` and ``val.jsonl`` (see ``mmsearch.train.mini.data``). The
-photos are unpacked and indexed with ``mmsearch.index``, captions are asked with
-``search_batch``: nothing but the public API. Intervals are 95%, by drawing the photos
-anew 2,000 times. ESC-10's figures need heads that never heard the fold they are tested
-on; the trainer measured them, and they are printed from the space's card (or ``--folds``).
+DIR as for the trainer: see ``mmsearch.train.mini.data``. Five parts, each a file of its own
+(``quality_*.py``): ``photos``, ``drawings`` (with --stamps, --clipart), ``sounds``, ``speed``
+and ``same``; ``--only`` chooses some. ``--space`` measures another folder than the built-in
+space. ``--before``: the weights that R@1 is compared with, paired; of an earlier commit:
+
+    git archive 7f2e983 mmsearch/spaces/mini_assets | tar -x -C OLD
+    python benchmarks/quality.py --data DIR --before OLD/mmsearch/spaces/mini_assets
+
+Everything goes through the public API. Intervals are 95% percentile bootstraps, 2,000 draws.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import tarfile
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import mmsearch
-from common import save, table
+import quality_drawings
+import quality_photos
+import quality_same
+import quality_sounds
+import quality_speed
+from common import Line, save, table
+from mmsearch.train.mini.data import Sources
 
-KS = (1, 5, 10)
-DRAWS = 2_000
-GOALS = {"en → image R@1": 27, "en → image R@10": 70, "zh → image R@1": 12, "zh → image R@10": 48}
-ESC_GOAL = 85
-CARD = Path(mmsearch.__file__).parent / "spaces" / "mini_assets" / "card.json"
-
-
-def captions_to_photos(index: Any, captions: list[list[str]], names: list[str]) -> np.ndarray:
-    """Rank (0 best, 10 beyond) of each caption's photo: int (photos, captions)."""
-    flat = [caption for own in captions for caption in own]
-    ranks = []
-    for number, results in enumerate(index.search_batch(flat, to="image", k=max(KS))):
-        found = [Path(hit.path).name for hit in results]
-        wanted = names[number // len(captions[0])]
-        ranks.append(found.index(wanted) if wanted in found else max(KS))
-    return np.array(ranks).reshape(len(names), -1)
+BUILT_IN = Path(mmsearch.__file__).parent / "spaces" / "mini_assets"
+PARTS = ("photos", "drawings", "sounds", "speed", "same")
 
 
-def photos_to_captions(
-    photos: Path, folder: Path, captions: list[list[str]], names: list[str]
-) -> np.ndarray:
-    """Rank of each photo's best caption among all captions: int (photos, 1)."""
-    with tempfile.TemporaryDirectory() as nothing:
-        texts = mmsearch.index(nothing, folder)
-    rows = [(i, c) for i, own in enumerate(captions) for c in own]
-    texts.add([{"text": c} for _, c in rows], ids=[f"{i}-{n}" for n, (i, _) in enumerate(rows)])
-    ranks = []
-    for i, name in enumerate(names):
-        hits = texts.search(image=photos / name, to="text", k=max(KS))
-        own = [hit.rank - 1 for hit in hits if hit.id.split("-")[0] == str(i)]
-        ranks.append(min(own, default=max(KS)))
-    return np.array(ranks)[:, None]
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--stamps", type=Path, help="usr/share/tuxpaint/stamps")
+    parser.add_argument("--clipart", type=Path, help="usr/share/openclipart")
+    parser.add_argument("--before", type=Path, help="space folder to compare with")
+    parser.add_argument("--folds", type=Path, help="JSON of the trainer's --folds")
+    parser.add_argument("--space", type=Path, help="space folder to measure; else the built-in")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--name", default="quality", help="of the file in results/")
+    return parser.parse_args()
 
 
-def recalls(ranks: np.ndarray, rng: np.random.Generator) -> dict[int, tuple[float, float, float]]:
-    """k -> R@k in percent with the ends of its 95% interval."""
-    found = {}
-    for k in KS:
-        hit = (ranks < k).mean(axis=1) * 100  # per photo
-        draws = hit[rng.integers(0, len(hit), (DRAWS, len(hit)))].mean(axis=1)
-        found[k] = (float(hit.mean()), *map(float, np.percentile(draws, [2.5, 97.5])))
+def drawing_lines(sources: Sources, space: str, work: Path) -> list[Line]:
+    """Stamps and clip art, or why they are not measured."""
+    found = []
+    if sources.stamps:
+        found += quality_drawings.stamp_lines(sources, space, work)
+    else:
+        found.append(Line("stamps kept out", note="not measured: no --stamps"))
+    if sources.clipart:
+        found += quality_drawings.noun_lines(sources, space, work)
+    else:
+        found.append(Line("twenty nouns", note="not measured: no --clipart"))
     return found
 
 
-def esc_figures(folds: Path | None) -> dict[str, list[float]]:
-    """The trainer's ESC-10 figures, percent by fold."""
-    if folds is not None:
-        return dict(json.loads(folds.read_text("utf-8")))
-    measured = json.loads(CARD.read_text("utf-8"))["measured"]
-    return dict(next((v for k, v in measured.items() if k.startswith("ESC-10")), {}))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--folds", type=Path, help="JSON of the trainer's --folds")
-    args = parser.parse_args()
-    lines = (args.data / "flickr8k" / "val.jsonl").read_text("utf-8").splitlines()
-    photos = [json.loads(line) for line in lines]
-    names = [photo["image"] for photo in photos]
-    rng = np.random.default_rng(0)
-    rows, result = [], {}
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        with tarfile.open(args.data / "flickr8k" / "val.tar") as tar:
-            tar.extractall(folder / "photos", filter="data")
-        index = mmsearch.index(folder / "photos", folder / "photos.index")
-        for language in ("en", "zh"):
-            captions = [photo[language] for photo in photos]
-            for way, ranks in (
-                (f"{language} → image", captions_to_photos(index, captions, names)),
-                (
-                    f"image → {language}",
-                    photos_to_captions(folder / "photos", folder / language, captions, names),
-                ),
-            ):
-                for k, (value, low, high) in recalls(ranks, rng).items():
-                    name = f"{way} R@{k}"
-                    result[name] = {"percent": value, "low": low, "high": high}
-                    goal = f"≥ {GOALS[name]}" if name in GOALS else ""
-                    rows.append((name, f"{value:.1f}  [{low:.1f}, {high:.1f}]", goal))
-    esc = esc_figures(args.folds)
-    for name, values in esc.items():
-        goal = f"≥ {ESC_GOAL}" if name == "held out" else ""
-        each = ", ".join(f"{value:.1f}" for value in values)
-        rows.append((f"ESC-10 by label name, {name}", f"{np.mean(values):.1f}  ({each})", goal))
-    table([("what", "percent  [95%]", "goal"), *rows])
-    save("quality", {"flickr8k_val": result, "esc10": esc})
+    args = arguments()
+    sources = Sources(args.data, args.data, args.stamps, args.clipart)
+    folder = args.space or BUILT_IN
+    space = str(folder.absolute()) if args.space else "mini"
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        parts: dict[str, Callable[[], list[Line]]] = {
+            "photos": lambda: quality_photos.lines(args.data, space, args.before, work),
+            "drawings": lambda: drawing_lines(sources, space, work),
+            "sounds": lambda: quality_sounds.lines(args.folds, folder),
+            "speed": lambda: quality_speed.lines(sources, folder, space, work),
+            "same": lambda: quality_same.lines(sources, folder, space, work),
+        }
+        found, took = {}, {}
+        for part in args.only:
+            started = time.perf_counter()
+            found[part] = parts[part]()
+            took[part] = round(time.perf_counter() - started, 1)
+            print(f"\n{part}, {took[part]:.0f} s")
+            table([("what", "figure  [95%]", "goal"), *(line.row() for line in found[part])])
+    measured = str(mmsearch.load_space(space).space)
+    lines = {part: [line.to_json() for line in several] for part, several in found.items()}
+    save(args.name, {"space": measured, "lines": lines, "seconds": took})
+    missed = [line.what for several in found.values() for line in several if line.met is False]
+    print(f"\n{measured}: goals missed: {'; '.join(missed) or 'none'}")
 
 
 if __name__ == "__main__":
