@@ -21,7 +21,7 @@ from mmsearch.train.mini.sound_towers import AISFX_RATE_HZ
 from mmsearch.train.mini.sounds import Clips, Words
 from mmsearch.train.mini.towers import EfficientNetLite
 
-VERSION = "1"
+VERSION = "2"
 FACTS: dict[str, Any] = {
     "name": "mini",
     "version": VERSION,
@@ -36,16 +36,26 @@ FACTS: dict[str, Any] = {
     "end": 2,  # the token that ends every text
     "languages": ["en", "zh"],
     "towers": {
-        "image": "EfficientNet-Lite2 (Apache-2.0), its last two stages trained further, and a head",
+        "image": "EfficientNet-Lite2 (Apache-2.0), its last three stages trained further, and a "
+        "trained head",
         "text": "Universal Sentence Encoder multilingual v3 (Apache-2.0): embeddings and n-grams "
-        "frozen, vocabulary cut to English and Chinese, feed-forward nets trained",
+        "frozen, vocabulary cut to English and Chinese, feed-forward nets trained, with a "
+        "trained vector for each piece of the captions",
         "audio": "aiSFX (frozen, CC BY 4.0) and a trained head",
     },
     "trained_on": [
         {"what": "Flickr8k train: 6,000 photos", "terms": "research and education"},
         {"what": "Flickr8k-CN: Chinese captions of them", "terms": "research"},
         {"what": "COCO captions val2017, without pictures", "terms": "CC BY 4.0"},
-        {"what": "Tux Paint stamps: pictures, captions, sounds", "terms": "GPL-2"},
+        {
+            "what": "Tux Paint stamps: pictures and captions (a fifth kept out), sounds",
+            "terms": "GPL-2",
+        },
+        {
+            "what": "Open Clip Art: drawings with titles and keywords (20 nouns and the category "
+            "computer kept out)",
+            "terms": "public domain",
+        },
         {"what": "ESC-10, folds 1 to 4: 320 sounds", "terms": "CC BY 3.0 / CC0"},
         {"what": "sound effects from freesound.org: 201", "terms": "CC0 / CC BY"},
         {"what": "YAMNet as a teacher for sounds", "terms": "Apache-2.0"},
@@ -53,6 +63,19 @@ FACTS: dict[str, Any] = {
     ],
     "limits": "Knows everyday photos, drawings and sounds; reads English and Chinese only; "
     "learned from little data, so rare things are found by their nearest common neighbour.",
+    "known_failures": [
+        "Numbers, negation, left and right, who does what to whom: a query is a bag of hints.",
+        "Names of people, places and brands, and text inside pictures, are not read.",
+        "A short query can rank a plain drawing above a photo that shows the thing.",
+        "Sounds of a kind that no training clip had are often named as something similar.",
+        "Nothing in a score says that nothing matches: the best of a bad lot still comes first.",
+    ],
+    "not_for": [
+        "telling who somebody is, or what somebody is like: identity, health, origin, belief",
+        "surveillance, or decisions about people",
+        "safety, medical or legal uses, or finding everything there is: it misses things",
+        "commercial use without checking the terms of Flickr8k, whose photos it learned from",
+    ],
 }
 
 
