@@ -26,6 +26,7 @@ LAYERS = {
     "ann": 1,
     "spaces": 2,
     "query": 3,
+    "pairs": 4,
     "indexer": 4,
     "searcher": 4,
     "info": 5,
@@ -36,8 +37,9 @@ LAYERS = {
     "__main__": 7,
     "": 7,
 }
-# searcher.add and .remove hand over to the write path when they are called
-NEIGHBOURS = {("searcher", "indexer")}
+# searcher.add and .remove hand over to the write path when they are called;
+# a trained space's model card has the intervals of `mmsearch eval`
+NEIGHBOURS = {("searcher", "indexer"), ("train", "evaluation")}
 
 # library -> the rooms that may import it
 OWNED = {
