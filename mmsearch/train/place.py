@@ -64,9 +64,7 @@ def _refuse_foreign(out: Path) -> None:
         try:
             space_of(read_card(out), out)
         except SpaceUnavailable as e:
-            raise UsageError(
-                f"{out} is not empty and no space: {e} Choose another `out`."
-            ) from None
+            raise UsageError(f"{out} is no space: {e} Choose another `out`.") from None
 
 
 @contextmanager
