@@ -37,7 +37,7 @@ $(TRAIN_VENV)/.made: pyproject.toml
 
 # The tests of training: with PyTorch (some gigabytes), so in an environment of their own.
 test-train: $(TRAIN_VENV)/.made
-	$(TRAIN_VENV)/bin/python -m pytest tests/test_train.py tests/test_train_mini.py tests/test_readme.py
+	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check mmsearch tests benchmarks

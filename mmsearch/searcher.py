@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from mmsearch import ann, store
-from mmsearch.errors import UsageError
+from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.query import Query, listed
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
@@ -186,7 +186,8 @@ class Index:
 
         image: path, bytes or PIL image. audio: path or (samples, sample_rate_hz).
         vector: (d,) of this index's space. to: ``image``, ``text``, ``audio`` or ``any``.
-        Raises UsageError, DecodeError, DimensionMismatch or SpaceMismatch.
+        Raises UsageError, DecodeError, DimensionMismatch, SpaceMismatch, or SpaceUnavailable
+        for a space whose vectors are not finite.
         """
         started = time.perf_counter()
         query = Query.make(text, image=image, audio=audio, vector=vector, to=to, k=k)
@@ -265,6 +266,11 @@ class Index:
     ) -> list[Results]:
         manifest = view.snapshot.manifest
         D, ids = view.search(xq, queries[0].k, queries[0].to)
+        if not np.isfinite(xq).all() or not np.isfinite(D[ids >= 0]).all():
+            raise SpaceUnavailable(
+                f"{manifest.space} gave vectors that are not finite: its weights are damaged. "
+                "Train it again and index anew."
+            )
         out = []
         for query, scores, row in zip(queries, D, ids, strict=True):
             hits: list[Hit] = []

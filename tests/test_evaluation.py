@@ -17,7 +17,7 @@ import pytrec_eval
 
 from corpora import copy_samples
 from mmsearch.ann import ivfpq
-from mmsearch.errors import LimitExceeded, UsageError
+from mmsearch.errors import LimitExceeded, SpaceUnavailable, UsageError
 from mmsearch.evaluation import compare, evaluate, intervals, pairs
 from mmsearch.evaluation.intervals import DRAWS, bootstrap, ends, units_of
 from mmsearch.evaluation.measures import MEANS, per_query, recall_curve
@@ -25,6 +25,7 @@ from mmsearch.evaluation.pool import exact_ranks, held
 from mmsearch.indexer import Options, run
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.update import open_writer
+from mmsearch.pairs import MAX_LINE_BYTES
 from mmsearch.searcher import Index
 from mmsearch.store import PartRow
 from mmsearch.types import Modality
@@ -343,7 +344,7 @@ def test_a_file_that_is_not_in_the_index_is_asked_with_but_is_no_target(
         ('{"image": "coffee.jpg", "zh": "\\ud800"}', ":2: zh: "),
         ('{"image": "coffee.jpg", "label": ["x"]}', ":2: label: wanted a text, got"),
         ('{"image": "nowhere.jpg", "en": "x"}', ":2: image: nowhere.jpg is neither"),
-        ('{"image": "pairs.jsonl", "en": "x"}', ":2: image: "),
+        ('{"image": "%s", "en": "x"}' % ("a" * 5000), ":2: image: "),
     ],
 )
 def test_a_bad_line_is_named_with_its_field(
@@ -354,6 +355,43 @@ def test_a_bad_line_is_named_with_its_field(
     with pytest.raises(UsageError) as e:
         evaluate(indexed[0], path)
     assert str(e.value).startswith(str(path) + words)
+
+
+def test_a_file_that_cannot_be_read_is_left_out_counted_and_named(
+    indexed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"not a picture")
+    rows = [
+        {"image": "bad.jpg", "en": "a cup of tea"},
+        {"image": "coffee.jpg", "en": "a cup of coffee"},
+    ]
+    path = write(tmp_path / "pairs.jsonl", *rows)
+    found = evaluate(indexed[0], path)
+    assert found.unreadable == {"image": 1, "audio": 0}
+    assert {d.name: d.queries for d in found.directions} == {"en → image": 1, "image → en": 1}
+    (note,) = [note for note in found.notes if note.startswith("left out: ")]
+    assert f"{path}:1: image: " in note and "bad.jpg" in note
+    with pytest.raises(UsageError, match=r"pairs.jsonl:1: image: .*bad.jpg"):
+        evaluate(indexed[0], path, strict=True)
+
+
+def test_what_is_always_right_is_not_certain_and_few_groups_are_said(
+    indexed: tuple[Path, Path],
+) -> None:
+    found = evaluate(*indexed)
+    (sounds,) = [d for d in found.directions if d.name == "audio → en"]
+    right = sounds.measures["recall@10"]
+    assert (sounds.units, right.value, right.high) == (2, 1, 1)
+    assert right.low == pytest.approx(2 / (2 + 1.96**2), abs=1e-4)  # Wilson's, at 2 of 2
+    assert any("fewer than 10 independent groups" in note for note in found.notes)
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    # Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I
+    for right, of, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)):
+        assert intervals.wilson(right / of, of) == pytest.approx((low, high), abs=5e-5)
+    assert intervals.wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert intervals.wilson(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
 
 
 def test_a_file_without_a_usable_pair_is_an_error(
@@ -379,7 +417,7 @@ def test_limits_are_stated(
     indexed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pairs.jsonl"
-    path.write_text(json.dumps({"x": "y" * pairs.MAX_LINE_BYTES}))
+    path.write_text(json.dumps({"x": "y" * MAX_LINE_BYTES}))
     with pytest.raises(LimitExceeded, match=r"1: the line has more than 1,048,576 bytes"):
         evaluate(indexed[0], path)
     monkeypatch.setattr(pairs, "MAX_ROWS", 1)
@@ -452,10 +490,13 @@ def test_the_command_prints_a_table_for_people(indexed: tuple[Path, Path]) -> No
 
 def test_what_goes_wrong_is_one_line(indexed: tuple[Path, Path], tmp_path: Path) -> None:
     index, path = indexed
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
     no_plot = "import sys; sys.modules['matplotlib'] = None"
     for args, code, words, exit_code in (
         ((index, path, "--plot", "x.png"), no_plot, "pip install 'mmsearch[plot]'", 2),
         ((index, path, "--plot", "x.doc"), "", "a plot is one of", 2),
+        ((index, path, "--plot", folder), "", "is a folder", 2),
         ((index, path, "--plot", tmp_path / "no" / "x.png"), "", "is no folder", 2),
         ((index, tmp_path / "none"), "", "cannot be read", 2),
         ((tmp_path / "none", path), "", "", 3),
@@ -465,3 +506,14 @@ def test_what_goes_wrong_is_one_line(indexed: tuple[Path, Path], tmp_path: Path)
         assert done.returncode == exit_code and done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert line.startswith("mmsearch: ") and words in line
+
+
+def test_a_space_that_gives_no_numbers_is_a_clear_error(
+    indexed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index(indexed[0])
+    encoder = index._load_encoder(index._view)
+    nothing = np.full((1, encoder.space.dimension), np.nan, np.float32)
+    monkeypatch.setattr(type(encoder), "encode", lambda *_: nothing)
+    with pytest.raises(SpaceUnavailable, match="vectors that are not finite"):
+        index.search("rain")

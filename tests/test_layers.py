@@ -26,6 +26,7 @@ LAYERS = {
     "ann": 1,
     "spaces": 2,
     "query": 3,
+    "pairs": 4,
     "indexer": 4,
     "searcher": 4,
     "info": 5,

@@ -1,4 +1,4 @@
-"""Training: recipes and pairs that are wrong, losses, gradients, resuming, spaces that come out.
+"""Training: losses, gradients, resuming, the spaces that come out.
 
 Needs the extra ``torch`` (`make test-train`); without it everything here is left out.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from mmsearch.train.losses import Contrast
 from mmsearch.train.onnx_torch import Net
 from mmsearch.train.pairs import read_pairs
 from mmsearch.train.recipe import read_recipe
+from mmsearch.train.split import held_out, read
 from tiny_space import write_pairs, write_recipe, write_space
 
 
@@ -41,80 +42,6 @@ def work(tmp_path: Path) -> Path:
 def unit(rows: int, width: int, seed: int) -> torch.Tensor:
     found = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(found, dim=1)
-
-
-# -- what is asked
-
-
-@pytest.mark.parametrize(
-    ("change", "line", "why"),
-    [
-        (("batch = 32", "batch = 1"), 14, "a batch of one"),
-        (("batch = 32", 'batch = "many"'), 14, "batch is a whole number"),
-        (("steps = 30", "stepz = 30"), 13, "there is no key 'stepz' here"),
-        (("share = 0.3", "share = 1.5"), 10, "share is from 0 to below 0.9"),
-        (('name = "coloured"\n', ""), 1, "the key 'name' is missing"),
-        (("rate = 0.01", "rate = 0"), 15, "rate is above 0"),
-        (("[train]", "[lora]\nrank = 4\n[train]"), 13, "adapters are for start = 'openclip:"),
-    ],
-)
-def test_a_broken_recipe_is_refused_with_its_line(
-    tmp_path: Path, change: tuple[str, str], line: int, why: str
-) -> None:
-    path = write_recipe(tmp_path)
-    path.write_text(path.read_text().replace(*change))
-    with pytest.raises(UsageError) as e:
-        read_recipe(path)
-    assert f"recipe.toml:{line}: " in str(e.value)
-    assert why in str(e.value)
-
-
-def test_a_recipe_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text("name = 'a'\nout = \n")
-    with pytest.raises(UsageError, match="line 2"):
-        read_recipe(tmp_path / "r.toml")
-
-
-@pytest.mark.parametrize(
-    ("row", "why"),
-    [
-        ('{"image": "red.png"', "not JSON"),
-        ('["red.png"]', "an object was wanted"),
-        ('{"image": "red.png"}', "a pair needs two of"),
-        ('{"image": 3, "text": "red"}', "field 'image': a path was wanted, not 3"),
-        ('{"image": "none.png", "text": "red"}', "field 'image': there is no file 'none.png'"),
-        ('{"image": "red.png", "text": [1]}', "field 'text': a text or a list of texts"),
-    ],
-)
-def test_a_broken_pair_is_refused_with_its_line(tmp_path: Path, row: str, why: str) -> None:
-    (tmp_path / "red.png").write_bytes(b"")
-    path = tmp_path / "pairs.jsonl"
-    path.write_text('{"image": "red.png", "text": "red"}\n\n' + row + "\n")
-    with pytest.raises(UsageError) as e:
-        read_pairs(path)
-    assert f"pairs.jsonl:3: {why}" in str(e.value)
-
-
-def test_jsonl_parquet_and_tar_say_the_same(work: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet as pq
-
-    rows = [json.loads(line) for line in (work / "pairs.jsonl").read_text().splitlines()]
-    pq.write_table(pa.Table.from_pylist(rows), work / "rows.parquet")
-    with tarfile.open(work / "pairs.tar", "w") as tar:
-        for row in rows:
-            stem = Path(row["image"]).stem
-            (work / f"{stem}.json").write_text(json.dumps({"en": row["en"]}))
-            tar.add(work / row["image"], row["image"])
-            tar.add(work / f"{stem}.json", f"{stem}.json")
-    jsonl, parquet, tar = (
-        read_pairs(work / name) for name in ("pairs.jsonl", "rows.parquet", "pairs.tar")
-    )
-    said = [(t.key, t.texts) for t in jsonl]
-    assert [(t.key, t.texts) for t in parquet] == said
-    assert [(t.key, t.texts) for t in tar] == said
-    # a tar of the same name is where a JSONL file's pictures are looked for first
-    assert jsonl[0].image == (work / "pairs.tar", rows[0]["image"])
 
 
 # -- losses and gradients
@@ -176,7 +103,7 @@ def test_gradient_caching_changes_no_gradient(work: Path) -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def tiny_loop(work: Path, chunk: int):
+def tiny_loop(work: Path, chunk: int = 64, share: float = 0.3):
     from mmsearch.train import run
     from mmsearch.train.inputs import Frozen, Reader
     from mmsearch.train.loop import Loop
@@ -184,13 +111,89 @@ def tiny_loop(work: Path, chunk: int):
     from mmsearch.train.start import Start
 
     layers = "[image]\nlayers = 2\ndropout = 0.0\n[text]\nlayers = 1\ndropout = 0.0\n"
-    recipe = read_recipe(write_recipe(work, layers, chunk=chunk))
-    things, sources, held = run._read(recipe, lambda _: None)
+    path = write_recipe(work, layers, chunk=chunk)
+    path.write_text(path.read_text().replace("share = 0.3", f"share = {share}"))
+    recipe = read_recipe(path)
+    found = read(recipe, lambda _: None)
     start = Start(recipe)
-    towers = run._towers(start, things)
+    towers = run._towers(start, found.things)
     frozen = Frozen(towers, Reader(start.preprocess), work / "f", "", 1, lambda _: None)
-    data = run._data(frozen, things, sources, held, towers, 1)
+    data = run._data(frozen, found, towers, 1)
     return Loop(recipe, towers, data, Processes("cpu", 1))
+
+
+def test_captions_of_one_picture_are_no_negatives(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they stand in one row, in several, or with a sound in another."""
+    write_pairs(work, sounds=True)
+    rows = [
+        {"image": "pale_red.png", "en": "pale red"},
+        {"image": "./pale_red.png", "en": "red square"},
+        {"image": "dark_blue.png", "en": "dark blue"},
+        {"image": "pale_red.png", "audio": "pale_red.wav", "en": "a pale red square"},
+    ]
+    (work / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    seen: list[torch.Tensor] = []
+    whole = Contrast.forward
+
+    def forward(self, a, b, same):
+        seen.append(same)
+        return whole(self, a, b, same)
+
+    monkeypatch.setattr(Contrast, "forward", forward)
+    loop = tiny_loop(work, share=0.0)
+    assert len(loop.data.sources[0][0]) == 3
+    loop.advance()
+    wanted = [[True, False, True], [False, True, False], [True, False, True]]
+    assert seen[0].tolist() == wanted
+
+
+def test_a_tower_that_gives_one_vector_for_everything_finds_nothing() -> None:
+    from mmsearch.train.loop import recall
+
+    right = torch.eye(20, dtype=torch.bool)
+    assert recall(torch.ones(20, 20), right) == [0.0, 0.0, 0.0]
+    assert recall(torch.full((20, 20), float("nan")), right) == [0.0, 0.0, 0.0]
+    assert recall(torch.ones(20, 20), torch.ones(20, 20, dtype=torch.bool)) == [100.0] * 3
+    assert recall(torch.eye(20), right) == [100.0] * 3
+
+
+def test_a_run_that_diverges_is_an_error_before_any_checkpoint(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Contrast.forward
+
+    def forward(self, a, b, same):
+        return whole(self, a, b, same) * float("nan")
+
+    monkeypatch.setattr(Contrast, "forward", forward)
+    with pytest.raises(UsageError, match="step 1: the loss is nan: the training has diverged"):
+        train(write_recipe(work, steps=4, checkpoint_s=1e-9))
+    assert not (work / "out").exists()
+    assert not list((work / "out.work").glob("checkpoint*"))
+
+
+def test_a_space_that_is_not_what_was_trained_is_not_written(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmsearch.train.towers import Tower
+
+    train(write_recipe(work, steps=1, views=1))
+    before = (work / "out" / "card.json").read_bytes()
+    whole = Tower.export
+
+    def export(self, path):
+        with torch.no_grad():
+            for weight in self.head.parameters():
+                weight.fill_(float("nan"))
+        whole(self, path)
+
+    monkeypatch.setattr(Tower, "export", export)
+    with pytest.raises(UsageError, match="vectors that are not finite, so nothing was written"):
+        train(write_recipe(work, steps=1), fresh=True)
+    assert (work / "out" / "card.json").read_bytes() == before
+    assert not list(work.glob(".out*"))
 
 
 # -- whole runs
@@ -210,9 +213,8 @@ def test_a_trained_space_indexes_and_answers_as_it_was_measured(work: Path) -> N
     report = train(write_recipe(work, layers, steps=80))
     index = mmsearch.index(work, work / "ix", space=report.out)
     assert index.space.name == "coloured"
-    from mmsearch.train.pairs import held_out
-
-    held = [t for t in read_pairs(work / "pairs.jsonl") if held_out(t, 0.3)]
+    things = read_pairs(work / "pairs.jsonl")
+    held = [t for t, out in zip(things, held_out(things, 0.3), strict=True) if out]
     vectors = mmsearch.load_space(report.out)
     base = vectors.encode_images([str(t.image) for t in held])
     queries = vectors.encode_texts([text for t in held for text in t.texts["en"]])
@@ -224,6 +226,10 @@ def test_a_trained_space_indexes_and_answers_as_it_was_measured(work: Path) -> N
     card = json.loads((report.out / "card.json").read_text())
     assert card["trained_from"]["start"] == "space"
     assert card["measured"]["held out"]["things"] == len(held)
+    readme = (report.out / "README.md").read_text()
+    assert "- pairs of pairs.jsonl: not stated" in readme
+    assert f"| text:en to image | 10 | {report.before['text:en to image'][-1]:.1f}%" in readme
+    assert "## What it must not be used for" in readme
 
 
 def test_three_modalities_are_trained_at_once(work: Path) -> None:
@@ -263,15 +269,16 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(work: Path, tmp_path: 
 
 def test_a_teacher_is_followed(work: Path) -> None:
     write_space(work / "teacher", seed=9)
+    (work / "pale_red.png").write_bytes(b"not a picture")  # shifts no row
     taught = '[teacher]\nspace = "teacher"\nweight = 20.0\n[image]\nlayers = -1\nrate = 0.01\n'
 
     def likeness(out: Path) -> float:
         ours, theirs = (
-            mmsearch.load_space(p).encode_images([str(t.image) for t in things])
+            mmsearch.load_space(p).encode_images([str(t.image) for t in things[1:]])
             for p in (out, work / "teacher")
         )
         both = mmsearch.load_space(out), mmsearch.load_space(work / "teacher")
-        texts = [t.texts["en"][0] for t in things]
+        texts = [t.texts["en"][0] for t in things[1:]]
         one, other = ours @ both[0].encode_texts(texts).T, theirs @ both[1].encode_texts(texts).T
         return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
@@ -288,12 +295,120 @@ def test_a_picture_that_cannot_be_read_is_named_and_left_out(work: Path) -> None
     assert "pairs.jsonl:1:" in report.skipped[0]
 
 
+def out_at(work: Path, out: str, **keys: object) -> Path:
+    recipe = write_recipe(work, steps=1, **keys)
+    recipe.write_text(recipe.read_text().replace('out = "out"', f"out = {json.dumps(out)}"))
+    return recipe
+
+
 def test_nothing_of_the_users_is_replaced(work: Path) -> None:
-    (work / "out").mkdir()
-    (work / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds other things than a space"):
-        train(write_recipe(work))
-    assert (work / "out" / "thesis.txt").read_text() == "mine"
+    shutil.copytree(work / "space", work / "out")
+    for name in ("out", "out.old", "out.part"):
+        (work / name).mkdir(exist_ok=True)
+        (work / name / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds other things than a space \(thesis.txt\)"):
+        train(write_recipe(work, steps=1))
+    (work / "out" / "thesis.txt").unlink()
+    train(write_recipe(work, steps=1))
+    assert json.loads((work / "out" / "card.json").read_text())["name"] == "coloured"
+    for name in ("out.old", "out.part"):
+        assert (work / name / "thesis.txt").read_text() == "mine"
+    assert not list(work.glob(".out*"))
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("/", "is no place for a space folder"),
+        ("", "holds what is read"),
+        ("..", "holds what is read"),
+        ("space", "is the start"),
+        ("link", "is the start"),
+        ("data", "holds what is read"),
+        ("broken", "is no space"),
+        ("recipe.toml", "is a file"),
+        ("recipe.toml/out", "cannot be written"),
+    ],
+)
+def test_a_place_that_is_read_from_or_is_not_ours_is_refused(
+    work: Path, out: str, why: str
+) -> None:
+    (work / "link").symlink_to("space")
+    (work / "data").mkdir()
+    shutil.copy(work / "pairs.jsonl", work / "data" / "held.jsonl")
+    (work / "broken").mkdir()
+    (work / "broken" / "card.json").write_text("{")
+    recipe = out_at(work, out)
+    recipe.write_text(recipe.read_text().replace("share = 0.3", 'path = "data/held.jsonl"'))
+    before = sorted(work.rglob("*"))
+    with pytest.raises(UsageError, match=why):
+        train(recipe)
+    assert sorted(work.rglob("*")) == before
+
+
+def test_only_one_run_writes_a_place(work: Path) -> None:
+    from mmsearch.train.place import held
+
+    with held(work / "out", work / "out.work"), pytest.raises(UsageError, match="another process"):
+        train(write_recipe(work, steps=1))
+
+
+def test_what_is_held_out_is_not_trained_on_under_another_name(work: Path) -> None:
+    rows = [json.loads(line) for line in (work / "pairs.jsonl").read_text().splitlines()]
+    (work / "val").mkdir()
+    held = [json.dumps({**row, "image": f"../{row['image']}"}) for row in rows[:20]]
+    (work / "val" / "v.jsonl").write_text("\n".join(held))
+    recipe = write_recipe(work)
+    recipe.write_text(recipe.read_text().replace("share = 0.3", 'path = "val/v.jsonl"'))
+    found = read(read_recipe(recipe), lambda _: None)
+    assert (len(found.things), len(found.held), len(found.sources[0][0])) == (72, 20, 52)
+
+
+def test_a_language_that_nothing_held_out_has_is_left_out_of_the_measure(work: Path) -> None:
+    rows = [json.loads(line) for line in (work / "pairs.jsonl").read_text().splitlines()]
+    things = read_pairs(work / "pairs.jsonl")
+    first = held_out(things, 0.3).index(False)
+    rows[first]["zh"] = "红"
+    (work / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    report = train(write_recipe(work, steps=1))
+    assert set(report.after) == {"image to text:en", "text:en to image"}
+
+
+def test_a_run_that_stopped_early_stays_stopped(work: Path) -> None:
+    stopped = train(write_recipe(work, steps=40, patience=1, evaluate_every=1, rate=1e-12))
+    again = train(write_recipe(work, steps=40, patience=1, evaluate_every=1, rate=1e-12))
+    assert stopped.steps < 40
+    assert (again.steps, again.digest) == (stopped.steps, stopped.digest)
+
+
+def test_what_was_skipped_is_still_known_on_a_second_run(work: Path) -> None:
+    for name in ("pale_red.png", "dull_red.png"):
+        (work / name).write_bytes(b"not a picture")
+    first, lines = train(write_recipe(work, steps=1)), []
+    again = train(write_recipe(work, steps=2), say=lines.append)
+    assert len(first.skipped) == 2 and list(first.skipped) == sorted(first.skipped)
+    assert again.skipped == first.skipped
+    assert "the recipe or the pairs changed since the checkpoint: beginning anew" in lines
+
+
+def test_without_anything_held_out_the_report_says_so(work: Path) -> None:
+    recipe = write_recipe(work, steps=1)
+    recipe.write_text(recipe.read_text().replace("share = 0.3", "share = 0.0"))
+    assert train(recipe).notes == ("nothing is held out: recall was not measured.",)
+
+
+def test_ctrl_c_keeps_the_step_that_was_reached(work: Path) -> None:
+    recipe = write_recipe(work, steps=6, evaluate_every=1)
+
+    def say(line: str) -> None:
+        if line.startswith("step 2/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 2 of 6"):
+        train(recipe, say=say)
+    lines: list[str] = []
+    assert train(recipe, say=lines.append).steps == 6
+    assert "going on from step 2" in lines
 
 
 def test_a_recipe_that_trains_nothing_is_refused(work: Path) -> None:
@@ -313,6 +428,7 @@ def test_two_processes_give_what_one_gives(work: Path) -> None:
     # heads without dropout, so that chance is the same in both
     recipe.write_text(recipe.read_text() + "[image]\ndropout = 0.0\n[text]\ndropout = 0.0\n")
     alone = mmsearch.load_space(train(recipe, fresh=True).out).encode_texts(texts)
+    shutil.rmtree(work / "out.work")  # the features are made once, by the first
     subprocess.run(command, check=True, capture_output=True, env=plain)
     both = mmsearch.load_space(work / "out").encode_texts(texts)
     assert float((alone * both).sum(1).min()) > 0.999
@@ -368,6 +484,26 @@ def tiny_clip(folder: Path) -> Path:
     state = {k: v.contiguous() for k, v in open_clip.CLIP(**model).state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
+
+
+def test_a_side_of_open_clip_that_is_not_trained_runs_once(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmsearch.train.clip import ClipTower
+
+    tiny_clip(work / "clip")
+    recipe = write_recipe(work, steps=4)
+    recipe.write_text(recipe.read_text().replace('"space"', '"openclip:local-dir:clip"'))
+    inputs = []
+    whole = ClipTower._encoded
+
+    def encoded(self, x):
+        inputs.append(len(x))
+        return whole(self, x)
+
+    monkeypatch.setattr(ClipTower, "_encoded", encoded)
+    train(recipe)
+    assert 72 + 144 <= sum(inputs) < 72 + 144 + 2 * 16 + 8  # then what is looked at, and exported
 
 
 def test_adapters_of_an_open_clip_model_are_trained_exported_and_asked(work: Path) -> None:

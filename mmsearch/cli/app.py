@@ -72,8 +72,9 @@ def _edge() -> Iterator[None]:
     except errors.MmsearchError as e:
         _say(f"mmsearch: {e}")
         raise typer.Exit(exit_code(e)) from None
-    except KeyboardInterrupt:
-        _say("\nmmsearch: stopped. What was committed is kept; run the same command to go on.")
+    except KeyboardInterrupt as e:
+        kept = "stopped. What was committed is kept; run the same command to go on."
+        _say(f"\nmmsearch: {e.args[0] if e.args else kept}")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise

@@ -37,6 +37,10 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Draw recall@k for k from 1 to 100 (.png, .pdf, …)."),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail where a file cannot be read, and measure nothing."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = (
         False
     ),
@@ -64,11 +68,17 @@ def evaluate(
         found: Evaluation | Comparison
         with _Talk() as talk:
             if compare is None:
-                found = evaluation.evaluate(_folder(index), pairs, progress=talk.progress)
+                found = evaluation.evaluate(
+                    _folder(index), pairs, strict=strict, progress=talk.progress
+                )
                 several = [found]
             else:
                 found = evaluation.compare(
-                    _folder(index), _folder(compare), pairs, progress=talk.progress
+                    _folder(index),
+                    _folder(compare),
+                    pairs,
+                    strict=strict,
+                    progress=talk.progress,
                 )
                 several = [found.a, found.b]
         if json:
@@ -112,6 +122,9 @@ def _show(found: Evaluation) -> None:
         if n:
             _echo(f"missing   {n:,} {side} files of the pairs are not in the index: asked with, ")
             _echo("          but nothing to find")
+    for side, n in found.unreadable.items():
+        if n:
+            _echo(f"unread    {n:,} {side} files of the pairs cannot be read: left out")
     for note in found.notes:
         _echo(f"note      {note}")
     for direction in found.directions:
@@ -137,7 +150,7 @@ def _show(found: Evaluation) -> None:
         )
         _echo(f"  {'accuracy':<12}{_figure('accuracy', named.accuracy)}")
     _echo("")
-    _echo("[ ] 95% interval, by drawing the groups anew 2,000 times")
+    _echo("[ ] 95% interval, by drawing the groups anew 2,000 times; where all are alike, Wilson's")
 
 
 def _show_differences(found: Comparison) -> None:

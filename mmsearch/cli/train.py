@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 def show_report(report: Report) -> None:
     """What a training did: recall before and after, and what to do next."""
+    for note in report.notes:
+        typer.echo(plain(f"note: {note}"))
     rows = [("held out", "before", "after")]
     for name, after in report.after.items():
         before = report.before.get(name, [])
         rows.append((f"{name}  R@1 R@5 R@10", _three(before), _three(after)))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    for row in rows:
+    for row in rows if report.after else []:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo(plain("  ".join(cells).rstrip()))
     typer.echo(

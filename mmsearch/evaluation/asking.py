@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.errors import UsageError
 from mmsearch.evaluation.encoding import Progress, encode_files, encode_texts, number_of
 from mmsearch.evaluation.measures import KS, Numbers, Ranks, per_query
 from mmsearch.evaluation.pool import Captions, Held, Pool, exact_ranks
@@ -19,6 +20,7 @@ from mmsearch.types import Modality, Vectors
 
 ANN_HITS = 100  # parts asked of the index's own search where an item may have several
 FILES: tuple[Side, ...] = (str(Modality.IMAGE), str(Modality.AUDIO))
+NAMED = 10  # files that are left out have a note of their own, up to this many
 _PART_SUFFIX = re.compile(r"#\d+$")
 
 
@@ -56,6 +58,7 @@ class Bench:
         encoder: Encoder,
         pools: dict[Side, Held],
         things: Things,
+        strict: bool,
         progress: Progress | None,
     ) -> None:
         self.index = index
@@ -64,12 +67,14 @@ class Bench:
         self._encoder = encoder
         self._progress = progress
         self.notes: list[str] = []
+        self.unreadable: dict[Side, dict[int, str]] = {side: {} for side in FILES}
         self._vectors: dict[Side, Vectors] = {}
         able = encoder.space.modalities
         for side in FILES:
             if things.files[side] and side in able:
-                vectors = encode_files(encoder, things, side, pools[side], progress)
-                self._vectors[side] = vectors
+                found = encode_files(encoder, things, side, pools[side], progress)
+                self._vectors[side], self.unreadable[side] = found
+                self._note_unreadable(self.unreadable[side], strict)
             elif things.files[side]:
                 self.notes.append(f"{encoder.space.name} has no {side}: those pairs are left out.")
         for side, captions in things.captions.items():
@@ -80,6 +85,14 @@ class Bench:
         self.places = {
             side: [number_of(file, pools[side]) for file in things.files[side]] for side in FILES
         }
+
+    def _note_unreadable(self, unreadable: dict[int, str], strict: bool) -> None:
+        reasons = list(unreadable.values())
+        if strict and reasons:
+            raise UsageError(f"{reasons[0]}. Mend the file or leave the line out.")
+        self.notes += [f"left out: {reason}." for reason in reasons[:NAMED]]
+        if len(reasons) > NAMED:
+            self.notes.append(f"left out: {len(reasons) - NAMED:,} more files.")
 
     @property
     def exact(self) -> bool:
@@ -113,7 +126,8 @@ class Bench:
             pool, pool_of = Captions(self._vectors[target]), f"the {target} captions of the pairs"
         numbers, targets = [], []
         right = self.things.right[query, target]
-        for number in sorted(right):
+        unreadable = self.unreadable.get(query, {})
+        for number in sorted(right.keys() - unreadable.keys()):
             own = [self.places[target][i] if target in FILES else i for i in right[number]]
             there = list(dict.fromkeys(i for i in own if i is not None))
             if there:
@@ -129,7 +143,7 @@ class Bench:
         if target in FILES and not self.exact:
             ann = self._ann(f"{query} → {target}", Modality(target), xq, targets)
         at = np.array(numbers, np.int64)
-        left_out = len(right) - len(numbers)
+        left_out = len(right.keys() - unreadable.keys()) - len(numbers)
         return Asked(query, target, at, values, best, ann, left_out, len(pool), pool_of)
 
     def _ann(
@@ -153,7 +167,8 @@ class Bench:
         """Naming by label, for each modality that has labels."""
         named = []
         for side in FILES:
-            own = self.things.labels[side]
+            bad = self.unreadable[side]
+            own = {n: named for n, named in self.things.labels[side].items() if n not in bad}
             if not own or side not in self._vectors:
                 continue
             if Modality.TEXT not in self._encoder.space.modalities:

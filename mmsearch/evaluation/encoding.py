@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from mmsearch.errors import DecodeError, LimitExceeded, UsageError
+from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.evaluation.pool import Held
 from mmsearch.evaluation.things import File, Side, Things
 from mmsearch.query import MAX_QUERY_WINDOWS, audio_parts, image_part, mean_of_windows
@@ -39,38 +39,36 @@ def number_of(file: File, pool: Held) -> int | None:
 
 def encode_files(
     encoder: Encoder, things: Things, side: Side, pool: Held, progress: Progress | None
-) -> Vectors:
-    """float32 (n, d): one row for each file of a side, as a query with it would be.
+) -> tuple[Vectors, dict[int, str]]:
+    """float32 (n, d): one row for each file of a side, as a query with it would be; and
+    which files cannot be read, with the reason. Their rows are zeros.
 
     What the index holds is not decoded again: its stored vectors are used.
-    Raises UsageError naming the line of a file that cannot be read.
     """
     files = things.files[side]
     numbers = [number_of(file, pool) for file in files]
-    out = np.empty((len(files), encoder.space.dimension), np.float32)
+    out = np.zeros((len(files), encoder.space.dimension), np.float32)
+    unreadable: dict[int, str] = {}  # number of the file -> line, side and reason
     stored = [i for i, number in enumerate(numbers) if number is not None]
     if stored:
         out[stored] = pool.vectors_of([n for n in numbers if n is not None])
     others = [i for i, number in enumerate(numbers) if number is None]
     for done, i in enumerate(others, 1):
-        out[i : i + 1] = _encode_file(encoder, things, side, files[i], pool)
+        try:
+            out[i : i + 1] = _encode_file(encoder, side, files[i], pool)
+        except (DecodeError, LimitExceeded, OSError) as e:
+            unreadable[i] = f"{things.path}:{files[i].line}: {side}: {e}"
         if progress:
             progress(f"encoding {side} files that are not in the index", done, len(others))
-    return out
+    return out, unreadable
 
 
-def _encode_file(encoder: Encoder, things: Things, side: Side, file: File, pool: Held) -> Vectors:
-    where = f"{things.path}:{file.line}: {side}: "
+def _encode_file(encoder: Encoder, side: Side, file: File, pool: Held) -> Vectors:
     path = next((p for p in file.places if os.path.isfile(p)), None)
     if path is None:
-        raise UsageError(
-            f"{where}{file.places[0]} is no file, and {pool.snapshot.folder} does not hold it."
-        )
+        raise DecodeError(f"{file.places[0]} is no file, and {pool.snapshot.folder} lacks it")
     preprocess = encoder.space.preprocess
-    try:
-        if side == Modality.IMAGE:
-            return encoder.encode(Modality.IMAGE, [image_part(path, preprocess).data])
-        windows = (part.data for part in audio_parts(path, preprocess))
-        return mean_of_windows(encoder, islice(windows, MAX_QUERY_WINDOWS))
-    except (DecodeError, LimitExceeded, OSError) as e:
-        raise UsageError(f"{where}{e}. Mend the file or leave the line out.") from None
+    if side == Modality.IMAGE:
+        return encoder.encode(Modality.IMAGE, [image_part(path, preprocess).data])
+    windows = (part.data for part in audio_parts(path, preprocess))
+    return mean_of_windows(encoder, islice(windows, MAX_QUERY_WINDOWS))

@@ -17,6 +17,8 @@ from mmsearch.evaluation.measures import Numbers, Ranks
 DRAWS = 2_000
 LEVEL_PERCENT = 95.0
 SEED = 0  # the same figures have the same intervals
+Z = 1.959963984540054  # of the normal distribution: 95% lie within
+FEW_UNITS = 10  # below this many a bootstrap says little (Efron & Tibshirani 1993, ch. 14)
 _BLOCK_CELLS = 4_000_000  # draws are made in blocks of this many numbers: 32 MB
 
 
@@ -74,3 +76,14 @@ def ends(draws: Numbers) -> tuple[Numbers, Numbers]:
     tail = (100 - LEVEL_PERCENT) / 2
     low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
     return low, high
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The ends of the 95% score interval of a share over n units.
+
+    For where all units are alike, as at 0% and 100%: a bootstrap draws nothing else there and
+    would call that certain. Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    """
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)

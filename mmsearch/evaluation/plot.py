@@ -24,6 +24,8 @@ def ready(path: Path) -> None:
         raise UsageError(f"{path}: a plot is one of {', '.join(sorted(kinds))}, by its name.")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path.parent} is no folder: make it, or name another place for a plot.")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file for the plot.")
 
 
 def draw_recall(evaluations: Sequence[Evaluation], path: Path) -> None:

@@ -13,6 +13,7 @@ SCHEMA = 1  # of Evaluation.to_json and Comparison.to_json
 _INTERVALS = {  # how every low and high was found
     "percent": LEVEL_PERCENT,
     "method": "percentile bootstrap over independent groups of queries",
+    "where all queries are alike": "Wilson's score interval over the groups",
     "draws": DRAWS,
     "seed": SEED,
 }
@@ -109,6 +110,7 @@ class Evaluation:
     directions: tuple[Direction, ...]
     classifications: tuple[Classification, ...]
     not_in_index: dict[str, int]  # image, audio -> files of the pairs that it does not hold
+    unreadable: dict[str, int]  # image, audio -> files of the pairs that were left out
     notes: tuple[str, ...]  # what a reader must know, one sentence each
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +126,7 @@ class Evaluation:
             "classifications": [c.to_json() for c in self.classifications],
             "intervals": dict(_INTERVALS),
             "not_in_index": dict(self.not_in_index),
+            "unreadable": dict(self.unreadable),
             "notes": list(self.notes),
         }
 

@@ -11,7 +11,7 @@ import numpy as np
 from mmsearch.errors import UsageError
 from mmsearch.evaluation.asking import FILES, Asked, Bench, Named
 from mmsearch.evaluation.encoding import Progress
-from mmsearch.evaluation.intervals import SEED, bootstrap, ends, units_of
+from mmsearch.evaluation.intervals import FEW_UNITS, SEED, bootstrap, ends, units_of, wilson
 from mmsearch.evaluation.measures import KS, MEANS, MEDIAN, Numbers, Ranks, recall_curve
 from mmsearch.evaluation.pairs import read_rows
 from mmsearch.evaluation.pool import Held, held
@@ -37,16 +37,22 @@ AnyIndex = Index | str | os.PathLike[str]
 
 
 def evaluate(
-    index: AnyIndex, pairs: str | os.PathLike[str], *, progress: Progress | None = None
+    index: AnyIndex,
+    pairs: str | os.PathLike[str],
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """How well an index finds what belongs together.
 
     index: open, or its name or folder. pairs: a JSON Lines file, one object a line
     (see ``evaluation.pairs``). Every direction that the pairs allow is measured, with
     the exact ranking of the whole pool and, for an approximate index, by its own search.
+    A file that the index does not hold and that cannot be read is left out and noted;
+    strict: it is an error.
     Raises UsageError naming file and line, and what opening an index raises.
     """
-    return _Run([_opened(index)], Path(pairs), progress).evaluations()[0]
+    return _Run([_opened(index)], Path(pairs), strict, progress).evaluations()[0]
 
 
 def compare(
@@ -54,6 +60,7 @@ def compare(
     b: AnyIndex,
     pairs: str | os.PathLike[str],
     *,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Two indexes on the same pairs: each one's figures, and B less A.
@@ -61,7 +68,7 @@ def compare(
     Differences are over the queries that both can answer, with paired intervals.
     Arguments and errors are those of ``evaluate``.
     """
-    return _Run([_opened(a), _opened(b)], Path(pairs), progress).comparison()
+    return _Run([_opened(a), _opened(b)], Path(pairs), strict, progress).comparison()
 
 
 def _opened(index: AnyIndex) -> Index:
@@ -71,7 +78,9 @@ def _opened(index: AnyIndex) -> Index:
 class _Run:
     """Pairs, read once, asked of one or two indexes."""
 
-    def __init__(self, indexes: Sequence[Index], pairs: Path, progress: Progress | None) -> None:
+    def __init__(
+        self, indexes: Sequence[Index], pairs: Path, strict: bool, progress: Progress | None
+    ) -> None:
         self._pairs = pairs
         rows, ignored = read_rows(pairs)
         self._rows = len(rows)
@@ -92,7 +101,7 @@ class _Run:
         self._benches = []
         for index, snapshot, own in zip(indexes, snapshots, pools, strict=True):
             encoder = encoder_of(snapshot.manifest.space, snapshot.kept_space)
-            self._benches.append(Bench(index, encoder, own, self._things, progress))
+            self._benches.append(Bench(index, encoder, own, self._things, strict, progress))
         self._asked = [bench.ask() for bench in self._benches]
         self._named = [bench.name() for bench in self._benches]
         for bench, asked, named in zip(self._benches, self._asked, self._named, strict=True):
@@ -104,6 +113,12 @@ class _Run:
                     + (" ".join(bench.notes) or "nothing that was named is in it.")
                 )
 
+    def _few(self, directions: Sequence[Direction]) -> list[str]:
+        few = [f"{d.name} ({d.units})" for d in directions if 1 < d.units < FEW_UNITS]
+        if not few:
+            return []
+        return [f"fewer than {FEW_UNITS} independent groups, so rough intervals: {', '.join(few)}."]
+
     def evaluations(self) -> list[Evaluation]:
         return [
             self._evaluation(bench, asked, named)
@@ -114,6 +129,7 @@ class _Run:
         self, bench: Bench, asked: Sequence[Asked], named: Sequence[Named]
     ) -> Evaluation:
         manifest = bench.index.snapshot.manifest
+        directions = tuple(self._direction(one) for one in asked)
         kind = "exact" if bench.exact or manifest.ann is None else manifest.ann.kind
         return Evaluation(
             index=bench.index.path,
@@ -121,10 +137,11 @@ class _Run:
             pairs=self._pairs,
             rows=self._rows,
             search=kind,
-            directions=tuple(self._direction(one) for one in asked),
+            directions=directions,
             classifications=tuple(_classification(one) for one in named),
             not_in_index={str(s): sum(p is None for p in bench.places[s]) for s in FILES},
-            notes=tuple(bench.notes),
+            unreadable={str(s): len(bench.unreadable[s]) for s in FILES},
+            notes=(*bench.notes, *self._few(directions)),
         )
 
     def _units(self, query: Side, target: Side, numbers: Sequence[int]) -> Ranks:
@@ -190,6 +207,8 @@ def _figures(values: Numbers, best: Ranks, units: Ranks) -> list[Measure]:
     if units.max() < 1:
         return [Measure(value, None, None) for value in plain]
     low, high = ends(bootstrap(values, best, units, SEED))
+    for column in np.flatnonzero(np.ptp(values, axis=0) == 0):
+        low[column], high[column] = wilson(plain[column], int(units.max()) + 1)
     return [Measure(*figures) for figures in zip(plain, low.tolist(), high.tolist(), strict=True)]
 
 

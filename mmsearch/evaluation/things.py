@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmsearch.errors import UsageError
-from mmsearch.evaluation.pairs import PATHS, Row
+from mmsearch.pairs import PATHS, Row
 
 # side: ``image``, ``audio``, ``text``, or a language: what stands on one side of a pair
 Side = str

@@ -33,6 +33,7 @@ TOKENIZER = "tokenizer.json"
 MAX_CARD_BYTES = 1 << 20
 MAX_TOKEN_CHARS = 16  # of one piece, on average over a text: a guard, not a promise
 _FILE = re.compile(r"(image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json")
+README = "README.md"  # for people: what the space is; not kept by an index
 
 
 class FolderSpace:
@@ -155,6 +156,11 @@ class FolderSpace:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="encode")
             return self._pool
+
+
+def is_space_file(name: str) -> bool:
+    """Whether a file of that name is one of those that a space folder holds."""
+    return _FILE.fullmatch(name) is not None or name == README
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -3,10 +3,13 @@
     from mmsearch.train import train
     report = train("recipe.toml")
 
-Rooms: ``recipe`` and ``pairs`` (what is asked, what is read), ``start`` (the towers that a
+Rooms: ``recipe`` with ``recipe_limits``, ``pairs`` with ``split`` (what is asked, what is
+read, what is held out), ``place`` (where it may be written), ``start`` (the towers that a
 training begins with: ``towers`` and ``onnx_torch`` for space folders, ``clip`` for open_clip),
-``inputs`` (decoding, and frozen features, cached), ``losses``, ``loop`` and ``processes``,
-``checkpoint``, ``plot``. ``mini/`` makes the built-in space. Needs the extra ``torch``.
+``inputs`` (decoding, and frozen features, cached), ``data``, ``teacher``, ``losses``, ``loop``
+with ``processes`` and ``stopping``, ``checkpoint``, ``written`` (a last look at what is
+published), ``model_card``, ``plot``. ``mini/`` makes the built-in space. Needs the extra
+``torch``.
 """
 
 from __future__ import annotations
@@ -31,13 +34,18 @@ def train(
     """Trains what a TOML recipe asks for and writes the space folder that it names.
 
     A run that was stopped goes on where its last checkpoint stood, unless ``fresh``.
-    say: told a line of progress now and then.
+    say: told a line of progress now and then. Ctrl-C and SIGTERM end it after the step that
+    it is in, by KeyboardInterrupt, with a checkpoint.
     Raises UsageError for a recipe or a pair file that is wrong (it names file, line and
     field) and SpaceUnavailable for a start that cannot be loaded.
     """
     from mmsearch.train.recipe import read_recipe
 
-    asked = read_recipe(Path(recipe).expanduser().absolute())
+    try:
+        path = Path(recipe).expanduser().absolute()
+    except RuntimeError:  # ~nobody
+        raise UsageError(f"{recipe}: there is no such user.") from None
+    asked = read_recipe(path)
     try:
         import onnx
         import open_clip

@@ -47,19 +47,19 @@ def save(folder: Path, loop: Loop, key: str) -> None:
     part.replace(folder / NAME)
 
 
-def resume(folder: Path, loop: Loop, key: str) -> bool:
-    """Puts a saved state into a fresh run; False where there is none, or one of another recipe."""
+def resume(folder: Path, loop: Loop, key: str) -> str:
+    """Puts a saved state into a fresh run; returns what happened, empty where there is none."""
     path = folder / NAME
     if not path.exists():
-        return False
+        return ""
     try:
         with safe_open(path, "pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             if facts["key"] != key:
-                return False
+                return "the recipe or the pairs changed since the checkpoint: beginning anew"
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-        return False  # cut short by a crash of the disk: begin anew
+        return "the checkpoint is damaged: beginning anew"  # cut short by a crash of the disk
     states: dict[int, dict[str, Tensor]] = {}
     with torch.no_grad():
         for i, weight in enumerate(loop.weights):
@@ -78,4 +78,4 @@ def resume(folder: Path, loop: Loop, key: str) -> bool:
     torch.set_rng_state(tensors["chance"])
     if "chance.cuda" in tensors and loop.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["chance.cuda"])
-    return True
+    return f"going on from step {loop.step}"

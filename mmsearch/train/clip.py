@@ -19,6 +19,7 @@ from mmsearch.train.towers import Head
 from mmsearch.types import Modality, Preprocess
 
 Rows = list[NDArray[Any]]
+CHUNK = 64  # inputs that go through a side at a time where it is not trained
 OPSET = 18  # the oldest that torch's exporter writes
 
 
@@ -132,6 +133,20 @@ class ClipTower(nn.Module):
             for parameter in own:
                 parameter.requires_grad_()
             self._layers.append(own)
+        self._whole = any(p.requires_grad for p in self.side.parameters())
+
+    def train(self, mode: bool = True) -> ClipTower:
+        """As in torch, but the statistics of batch norms stay those of the start."""
+        super().train(mode)
+        for module in self.side.modules():
+            if not self._whole or isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training = False
+        return self
+
+    @property
+    def cut(self) -> str:
+        """What is kept of an input: the input itself, or the vector of a side that stays."""
+        return "inputs" if self._whole else "vectors"
 
     @property
     def still(self) -> bool:
@@ -139,17 +154,34 @@ class ClipTower(nn.Module):
         return not any(p.requires_grad for p in self.parameters())
 
     def prepare(self, inputs: Sequence[Any], threads: int) -> Rows:
-        """Pictures uint8 (n, px, px, 3), texts int64 (n, context length)."""
-        if self.modality == Modality.IMAGE:
-            return [np.stack(list(inputs))]
-        return [self._clip[0].tokens(inputs).numpy()]
+        """Pictures uint8 (n, px, px, 3), texts int64 (n, context length); of a side that is
+        not trained its unit rows float32 (n, d)."""
+        x = (
+            torch.from_numpy(np.stack(list(inputs)))
+            if self.modality == Modality.IMAGE
+            else self._clip[0].tokens(inputs)
+        )
+        if self._whole:
+            return [x.numpy()]
+        self.eval()
+        with torch.no_grad():
+            parts = [x[i : i + CHUNK].to(self.mean.device) for i in range(0, len(x), CHUNK)]
+            chunks = [self._encoded(part).cpu() for part in parts]
+        return [torch.cat(chunks).numpy()]
 
     def forward(self, rows: Sequence[Tensor]) -> Tensor:
         """What ``prepare`` gives, as tensors, to unit rows (b, d)."""
-        x = rows[0]
+        return self.head(self._encoded(rows[0]) if self._whole else rows[0])
+
+    def _encoded(self, x: Tensor) -> Tensor:
         if self.modality == Modality.IMAGE:
             x = (x.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        return self.head(F.normalize(self.side(x), dim=1))
+        return F.normalize(self.side(x), dim=1)
+
+    def from_inputs(self, x: Tensor) -> Tensor:
+        """Pictures or tokens to unit rows (b, d), whatever is kept of them."""
+        found: Tensor = self.head(self._encoded(x))
+        return found
 
     def groups(self, rate: float, decay: float) -> Iterator[dict[str, Any]]:
         """Parameters with their rates: the head's and the adapters', then the layers'."""
@@ -196,7 +228,7 @@ class _Plain(nn.Module):
         self.tower = tower
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.tower([x])
+        found: Tensor = self.tower.from_inputs(x)
         return found
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import json
 import math
+import os
+import re
+import shutil
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +27,27 @@ from torch import Tensor
 
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
 from mmsearch.query import audio_parts, image_part
-from mmsearch.train.pairs import MAX_MEMBER_BYTES, Thing
+from mmsearch.train.onnx_torch import TOO_DEEP
+from mmsearch.train.pairs import MAX_MEMBER_BYTES, Place, Thing
 from mmsearch.types import Modality, Preprocess
 
 CROP_AREA = (0.5, 1.0)  # of the picture
 JITTER = 0.25  # of brightness, contrast and colour, as the logarithm of a factor
 BATCH = 256  # inputs that are decoded before they are run
 
-Place = Path | tuple[Path, str]
+BAD = "bad.json"  # beside kept rows: what could not be read, and why
+
+_UNREADABLE = (
+    DecodeError,
+    UsageError,
+    OSError,
+    RuntimeError,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+)
+_OBJECT = re.compile(r"<[^<>]* object at 0x[0-9a-f]+>")  # a library's word for bytes in memory
+
 Pixels = NDArray[np.uint8]
 Rows = list[NDArray[Any]]
 
@@ -36,7 +55,8 @@ Rows = list[NDArray[Any]]
 @dataclass
 class Column:
     """One modality of all things. rows: what crosses into the trained part, each array
-    (views * n, …), view by view; row: thing -> its place, -1 where it has none."""
+    (views * count, …), view by view, mapped from disk; row: thing -> the number of its file,
+    which is its row too; -1 where it has none that can be read."""
 
     rows: Rows
     row: NDArray[np.int64]
@@ -45,7 +65,10 @@ class Column:
 
     def draw(self, things: NDArray[np.int64], rng: np.random.Generator | None) -> list[Tensor]:
         """Some things' rows, each in a view drawn at random; without ``rng`` the first view."""
-        at = self.row[things]
+        return self.take(self.row[things], rng)
+
+    def take(self, at: NDArray[np.int64], rng: np.random.Generator | None = None) -> list[Tensor]:
+        """The rows of files, by their numbers."""
         if rng is not None and self.views > 1:
             at = at + self.count * rng.integers(0, self.views, len(at))
         return [torch.from_numpy(r[at]) for r in self.rows]
@@ -78,10 +101,31 @@ class Reader:
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
-        self.skipped: list[str] = []
         self._tars: dict[Path, tarfile.TarFile] = {}
 
-    def content(self, place: Place) -> Any:
+    def read(self, modality: Modality, place: Place) -> NDArray[Any]:
+        """uint8 (px, px, 3) of a picture; float32 (samples,), the first window, of a sound.
+
+        Raises DecodeError for what cannot be read.
+        """
+        try:
+            given = self._content(place)
+            if modality == Modality.IMAGE:
+                return np.asarray(image_part(given, self.preprocess).data)
+            if isinstance(given, bytes):
+                import soundfile
+
+                samples, rate_hz = soundfile.read(io.BytesIO(given), dtype="float32")
+                given = (samples, rate_hz)
+            part = next(iter(audio_parts(given, self.preprocess)), None)
+        except _UNREADABLE as e:
+            name = place[1] if isinstance(place, tuple) else str(place)
+            raise DecodeError(_OBJECT.sub(name, str(e))) from None
+        if part is None:
+            raise DecodeError("the sound is empty")
+        return np.asarray(part.data)
+
+    def _content(self, place: Place) -> Any:
         """What ``mmsearch.query`` takes: a path, or the bytes of a member."""
         if isinstance(place, Path):
             return str(place)
@@ -93,35 +137,6 @@ class Reader:
             raise LimitExceeded(f"{name} is larger than {MAX_MEMBER_BYTES:,} bytes")
         opened = self._tars[tar].extractfile(member)
         return opened.read() if opened else b""
-
-    def picture(self, thing: Thing) -> Pixels | None:
-        """uint8 (px, px, 3), or None for one that cannot be read, which is noted."""
-        assert thing.image is not None
-        try:
-            part = image_part(self.content(thing.image), self.preprocess)
-        except (DecodeError, LimitExceeded, OSError) as e:
-            self.skipped.append(f"{thing.where}: {e}")
-            return None
-        return np.asarray(part.data)
-
-    def sound(self, thing: Thing) -> NDArray[np.float32] | None:
-        """The first window, float32 (samples,), or None, which is noted."""
-        assert thing.audio is not None
-        try:
-            given = self.content(thing.audio)
-            if isinstance(given, bytes):
-                import soundfile
-
-                samples, rate_hz = soundfile.read(io.BytesIO(given), dtype="float32")
-                given = (samples, rate_hz)
-            part = next(iter(audio_parts(given, self.preprocess)), None)
-        except (DecodeError, LimitExceeded, UsageError, OSError, RuntimeError) as e:
-            self.skipped.append(f"{thing.where}: {e}")
-            return None
-        if part is None:
-            self.skipped.append(f"{thing.where}: the sound is empty")
-            return None
-        return np.asarray(part.data)
 
 
 def views_of(name: str, picture: Pixels, count: int) -> list[Pixels]:
@@ -148,11 +163,14 @@ def _piece(picture: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 class Frozen:
-    """Runs the untouched part of towers over everything, and keeps what comes out."""
+    """Runs the untouched part of towers over everything, and keeps what comes out.
+
+    skipped: what could not be read, by where it is named, now or when it was kept.
+    """
 
     def __init__(
         self,
-        towers: dict[Modality, Any],
+        towers: Mapping[Modality, Any],
         reader: Reader,
         cache: Path,
         key: str,
@@ -161,35 +179,50 @@ class Frozen:
     ) -> None:
         self._towers, self._reader, self._cache = towers, reader, cache
         self._key, self._threads, self._say = key, threads, say
+        self.skipped: list[str] = []
 
     def column(self, modality: Modality, things: Sequence[Thing], views: int) -> Column:
-        """A modality of all things that have it."""
-        wanted = [i for i, t in enumerate(things) if getattr(t, str(modality)) is not None]
+        """A modality of all things that have it; each file once, however many have it."""
         views = views if modality == Modality.IMAGE else 1
-        names = [_signature(getattr(things[i], str(modality))) for i in wanted]
-
-        def make() -> tuple[Rows, list[int]]:
-            good: list[int] = []
-            found: list[list[Rows]] = [[] for _ in range(views)]
-            for start in range(0, len(wanted), BATCH):
-                some = wanted[start : start + BATCH]
-                decoded = self._decoded(modality, [things[i] for i in some])
-                good += [i for i, one in zip(some, decoded, strict=True) if one is not None]
-                for view, inputs in enumerate(self._views(modality, things, some, decoded, views)):
-                    if inputs:
-                        tower = self._towers[modality]
-                        found[view].append(tower.prepare(inputs, self._threads))
-                done = min(start + BATCH, len(wanted))
-                self._say(f"{modality}: {done:,} of {len(wanted):,}")
-            pieces = [piece for view in found for piece in view]
-            if not pieces:
-                raise UsageError(f"none of the {len(wanted):,} {modality} files can be read.")
-            return [np.concatenate(column) for column in zip(*pieces, strict=True)], good
-
-        rows, good = self._kept(f"{modality}-{views}", names, make)
+        number: dict[Place, int] = {}
+        first: list[Thing] = []  # number -> the thing that has it first
         row = np.full(len(things), -1, np.int64)
-        row[good] = np.arange(len(good))
-        return Column(rows, row, len(good), views)
+        for i, thing in enumerate(things):
+            place = getattr(thing, str(modality))
+            if place is not None:
+                row[i] = number.setdefault(place, len(number))
+                if row[i] == len(first):
+                    first.append(thing)
+        places = list(number)
+        names = [signature(place) for place in places]
+
+        def make(kept: Kept) -> dict[int, str]:
+            bad: dict[int, str] = {}
+            for start in range(0, len(names), BATCH):
+                some = range(start, min(start + BATCH, len(names)))
+                decoded = self._decoded(modality, [places[i] for i in some])
+                bad |= {i: d for i, d in zip(some, decoded, strict=True) if isinstance(d, str)}
+                good = [i for i in some if i not in bad]
+                inputs = [d for d in decoded if not isinstance(d, str)]
+                each = [
+                    views_of(first[i].key, one, views) if modality == Modality.IMAGE else [one]
+                    for i, one in zip(good, inputs, strict=True)
+                ]
+                for view in range(views if good else 0):
+                    rows = self._prepare(modality, [one[view] for one in each])
+                    kept.put(view * len(names) + np.array(good), rows)
+                self._say(f"{modality}: {some.stop:,} of {len(names):,}")
+            if len(bad) == len(names):
+                reason = f"{first[0].where}: {modality}: {bad[0]}"
+                raise UsageError(
+                    f"none of the {len(names):,} {modality} files can be read: {reason}."
+                )
+            return bad
+
+        rows, bad = self._kept(f"{modality}-{views}", modality, names, views * len(names), make)
+        self.skipped += [f"{first[i].where}: {modality}: {reason}" for i, reason in bad.items()]
+        row[np.isin(row, list(bad))] = -1
+        return Column(rows, row, len(names), views)
 
     def texts(self, things: Sequence[Thing], language: str) -> Texts:
         """What is said in one language; equal texts are one."""
@@ -198,61 +231,103 @@ class Frozen:
         for thing in things:
             said = thing.texts.get(language, ())
             own.append(np.array([number.setdefault(t, len(number)) for t in said], np.int64))
+        texts = list(number)
 
-        def make() -> tuple[Rows, list[int]]:
-            tower = self._towers[Modality.TEXT]
-            return tower.prepare(list(number), self._threads), []
+        def make(kept: Kept) -> dict[int, str]:
+            for start in range(0, len(texts), BATCH):
+                some = texts[start : start + BATCH]
+                rows = self._prepare(Modality.TEXT, some)
+                kept.put(np.arange(start, start + len(some)), rows)
+            return {}
 
-        rows, _ = self._kept("text", list(number), make)
+        rows, _ = self._kept("text", Modality.TEXT, texts, len(texts), make)
         return Texts(rows, own)
 
-    def _decoded(self, modality: Modality, things: Sequence[Thing]) -> list[Any]:
-        if modality == Modality.IMAGE:
-            if any(isinstance(t.image, tuple) for t in things):  # a tar is read by one hand
-                return [self._reader.picture(t) for t in things]
-            with ThreadPoolExecutor(self._threads) as pool:
-                return list(pool.map(self._reader.picture, things))
-        return [self._reader.sound(t) for t in things]
+    def _prepare(self, modality: Modality, inputs: Sequence[Any]) -> Rows:
+        rows: Rows = self._towers[modality].prepare(inputs, self._threads)
+        return rows
 
-    def _views(
-        self,
-        modality: Modality,
-        things: Sequence[Thing],
-        some: Sequence[int],
-        decoded: Sequence[Any],
-        views: int,
-    ) -> Iterator[list[Any]]:
-        """The inputs of each view, without those that could not be read."""
-        if modality != Modality.IMAGE:
-            yield [one for one in decoded if one is not None]
-            return
-        each = [
-            views_of(things[i].key, one, views)
-            for i, one in zip(some, decoded, strict=True)
-            if one is not None
-        ]
-        for view in range(views):
-            yield [one[view] for one in each]
+    def _decoded(self, modality: Modality, places: Sequence[Place]) -> list[Any]:
+        """What each place holds, or the reason (a str) why it cannot be read."""
+
+        def one(place: Place) -> Any:
+            try:
+                return self._reader.read(modality, place)
+            except DecodeError as e:
+                return str(e)
+
+        if modality != Modality.IMAGE or any(isinstance(p, tuple) for p in places):
+            return [one(place) for place in places]  # a tar is read by one hand
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(one, places))
 
     def _kept(
-        self, name: str, names: Sequence[str], make: Callable[[], tuple[Rows, list[int]]]
-    ) -> tuple[Rows, list[int]]:
-        digest = hashlib.sha256("\0".join([self._key, name, *names]).encode("utf-8", "replace"))
-        path = self._cache / f"{name}-{digest.hexdigest()[:16]}.npz"
-        if not path.exists():
-            rows, good = make()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part.npz")
-            arrays = {str(i): row for i, row in enumerate(rows)}
-            np.savez(part, allow_pickle=False, good=np.array(good, np.int64), **arrays)
-            part.replace(path)
-        with np.load(path, allow_pickle=False) as stored:
-            good = stored["good"].tolist()
-            return [stored[str(i)] for i in range(len(stored.files) - 1)], good
+        self,
+        name: str,
+        modality: Modality,
+        names: Sequence[str],
+        count: int,
+        make: Callable[[Kept], dict[int, str]],
+    ) -> tuple[Rows, dict[int, str]]:
+        facts = [self._key, self._towers[modality].cut, name, *names]
+        digest = hashlib.sha256("\0".join(facts).encode("utf-8", "replace"))
+        folder = self._cache / f"{name}-{digest.hexdigest()[:16]}"
+        if not folder.is_dir():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=".", dir=self._cache))
+            try:
+                kept = Kept(part, count)
+                bad = make(kept)
+                kept.close()
+                (part / BAD).write_text(json.dumps(list(bad.items())), "utf-8")
+                part.rename(folder)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+        bad = dict(json.loads((folder / BAD).read_text("utf-8")))
+        files = sorted(folder.glob("*.npy"), key=lambda path: int(path.stem))
+        return [np.asarray(np.load(path, mmap_mode="r")) for path in files], bad
 
 
-def _signature(place: Place) -> str:
-    """What tells a file from a changed one."""
+class Kept:
+    """Rows on disk, written where they belong as they are made: memory holds a batch of them."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+        self._arrays: list[NDArray[Any]] = []
+
+    def put(self, at: NDArray[np.int64], rows: Rows) -> None:
+        """rows: arrays (len(at), …), alike in every call. Raises UsageError where they are not."""
+        if not self._arrays:
+            for i, one in enumerate(rows):
+                path, shape = self._folder / f"{i}.npy", (self._count, *one.shape[1:])
+                array = np.lib.format.open_memmap(path, "w+", one.dtype, shape)
+                _reserve(path)
+                self._arrays.append(array)
+        for kept, one in zip(self._arrays, rows, strict=True):
+            if kept.shape[1:] != one.shape[1:]:
+                raise UsageError(TOO_DEEP)
+            kept[at] = one
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._arrays.clear()
+
+
+def _reserve(path: Path) -> None:
+    """Takes a file's whole space: a full disk is an error now, and no crash while it is mapped."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as e:
+                if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise OSError(e.errno, e.strerror, str(path)) from None  # else: not known here
+
+
+def signature(place: Place) -> str:
+    """What tells a file from a changed one, or from one that may be read by now."""
     path, name = place if isinstance(place, tuple) else (place, "")
     stat = path.stat()
-    return f"{path.absolute()}:{name}:{stat.st_size}:{stat.st_mtime_ns}"
+    may = "" if os.access(path, os.R_OK) else "closed"
+    return f"{path.absolute()}:{name}:{stat.st_size}:{stat.st_mtime_ns}{may}"

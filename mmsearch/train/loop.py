@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,57 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmsearch.train.inputs import Column, Texts
+from mmsearch.errors import UsageError
+from mmsearch.train.data import Data, Drawn
 from mmsearch.train.losses import Contrast, distilled
 from mmsearch.train.processes import Processes
 from mmsearch.train.recipe import Recipe
+from mmsearch.train.stopping import Asked
 from mmsearch.types import Modality
 
 KS = (1, 5, 10)
 MOST_GRADIENT = 5.0  # norm that gradients are cut to
-
-
-@dataclass
-class Data:
-    """Everything that is trained on. things are numbered over all sources.
-
-    sources: the training things of each file, with its share of a batch; held: those for
-    validation. taught: for each slot, the teacher's unit rows, if there is one.
-    """
-
-    columns: dict[Modality, Column]
-    texts: dict[str, Texts]
-    sources: list[tuple[NDArray[np.int64], float]]
-    held: NDArray[np.int64]
-    taught: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-    def slots(self) -> list[str]:
-        """What has vectors: modalities, and ``text:en`` and the like."""
-        return [*map(str, self.columns), *(f"text:{one}" for one in self.texts)]
-
-    def tasks(self) -> list[tuple[str, str]]:
-        """Which slots are drawn together: every two of them but two languages."""
-        slots = self.slots()
-        pairs = [(a, b) for i, a in enumerate(slots) for b in slots[i + 1 :]]
-        found = [(a, b) for a, b in pairs if not a.startswith("text:")]
-        things = np.concatenate([own for own, _ in self.sources])
-        return [(a, b) for a, b in found if (self.has(a, things) & self.has(b, things)).any()]
-
-    def has(self, slot: str, things: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of some things have that slot."""
-        if slot.startswith("text:"):
-            own = self.texts[slot[5:]].own
-            return np.array([len(own[i]) > 0 for i in things], bool)
-        return self.columns[Modality(slot)].row[things] >= 0
-
-
-@dataclass
-class Drawn:
-    """A slot's part of a batch: which things, what they are the same by, and their inputs."""
-
-    things: NDArray[np.int64]
-    kinds: NDArray[np.int64]  # equal numbers are the same text; -1 - thing for other slots
-    rows: list[Tensor]
 
 
 class Loop:
@@ -97,6 +55,7 @@ class Loop:
         self.best_recall, self.since_best = -1.0, 0
         self.step = 0
         self.history: list[dict[str, Any]] = []
+        self.groups: dict[str, int] = {}  # direction -> files that were asked with or for
 
     # -- one step -----------------------------------------------------------
 
@@ -106,17 +65,24 @@ class Loop:
         if not self.history:
             self._evaluate(say, math.nan)
         last_saved = time.monotonic()
-        while self.step < train.steps:
-            loss = self.advance()
-            self.step += 1
-            if self.step % train.evaluate_every == 0 or self.step == train.steps:
-                self._evaluate(say, loss)
+        with Asked() as asked:
+            while self.step < train.steps:
                 if train.patience and self.since_best >= train.patience:
                     say(f"step {self.step}: no gain in {train.patience} evaluations, stopped early")
                     break
-            if time.monotonic() - last_saved > train.checkpoint_s:
-                saved()
-                last_saved = time.monotonic()
+                loss = self.advance()
+                self.step += 1
+                if self.step % train.evaluate_every == 0 or self.step == train.steps:
+                    self._evaluate(say, loss)
+                if self.processes.any(asked.stop):
+                    saved()
+                    raise KeyboardInterrupt(
+                        f"stopped at step {self.step} of {train.steps}, which is kept; run the "
+                        "same command to go on."
+                    )
+                if time.monotonic() - last_saved > train.checkpoint_s:
+                    saved()
+                    last_saved = time.monotonic()
         saved()
 
     def advance(self) -> float:
@@ -138,18 +104,28 @@ class Loop:
             for slot, v in vectors.items()
         }
         loss = self.total(drawn, whole)
-        loss.backward()
+        self._refuse_diverged("loss", loss)
+        if loss.requires_grad:  # else chance drew no two things that belong to one task
+            loss.backward()
         for slot, one in drawn.items():
             gradient = whole[slot].grad
             if gradient is not None:
                 self._backward(slot, one, own[slot], gradient[own[slot]], states[slot])
         self.processes.add_up([p for t in self.towers.values() for p in t.parameters()])
-        nn.utils.clip_grad_norm_(self.weights, MOST_GRADIENT)
+        self._refuse_diverged("gradient", nn.utils.clip_grad_norm_(self.weights, MOST_GRADIENT))
         self.optimiser.step()
         keep = min(train.ema, (1 + self.step) / (10 + self.step))
         for mean, weight in zip(self.mean, self.weights, strict=True):
             mean.lerp_(weight.detach(), 1 - keep)
         return float(loss.detach())
+
+    def _refuse_diverged(self, what: str, value: Tensor) -> None:
+        if not math.isfinite(float(value.detach())):
+            raise UsageError(
+                f"step {self.step + 1}: the {what} is {float(value.detach())}: the training has "
+                "diverged. Lower `rate` (of [train], or of the tower whose layers are trained), or "
+                "raise `warm_up`."
+            )
 
     def draw(self) -> dict[str, Drawn]:
         """The things of a step and what is said of them, the same in every process."""
@@ -170,7 +146,8 @@ class Loop:
             texts = self.data.texts[slot[5:]]
             at = texts.pick(have, rng)
             return Drawn(have, at, texts.draw(at))
-        return Drawn(have, -1 - have, self.data.columns[Modality(slot)].draw(have, rng))
+        column = self.data.columns[Modality(slot)]
+        return Drawn(have, column.row[have], column.draw(have, rng))
 
     def _tower(self, slot: str) -> Any:
         return self.towers[Modality.TEXT if slot.startswith("text:") else Modality(slot)]
@@ -214,32 +191,24 @@ class Loop:
             )
             if len(at_a) < 2:
                 continue
-            kinds = drawn[b].kinds[at_b]
-            same = torch.from_numpy(kinds[:, None] == kinds).to(self.device)
+            kinds_a, kinds_b = drawn[a].kinds[at_a], drawn[b].kinds[at_b]
+            same = (kinds_a[:, None] == kinds_a) | (kinds_b[:, None] == kinds_b)
             one, other = vectors[a][at_a], vectors[b][at_b]
-            found = found + self.loss(one, other, same)
-            teacher = self.recipe.teacher
+            found = found + self.loss(one, other, torch.from_numpy(same).to(self.device))
             if a in self.data.taught and b in self.data.taught:
-                taught = [
-                    torch.from_numpy(
-                        self.data.taught[slot][self._taught_rows(slot, drawn[slot], at)]
-                    )
-                    for slot, at in ((a, at_a), (b, at_b))
-                ]
-                far = distilled(
-                    one,
-                    other,
-                    taught[0].to(self.device),
-                    taught[1].to(self.device),
-                    self.recipe.train.scale,
-                )
-                found = found + teacher.weight * far
+                found = found + self._followed((a, kinds_a, one), (b, kinds_b, other))
         return found
 
-    def _taught_rows(self, slot: str, one: Drawn, at: NDArray[np.int64]) -> NDArray[np.int64]:
-        if slot.startswith("text:"):
-            return one.kinds[at]
-        return self.data.columns[Modality(slot)].row[one.things[at]]
+    def _followed(self, *sides: tuple[str, NDArray[np.int64], Tensor]) -> Tensor:
+        """How far two slots are from the teacher's, over what it can read of both."""
+        taught = [self.data.taught[slot][kinds] for slot, kinds, _ in sides]
+        read = torch.from_numpy(taught[0].any(1) & taught[1].any(1))
+        if int(read.sum()) < 2:
+            return torch.zeros((), device=self.device)
+        theirs = [torch.from_numpy(t)[read].to(self.device) for t in taught]
+        ours = [vectors[read.to(self.device)] for _, _, vectors in sides]
+        far = distilled(ours[0], ours[1], theirs[0], theirs[1], self.recipe.train.scale)
+        return self.recipe.teacher.weight * far
 
     # -- validation -----------------------------------------------------------
 
@@ -271,44 +240,60 @@ class Loop:
         """R@1, R@5 and R@10 in percent, each way, among these things."""
         for tower in self.towers.values():
             tower.eval()
-        found = {}
-        vectors: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], Tensor]] = {}
-        for slot in {s for task in self.tasks for s in task}:
-            vectors[slot] = self._all(slot, things)
+        found: dict[str, list[float]] = {}
+        sides = {
+            slot: self._side(slot, things) for slot in {s for task in self.tasks for s in task}
+        }
         for a, b in self.tasks:
-            (things_a, _, one), (things_b, kinds_b, other) = vectors[a], vectors[b]
-            right = torch.from_numpy(things_a[:, None] == things_b[None])
-            if b.startswith("text:"):  # an equal text of another thing is right as well
-                said = torch.zeros(
-                    (len(things_a), int(kinds_b.max(initial=0)) + 1), dtype=torch.bool
-                )
-                rows, columns = np.nonzero(right.numpy())
-                said[rows, kinds_b[columns]] = True
-                right = said[:, kinds_b]
+            (things_a, places_a, one), (things_b, places_b, other) = sides[a], sides[b]
+            if not len(things_a) or not len(things_b):
+                continue
+            place = np.full(int(max(things_a.max(), things_b.max())) + 1, -1, np.int64)
+            place[things_a] = places_a  # a thing has one file of a modality
+            at = place[things_b]
+            right = torch.zeros((len(one), len(other)), dtype=torch.bool)
+            right[torch.from_numpy(at[at >= 0]), torch.from_numpy(places_b[at >= 0])] = True
             scores = (one @ other.T).cpu()
             for name, s, r in ((f"{a} to {b}", scores, right), (f"{b} to {a}", scores.T, right.T)):
                 s, r = s[r.any(1)], r[r.any(1)]
-                if not len(s):
-                    continue
-                best = s.masked_fill(~r, -math.inf).amax(1, keepdim=True)
-                better = (s > best).sum(1)
-                found[name] = [round(100 * float((better < k).float().mean()), 2) for k in KS]
+                if len(s):
+                    found[name], self.groups[name] = recall(s, r), int(right.any(1).sum())
         return found
 
-    def _all(
+    def _side(
         self, slot: str, things: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Tensor]:
-        """Every vector of a slot over some things: for each its thing, its text and itself."""
+        """The vectors (n, d) of a slot's files or texts over some things, each once; and as
+        (m,) each thing that has one with its row among them."""
         have = things[self.data.has(slot, things)]
         if slot.startswith("text:"):
             texts = self.data.texts[slot[5:]]
+            kinds = np.concatenate([texts.own[i] for i in have]) if len(have) else have
             have = np.repeat(have, [len(texts.own[i]) for i in have])
-            kinds = np.concatenate([texts.own[i] for i in dict.fromkeys(have.tolist())] or [have])
-            one = Drawn(have, kinds, texts.draw(kinds))
         else:
-            one = self._drawn(slot, have, None)
-        chunks = [self._encode(slot, one, c) for c in self._chunks(slice(0, len(one.things)))]
-        return one.things, one.kinds, torch.cat(chunks) if chunks else torch.empty((0, 1))
+            kinds = self.data.columns[Modality(slot)].row[have]
+        distinct, places = np.unique(kinds, return_inverse=True)
+        if not len(distinct):
+            return have, places, torch.empty((0, 1))
+        if slot.startswith("text:"):
+            rows = self.data.texts[slot[5:]].draw(distinct)
+        else:
+            rows = self.data.columns[Modality(slot)].take(distinct)
+        one = Drawn(distinct, distinct, rows)
+        chunks = [self._encode(slot, one, c) for c in self._chunks(slice(0, len(distinct)))]
+        return have, places, torch.cat(chunks)
+
+
+def recall(scores: Tensor, right: Tensor) -> list[float]:
+    """R@1, R@5 and R@10 in percent. scores (n, m); right: bool (n, m), one or more a row.
+
+    What is as good as the right answer counts as better, so a tower that gives the same
+    vector for everything finds nothing; and a score that is no number is a miss.
+    """
+    best = scores.masked_fill(~right, -math.inf).amax(1, keepdim=True)
+    better = (~(scores < best) & ~right).sum(1)
+    hit = torch.isfinite(best[:, 0])
+    return [round(100 * float(((better < k) & hit).float().mean()), 2) for k in KS]
 
 
 def _rate_at(step: int, steps: int, warm_up: float) -> float:

@@ -24,6 +24,10 @@ from mmsearch.errors import UsageError
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")  # operators whose constant inputs are a layer's weights
 OUTPUT = "vector"
+TOO_DEEP = (
+    "this tower cannot be trained so deep: what reaches the trained layers differs in size "
+    "from input to input. Train fewer layers."
+)
 
 
 class Net(nn.Module):
@@ -313,10 +317,7 @@ def stacked(rows: Iterable[Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:
     found = []
     for column in columns:
         if any(one.shape != column[0].shape for one in column) or column[0].shape[:1] != (1,):
-            raise UsageError(
-                "this tower cannot be trained so deep: what reaches the trained layers differs "
-                "in size from input to input. Train fewer layers."
-            )
+            raise UsageError(TOO_DEEP)
         joined = np.concatenate(column)
         if joined.ndim == 1:
             joined = joined[:, None]

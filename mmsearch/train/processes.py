@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
 
 from mmsearch.errors import UsageError
+
+PATIENCE = timedelta(days=2)  # the first makes features while the others wait
 
 
 class Processes:
@@ -22,7 +25,7 @@ class Processes:
         self.device = self._device(device)
         if self.count > 1 and not torch.distributed.is_initialized():
             backend = "nccl" if self.device.type == "cuda" else "gloo"
-            torch.distributed.init_process_group(backend)
+            torch.distributed.init_process_group(backend, timeout=PATIENCE)
 
     def _device(self, name: str) -> torch.device:
         if name == "auto":
@@ -45,6 +48,24 @@ class Processes:
     def first(self) -> bool:
         """Whether this is the one that talks and writes."""
         return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any of them."""
+        if self.count == 1:
+            return here
+        found = torch.tensor([int(here)], device=self.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return bool(found.item())
+
+    def end(self) -> None:
+        """Lets go of the others."""
+        if self.count > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     def share(self, n: int) -> slice:
         """This process's rows of n."""

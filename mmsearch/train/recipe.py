@@ -5,6 +5,7 @@ Every error names the file, the line and the key.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
@@ -12,11 +13,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from mmsearch.errors import UsageError
+from mmsearch.train.recipe_limits import wrong
 from mmsearch.types import Modality
 
 MAX_RECIPE_BYTES = 1 << 20
-LOSSES = ("infonce", "sigmoid")
-HEADS = ("none", "linear", "mlp")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Teacher:
     """``[teacher]``: a space whose similarities are followed, and how closely."""
 
     space: str = ""
-    weight: float = 0.0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -124,23 +124,37 @@ class Recipe:
 
     def place(self, path: str) -> Path:
         """A path of the recipe, absolute."""
-        return (self.folder / Path(path).expanduser()).absolute()
+        try:
+            return (self.folder / Path(path).expanduser()).absolute()
+        except RuntimeError:  # ~nobody
+            raise UsageError(f"{path}: there is no such user.") from None
 
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file. Raises UsageError that names file, line and key."""
     try:
+        if not path.is_file() and path.exists():
+            raise UsageError(f"{path} is not a file.")
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise UsageError(f"{path} is larger than any recipe ({MAX_RECIPE_BYTES:,} bytes).")
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except OSError as e:
         raise UsageError(f"{path} cannot be read: {e.strerror or e}.") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text.") from None
+    except ValueError as e:
+        raise UsageError(f"{str(path)!r} is no path: {e}.") from None
     try:
         body = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise UsageError(f"{path}: {e}.") from None
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as e:
+        at = re.search(r" \(at line (\d+), (column \d+)\)$", str(e))
+        line = at[1] if at else len(text.splitlines()) or 1
+        why = (
+            f"{str(e)[: at.start()]}, {at[2]}"
+            if at
+            else str(e).removesuffix(" (at end of document)")
+        )
+        raise UsageError(f"{path}:{line}: not TOML: {why}.") from None
     return _Reader(path, text).recipe(body)
 
 
@@ -149,6 +163,7 @@ class _Reader:
 
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.lines = path, text.splitlines()
+        self.named: set[tuple[str, str]] = set()  # (section, key) that stand in the file
 
     def recipe(self, body: dict[str, Any]) -> Recipe:
         parts: dict[str, Any] = {
@@ -165,22 +180,28 @@ class _Reader:
             for name, cls in parts.items()
             if name in body
         }
+        if "folder" in body:
+            self.fail("", "folder", "there is no key 'folder' here")
         sources = body.pop("pairs", [])
+        if isinstance(sources, dict):
+            self.fail("", "pairs", "several files may be named, so write [[pairs]], not [pairs]")
         if not isinstance(sources, list) or not sources:
             self.fail("", "pairs", "name at least one file of pairs under [[pairs]]")
         made["pairs"] = tuple(self.table(Source, one, "pairs") for one in sources)
         found: Recipe = self.table(Recipe, {**body, **made, "folder": self.path.parent}, "")
-        self.check(found)
+        for section, name, why in wrong(found, self.named):
+            self.fail(section, name, why)
         return found
 
     def table(self, cls: type, given: Any, section: str) -> Any:
         if not isinstance(given, dict):
-            self.fail("", section, f"[{section}] is a table of keys, not {given!r}")
+            self.fail("", section, f"[{section}] is a table of keys, not {given!r:.60}")
         types, values = get_type_hints(cls), {}
         for name, value in given.items():
             if name not in types:
                 known = ", ".join(n for n in types if n != "folder")
                 self.fail(section, name, f"there is no key {name!r} here; there is: {known}")
+            self.named.add((section, name))
             values[name] = self.value(section, name, value, types[name])
         for one in fields(cls):
             missing = one.default is MISSING and one.default_factory is MISSING
@@ -190,60 +211,22 @@ class _Reader:
 
     def value(self, section: str, name: str, value: Any, wanted: Any) -> Any:
         if wanted is float and type(value) is int:
-            value = float(value)
+            value = float(value) if abs(value) < 1 << 64 else math.inf
         if wanted == tuple[str, ...] and isinstance(value, list):
             value = tuple(value)
         plain = {str: "a text", int: "a whole number", float: "a number"}
         if wanted in plain and type(value) is not wanted:
-            self.fail(section, name, f"{name} is {plain[wanted]}, not {value!r}")
+            self.fail(section, name, f"{name} is {plain[wanted]}, not {value!r:.60}")
+        if isinstance(value, float) and not math.isfinite(value):
+            self.fail(section, name, f"{name} is a finite number, not {value!r}")
+        if isinstance(value, str) and "\0" in value:
+            self.fail(section, name, f"{name} holds a NUL character")
         if isinstance(value, tuple) and wanted == tuple[str, ...]:
             if not all(isinstance(one, str) for one in value):
                 self.fail(section, name, f"{name} is a list of texts, not {value!r}")
         elif wanted == tuple[str, ...]:
             self.fail(section, name, f"{name} is a list of texts, not {value!r}")
         return value
-
-    def check(self, recipe: Recipe) -> None:
-        """Values that have the right type and make no sense."""
-        train = recipe.train
-        self.among("train", "loss", train.loss, LOSSES)
-        for number in ("steps", "batch", "chunk", "evaluate_every", "views"):
-            self.at_least("train", number, getattr(train, number), 1)
-        if train.batch < 2:
-            self.fail("train", "batch", "a batch of one has nothing to tell apart; take 2 or more")
-        for number in ("rate", "scale", "checkpoint_s"):
-            self.above_zero("train", number, getattr(train, number))
-        self.inside("train", "ema", train.ema, 0.0, 1.0)
-        self.inside("train", "smoothing", train.smoothing, 0.0, 1.0)
-        if not recipe.validation.path:
-            self.inside("validation", "share", recipe.validation.share, 0.0, 0.9)
-        for source in recipe.pairs:
-            self.above_zero("pairs", "share", source.share)
-        for modality in Modality:
-            tower, name = recipe.tower(modality), str(modality)
-            self.among(name, "head", tower.head, HEADS)
-            self.at_least(name, "layers", tower.layers, -1)
-            self.at_least(name, "hidden", tower.hidden, 1)
-            self.inside(name, "dropout", tower.dropout, 0.0, 1.0)
-            self.above_zero(name, "rate", tower.rate)
-        if recipe.lora.rank and not recipe.start.startswith("openclip:"):
-            self.fail("lora", "rank", "adapters are for start = 'openclip:…' only")
-
-    def among(self, section: str, name: str, value: str, choices: tuple[str, ...]) -> None:
-        if value not in choices:
-            self.fail(section, name, f"{name} is one of {', '.join(choices)}, not {value!r}")
-
-    def at_least(self, section: str, name: str, value: int, least: int) -> None:
-        if value < least:
-            self.fail(section, name, f"{name} is {least} or more, not {value}")
-
-    def above_zero(self, section: str, name: str, value: float) -> None:
-        if not value > 0:
-            self.fail(section, name, f"{name} is above 0, not {value}")
-
-    def inside(self, section: str, name: str, value: float, low: float, high: float) -> None:
-        if not low <= value < high:
-            self.fail(section, name, f"{name} is from {low:g} to below {high:g}, not {value:g}")
 
     def fail(self, section: str, name: str, why: str) -> None:
         where = f"[{section}] " if section else ""

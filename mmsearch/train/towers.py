@@ -68,6 +68,11 @@ class Tower(nn.Module):
         """Whether nothing of it is trained."""
         return not any(True for _ in self.parameters())
 
+    @property
+    def cut(self) -> str:
+        """Where the untouched part ends: what it makes of an input depends on nothing else."""
+        return f"{self.what.layers} layers"
+
     def prepare(self, inputs: Sequence[Any], threads: int) -> Rows:
         """Decoded inputs to what crosses into the trained part, each array (n, …)."""
         run = self.net.before()
