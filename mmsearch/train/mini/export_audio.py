@@ -12,7 +12,7 @@ from torch import nn
 from mmsearch.train.mini import sound_towers as sound
 from mmsearch.train.mini.export import placed
 from mmsearch.train.mini.graph import Graph, array
-from mmsearch.train.mini.sound_head import NAMED, SHARPER, SoundHead
+from mmsearch.train.mini.sound_head import NAMED, POWER, SoundHead
 
 
 def fourier_basis(graph: Graph, window: int) -> str:
@@ -123,7 +123,7 @@ def answer(graph: Graph, features: str, head: SoundHead) -> str:
     straight = graph.linear(x, head.straight.weight, head.straight.bias, "eighth")
     own = graph.unit(graph.op("Add", straight, net(graph, x, head.inner, head.outer)))
     odds = graph.op("Sigmoid", net(graph, x, head.ear, head.hearing))
-    odds = graph.op("Pow", odds, graph.scalar(SHARPER))
+    odds = graph.op("Pow", odds, graph.scalar(POWER))
     weighted = graph.op("Mul", odds, graph.constant(head.weights[None]))
     named = graph.unit(graph.op("MatMul", weighted, graph.eighth(head.words)))
     out = graph.op("Add", own, graph.op("Mul", named, graph.scalar(NAMED)))

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everybody reads
 from mmsearch.train.mini.heads import WIDTH, Centred
 
 NAMED = 1.0  # weight of the class-name vector beside the head's own answer, both unit rows
-SHARPER = 1.5  # power of the probabilities: those of a small net are cautious
+TRAINED_POWER, POWER = 1.5, 2.5  # of the probabilities: those of a small net are cautious
 REDUCED = 512  # directions of the features that the nets see
 EVENED = 0.5  # power of its deviation that each direction is divided by
 
@@ -69,7 +69,7 @@ class SoundHead(Centred):
         own = F.normalize(self.straight(x) + self.outer(hidden), dim=1)
         hidden = F.dropout(F.gelu(self.ear(x)), self.dropout, self.training)
         scores = self.hearing(hidden)
-        odds = scores.detach().sigmoid() ** SHARPER
+        odds = scores.detach().sigmoid() ** (TRAINED_POWER if self.training else POWER)
         named = shares(odds, self.weights) @ self.words
         return F.normalize(own + NAMED * F.normalize(named, dim=1), dim=1), scores
 
