@@ -12,14 +12,12 @@ of whatever else is encoded, bit for bit.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +25,9 @@ from numpy.typing import NDArray
 from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.types import Modality, Preprocess, Space, Vectors
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 CARD = "card.json"
 TOKENIZER = "tokenizer.json"
@@ -154,6 +155,8 @@ class FolderSpace:
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor  # a single part needs none
+
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="encode")
             return self._pool
 
@@ -200,6 +203,8 @@ def space_of(card: dict[str, Any], folder: Path) -> Space:
 
 def digest_of(folder: Path) -> str:
     """SHA-256 (hex) over a space folder's files, but for its card, which carries it."""
+    import hashlib
+
     found = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.name != CARD and _FILE.fullmatch(path.name):
