@@ -17,11 +17,13 @@ torch = pytest.importorskip("torch")
 for needed in ("onnx", "safetensors"):
     pytest.importorskip(needed)
 
+from mmsearch.errors import SpaceUnavailable
 from mmsearch.spaces.folder import open_session
 from mmsearch.train.mini import export, pictures, trained, use
 from mmsearch.train.mini.features import numbered, repeated
 from mmsearch.train.mini.heads import PictureHead, contrast
 from mmsearch.train.mini.towers import BLOCKS, DEPTH, EfficientNetLite
+from mmsearch.train.onnx_torch import Net
 
 PIECES = 60  # of the small vocabulary
 CHANNELS = (8, 8, 16, 16, 24, 24, 32)  # of the seven stages of a small Lite
@@ -179,3 +181,29 @@ def test_seenthat_say_the_same_are_not_held_against_each_other() -> None:
     apart = contrast(seen, texts, torch.tensor(20.0))
     together = contrast(seen, texts, torch.tensor(20.0), np.array([0, 0, 1]))
     assert float(together) < float(apart) - 5
+
+
+def test_weights_beside_a_graph_are_read_under_whatever_names_they_have(
+    tower: use.SentenceEncoder, tmp_path: Path
+) -> None:
+    export.write_text(tmp_path / "text.onnx", tower)
+    (tmp_path / "kept.bin").hardlink_to(tmp_path / "text.bin")  # as an index keeps its space
+    net = Net(tmp_path / "text.onnx", 1)
+    assert net.model.graph.initializer[0].data_location == 0
+    with (tmp_path / "text.bin").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(SpaceUnavailable, match="cut short"):
+        Net(tmp_path / "text.onnx", 1)
+
+
+def test_weights_from_another_folder_are_refused(
+    tower: use.SentenceEncoder, tmp_path: Path
+) -> None:
+    space = tmp_path / "space"
+    space.mkdir()
+    export.write_text(space / "text.onnx", tower)
+    (space / "text.bin").rename(tmp_path / "text.bin")
+    graph = (space / "text.onnx").read_bytes()
+    (space / "text.onnx").write_bytes(graph.replace(b"text.bin", b"../t.bin"))
+    with pytest.raises(SpaceUnavailable, match="not a file beside it"):
+        Net(space / "text.onnx", 1)

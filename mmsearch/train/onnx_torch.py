@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody reads
 
 from mmsearch.errors import UsageError
+from mmsearch.train.onnx_files import read_graph
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")  # operators whose constant inputs are a layer's weights
 OUTPUT = "vector"
@@ -39,7 +40,7 @@ class Net(nn.Module):
 
     def __init__(self, path: Path, layers: int) -> None:
         super().__init__()
-        self.model = onnx.load(path)
+        self.model = read_graph(path)
         graph = self.model.graph
         self.inputs = [i.name for i in graph.input]
         self.constants = _constants(graph)
