@@ -11,7 +11,7 @@ ask() {
     "$mmsearch" query "$@" -k 3 --index "$index"
 }
 
-ask "text → image" "two dogs looking out of a door" --to image
+ask "text → image" "a hot air balloon over the trees" --to image
 ask "text → audio" "狗叫" --to audio
 ask "image → text" --image "$samples/photos/coffee.jpg" --to text
 ask "audio → text" --audio "$samples/sounds/rain.ogg" --to text
