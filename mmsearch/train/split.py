@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mmsearch.errors import UsageError
+from mmsearch.evaluation.intervals import units_of
 from mmsearch.train.pairs import Heard, Place, Thing, read_pairs
 from mmsearch.train.recipe import Recipe
 
@@ -86,20 +87,10 @@ def held_out(things: Sequence[Thing], share: float) -> list[bool]:
     Things that share a picture or a sound go together, by the hash of the least of their
     keys: adding pairs or moving the folder changes nothing for the others.
     """
-    above: dict[Place, Place] = {}  # file -> another of its group, nearer to the first
-
-    def top(file: Place) -> Place:
-        while (next_one := above.setdefault(file, file)) != file:
-            above[file] = above[next_one]
-            file = next_one
-        return file
-
-    for thing in things:
-        own = _files(thing)
-        for other in own[1:]:
-            above[top(other)] = top(own[0])
-    groups = [top(_files(thing)[0]) for thing in things]
-    least: dict[Place, str] = {}  # group -> the least of its keys
+    numbers: dict[Place, int] = {}  # file -> its number
+    files = [[numbers.setdefault(one, len(numbers)) for one in _files(t)] for t in things]
+    groups = units_of(files).tolist()
+    least: dict[int, str] = {}  # group -> the least of its keys
     for group, thing in zip(groups, things, strict=True):
         least[group] = min(least.get(group, thing.key), thing.key)
     chosen = {group: _hash(key) < share * 2**32 for group, key in least.items()}
