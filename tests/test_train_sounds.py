@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from mmsearch.spaces.folder import open_session
 from mmsearch.train.mini import export_audio, sound_effects, sound_folds, sound_words, sounds
-from mmsearch.train.mini.data import Sound
+from mmsearch.train.mini.data import Sound, Sources
 from mmsearch.train.mini.graph import Graph
 from mmsearch.train.mini.sound_head import SoundHead
 
@@ -112,3 +117,61 @@ def test_a_figure_has_its_interval() -> None:
     found = sound_folds.summary([np.array([0.0, 100.0] * 20), np.array([100.0] * 10)])
     assert found["value"] == 60.0 and found["queries"] == 50 and found["folds"] == [50.0, 100.0]
     assert 40.0 < found["low"] < 60.0 < found["high"] < 80.0
+
+
+def wave_bytes(value: float) -> bytes:
+    """A short WAV file that is told apart by its value."""
+    out = io.BytesIO()
+    soundfile.write(out, np.full(800, value, np.float32), 8000, format="WAV")
+    return out.getvalue()
+
+
+def qt_resource(files: dict[str, bytes], flags: int) -> bytes:
+    """A Qt resource file of version 2: files in one folder, ``farm``."""
+    names, tree, data = b"", [], b""
+
+    def name(text: str) -> int:
+        nonlocal names
+        at = len(names)
+        names += struct.pack(">HI", len(text), 0) + text.encode("utf-16-be")
+        return at
+
+    tree.append(struct.pack(">IHIIQ", 0, 2, 1, 1, 0))
+    tree.append(struct.pack(">IHIIQ", name("farm"), 2, len(files), 2, 0))
+    for own, content in files.items():
+        packed = struct.pack(">I", len(content)) + zlib.compress(content) if flags & 1 else content
+        tree.append(struct.pack(">IHIIQ", name(own), flags, 0, len(data), 0))
+        data += struct.pack(">I", len(packed)) + packed
+    at = [20, 20 + sum(map(len, tree)), 20 + sum(map(len, tree)) + len(data)]
+    return struct.pack(">4sIIII", b"qres", 2, *at) + b"".join(tree) + data + names
+
+
+def doom_archive(lumps: dict[str, bytes]) -> bytes:
+    """A WAD of some lumps."""
+    body, directory = b"", b""
+    for name, lump in lumps.items():
+        directory += struct.pack("<ii8s", 12 + len(body), len(lump), name.encode())
+        body += lump
+    return struct.pack("<4sii", b"IWAD", len(lumps), 12 + len(body)) + body + directory
+
+
+def test_sounds_are_found_in_the_archives_of_games(tmp_path: Path) -> None:
+    owl, dog, rain = wave_bytes(0.1), wave_bytes(0.2), wave_bytes(0.3)
+    (tmp_path / "a.rcc").write_bytes(qt_resource({"owl.wav": owl, "owl.png": b"no"}, 0))
+    (tmp_path / "b.rcc").write_bytes(qt_resource({"dog.wav": dog, "owl.wav": owl}, 1))
+    with zipfile.ZipFile(tmp_path / "c.pk3", "w") as archive:
+        archive.writestr("sound/rain.wav", rain)
+        archive.writestr("music/song.wav", wave_bytes(0.4))
+    saw = struct.pack("<HHI", 3, 11025, 4) + bytes([128, 0, 255, 128])
+    (tmp_path / "d.wad").write_bytes(doom_archive({"DSSAWIDL": saw, "DPSAWIDL": saw, "DSX": b""}))
+    (tmp_path / "e.wav").write_bytes(dog)  # which one of the archives has as well
+    found = list(sound_effects.effects(Sources(tmp_path, tmp_path, effects=tmp_path)))
+    assert {sound.name: content for sound, content in found[:3]} == {
+        "effects/a.rcc/farm/owl.wav": owl,
+        "effects/b.rcc/farm/dog.wav": dog,
+        "effects/c.pk3/sound/rain.wav": rain,
+    }
+    assert [sound.name for sound, _ in found[3:]] == ["effects/d.wad/DSSAWIDL.wav"]
+    wave, rate_hz = soundfile.read(io.BytesIO(found[3][1]))
+    assert rate_hz == 11025
+    assert wave.round(2).tolist() == [0.0, -1.0, 0.99, 0.0]
