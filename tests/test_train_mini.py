@@ -19,7 +19,7 @@ for needed in ("onnx", "safetensors"):
 
 from mmsearch.errors import SpaceUnavailable
 from mmsearch.spaces.folder import open_session
-from mmsearch.train.mini import export, pictures, trained, use
+from mmsearch.train.mini import data, export, pictures, trained, use
 from mmsearch.train.mini.features import numbered, repeated
 from mmsearch.train.mini.heads import PictureHead, contrast
 from mmsearch.train.mini.towers import BLOCKS, DEPTH, EfficientNetLite
@@ -145,7 +145,8 @@ def test_the_exported_picture_tower_says_what_the_trained_one_says(
     head = random_head(lite)
     export.write_middle(tmp_path / "middle.onnx", lite)
     export.write_image(tmp_path / "image.onnx", lite, head)
-    picture = np.random.default_rng(2).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    px = data.PICTURE_PX
+    picture = np.random.default_rng(2).integers(0, 256, (1, px, px, 3), np.uint8)
     middle = open_session(tmp_path / "middle.onnx").run(None, {"x": picture})[0]
     assert middle.shape == (1, sum(lite.middle))
     with torch.inference_mode():
@@ -153,6 +154,18 @@ def test_the_exported_picture_tower_says_what_the_trained_one_says(
         vector = pictures.Namer(lite, head.classes).vectors(head, found)[0].numpy()
     exported = open_session(tmp_path / "image.onnx").run(["vector"], {"x": picture})[0][0]
     assert cosine(exported, vector) > 0.999
+
+
+def test_the_end_leaves_blocks_out_of_some_pictures_only_while_it_is_trained(
+    tmp_path: Path,
+) -> None:
+    lite = random_lite(tmp_path / "lite.pth", 0)
+    rows = torch.randn(1, sum(lite.middle)).repeat(64, 1)
+    with torch.inference_mode():
+        measured, _ = lite.end(rows)
+        trained_on, _ = lite.train().end(rows)
+    assert torch.allclose(measured, measured[:1].expand_as(measured), atol=1e-5)
+    assert len({tuple(row.tolist()) for row in trained_on}) > 4
 
 
 def test_trained_towers_come_back_from_their_file_as_they_were(

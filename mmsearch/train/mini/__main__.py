@@ -86,7 +86,8 @@ def main() -> None:
 
     say("tokenizer")
     model = vocabulary.sentencepiece_model()
-    ids = vocabulary.kept_ids(model, data.all_texts(sources))
+    texts = data.all_texts(sources, drawings.training_stamps(sources))
+    ids = vocabulary.kept_ids(model, texts)
     tokenizer = vocabulary.build_tokenizer(model, ids)
     tower = use.SentenceEncoder(ids)
     reader = features.Reader(tower, tokenizer)

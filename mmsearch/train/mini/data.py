@@ -44,7 +44,7 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,7 +55,7 @@ from PIL import Image
 
 from mmsearch.train.mini.sound_words import in_chinese, said_otherwise
 
-PICTURE_PX = 224
+PICTURE_PX = 256  # as the tower sees them; the photos have 224, and yet more is found
 SPOKEN = 40  # voices among the training sounds; more would drown the rest
 
 COMMON = frozenset(  # words of captions that say little of a photo
@@ -143,7 +143,7 @@ def photos(sources: Sources, split: str) -> list[Photo]:
 
 
 def photo_pixels(sources: Sources, split: str) -> Iterator[tuple[str, Picture]]:
-    """Flickr8k's photos: name and uint8 (224, 224, 3)."""
+    """Flickr8k's photos: name and uint8 (PICTURE_PX, PICTURE_PX, 3)."""
     for name, content in members(sources.data / "flickr8k" / f"{split}.tar"):
         picture = Image.open(io.BytesIO(content)).convert("RGB")
         yield name, np.asarray(picture.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC))
@@ -241,9 +241,9 @@ def stamp_sounds(sources: Sources) -> Iterator[tuple[Sound, bytes]]:
             yield Sound(f"stamps/{voice.name}", speech, in_chinese("speech")), voice.read_bytes()
 
 
-def all_texts(sources: Sources) -> list[str]:
-    """Every caption and class name that training reads."""
-    photo_texts = [t for p in photos(sources, "train") + stamps(sources) for t in p.en + p.zh]
+def all_texts(sources: Sources, drawn: Iterable[Photo]) -> list[str]:
+    """Every caption and class name that training reads. drawn: the drawings it sees."""
+    photo_texts = [t for p in (*photos(sources, "train"), *drawn) for t in p.en + p.zh]
     coco = [t for captions in coco_captions(sources) for t in captions]
     photo_texts += [words for p in photos(sources, "train") for words in keywords(p)]
     return photo_texts + coco + imagenet_names() * 2 + audioset_names(sources) * 2

@@ -275,14 +275,15 @@ def rgba(sources: Sources, drawing: Photo) -> Image.Image:
 
 
 def on_white(drawn: Image.Image) -> Picture:
-    """A drawing on white, squashed: uint8 (224, 224, 3)."""
+    """A drawing on white, squashed: uint8 (PICTURE_PX, PICTURE_PX, 3)."""
     white = Image.new("RGBA", drawn.size, (255, 255, 255, 255))
     flat = Image.alpha_composite(white, drawn).convert("RGB")
     return np.asarray(flat.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC))
 
 
 def views(sources: Sources, drawing: Photo, backgrounds: list[Picture]) -> list[Picture]:
-    """A drawing on white, on a colour, and pasted into two photos, each uint8 (224, 224, 3).
+    """A drawing on white, on a colour, and pasted into two photos, each uint8
+    (PICTURE_PX, PICTURE_PX, 3).
 
     Whoever sees drawings on white only learns that short captions mean white pictures. The
     same name gives the same views.

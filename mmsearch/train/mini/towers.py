@@ -25,8 +25,9 @@ BLOCKS = (  # (repeats, kernel, stride, expansion) of EfficientNet-Lite0
     (4, 5, 2, 6),
     (1, 3, 1, 6),
 )
-END_STAGES = 3  # the last three stages, from 14 × 14 places on, are the end that is trained
-MIDDLE_SIDE = 14  # the map before them, of a picture of 224 pixels
+END_STAGES = 3  # the last three stages, from 16 × 16 places on, are the end that is trained
+MIDDLE_SIDE = 16  # the map before them, of a picture of 256 pixels
+DROPPED = 0.2  # of the last residual block's answers while training, earlier ones less
 DEPTH = {0: 1.0, 2: 1.2}  # Lite number -> multiplier of the repeats
 
 
@@ -121,7 +122,7 @@ class EfficientNetLite(nn.Module):
     def end(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What crosses, (n, map + means), to features (n, sum of ``widths``) and class scores.
 
-        The map is (14, 14, channels), channels last.
+        The map is (16, 16, channels), channels last.
         """
         size, _ = self.middle
         channels = size // MIDDLE_SIDE**2
@@ -130,11 +131,22 @@ class EfficientNetLite(nn.Module):
         means, ends = [], self._ends()
         for number in range(self.cut, len(self.skips)):
             found = self.blocks[number](x)
+            if self.training and self.skips[number]:
+                found = self._dropped(found, DROPPED * number / len(self.skips))
             x = x + found if self.skips[number] else found
             if number in ends:
                 means.append(x.float().mean((2, 3)))
         pooled = self.head(x).float().mean((2, 3))
         return torch.cat([pooled, rows[:, size:].float(), *means], dim=1), self.fc(pooled)
+
+    @staticmethod
+    def _dropped(found: Tensor, share: float) -> Tensor:
+        """What a block adds, left out for a share of the pictures, as when it was pretrained.
+
+        Source: Huang et al. 2016, arXiv:1603.09382.
+        """
+        stays = torch.rand(len(found), 1, 1, 1, dtype=found.dtype) >= share
+        return found * stays / (1 - share)
 
     def end_weights(self) -> list[nn.Parameter]:
         """What of the end is trained: all but the depthwise kernels, whose gradient takes

@@ -86,8 +86,8 @@ def tune(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, steps))
     mean = RunningMean([*head.parameters(), *published, *added, *ends])
     batches = endless(len(photos.en), BATCH, rng)
-    head.train()
-    tower.train()
+    for part in (head, tower, lite):
+        part.train()
     for step in range(steps):
         rows = next(batches)
         view = rng.integers(0, len(photos.views), len(rows))
@@ -111,8 +111,8 @@ def tune(
         if step % REPORT == 0:
             say(f"step {step}/{steps}  loss {float(loss.detach()):.3f}")
     mean.take()
-    head.eval()
-    tower.eval()
+    for part in (head, tower, lite):
+        part.eval()
     lite.requires_grad_(False)
     first_view = ended(lite, photos.views[:1])
     settled = replace(photos, views=first_view)
