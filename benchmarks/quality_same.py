@@ -36,7 +36,7 @@ def parts(sources: Sources, space: FolderSpace) -> dict[Modality, list[Any]]:
         for at in range(0, max(1, len(window) - samples), samples)
     )
     found: dict[Modality, list[Any]] = {
-        Modality.IMAGE: pictures(sources, COUNT),
+        Modality.IMAGE: pictures(sources, COUNT, space.space.preprocess.image_px),
         Modality.TEXT: captions(sources, COUNT),
         Modality.AUDIO: list(itertools.islice(windows, COUNT)),
     }

@@ -21,7 +21,7 @@ from mmsearch.train.mini.sound_towers import AISFX_RATE_HZ
 from mmsearch.train.mini.sounds import Clips, Words
 from mmsearch.train.mini.towers import EfficientNetLite
 
-VERSION = "2"
+VERSION = "3"
 FACTS: dict[str, Any] = {
     "name": "mini",
     "version": VERSION,
@@ -58,7 +58,7 @@ FACTS: dict[str, Any] = {
         },
         {"what": "ESC-10, folds 1 to 4: 320 sounds", "terms": "CC BY 3.0 / CC0"},
         {"what": "sound effects from freesound.org: 201", "terms": "CC0 / CC BY"},
-        {"what": "sounds of Debian games: 1,600, without words", "terms": "GPL / CC-BY-SA / CC0"},
+        {"what": "sounds of Debian games: 2,800, few with words", "terms": "GPL / CC-BY-SA / CC0"},
         {"what": "YAMNet as a teacher for sounds", "terms": "Apache-2.0"},
         {"what": "class names of ImageNet and AudioSet", "terms": "WordNet licence / CC BY 4.0"},
     ],
