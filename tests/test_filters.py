@@ -76,6 +76,12 @@ def fill(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other work must not fail a test of something else."""
+    monkeypatch.setattr(columns, "MAX_FILTER_S", 900.0)
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return Index(fill(tmp_path_factory.mktemp("filters") / "ix"))
@@ -365,7 +371,7 @@ def test_nothing_but_a_condition_gets_through(index: Index, where: str) -> None:
         "not " * 400 + "true",
         "(" * 400 + "true" + " or false) and true" * 400,
         "1" + " + 1" * 2000 + " > 1",
-        "- " * 3000 + "1 > 0",
+        "- " * 3000 + "width > 0",
         "lower(" * 500 + "path" + ")" * 500 + " = 'x'",
         "case when " * 300 + "true" + " then true end" * 300,
         "width" + "::int" * 2000 + " > 1",

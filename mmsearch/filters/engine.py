@@ -51,8 +51,8 @@ def matching(snapshot: Snapshot, where: str) -> list[Mask]:
     with _asking(where) as cursor:
         schema = pa.schema([_NUMBER, *map(_field, expression.stored)])
         cursor.register("nothing", pa.Table.from_batches([], schema))
-        asked = cursor.execute(f"SELECT {expression.sql} FROM nothing LIMIT 0").description[0][1]
-        if str(asked) != "BOOLEAN":
+        cursor.execute(f"DESCRIBE SELECT {expression.sql} FROM nothing")
+        if (asked := cursor.fetchone()[1]) != "BOOLEAN":
             raise UsageError(
                 f"the filter {_short(where)!r} gives {asked} and no yes or no: compare it with "
                 "something, as in width > 1000."
