@@ -648,6 +648,22 @@ def test_recall_holds_however_few_or_far_a_filter_leaves(
     assert right / asked >= (0.85 if lists else 0.9)
 
 
+def test_where_too_much_is_left_for_exact_search_more_lists_are_looked_into(
+    large: tuple[Index, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, xb = large
+    monkeypatch.setattr(ivfpq, "_EXACT_ROWS", 0)
+    monkeypatch.setattr(ivfpq, "_EXACT_FAR_ROWS", 0)
+    there = filters.matching(index.snapshot, "meta.far = 99")[0]
+    q = np.mean(xb[there], axis=0, dtype=np.float32)
+    where = "meta.far < 50"
+    found = [int(h.id) for h in index.search(vector=q, where=where, k=100)]
+    (mask,) = filters.matching(index.snapshot, where)
+    truth = np.argsort(-np.where(mask, xb.astype(np.float32) @ q, -np.inf))[:100]
+    assert len(found) == 100 and mask[found].all()  # of the usual lists none holds any
+    assert len(set(found) & set(truth.tolist())) >= 70
+
+
 def test_the_readme_lists_the_columns() -> None:
     for name, column in columns.COLUMNS.items():
         assert f"| `{name}` | {column.type} | {column.about} |" in README

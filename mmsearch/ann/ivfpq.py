@@ -34,10 +34,13 @@ _SUB_DIM = 4  # components a 4-bit code stands for: 64 bytes a part at d = 512
 # With fewer allowed rows than this, looking at each is as fast as the lists.
 _EXACT_ROWS = 20_000
 _MIN_CANDIDATES = 400
-# Where a filter leaves only what is far from the query, scores lie close together and codes
-# order them badly. Up to this many rows are then looked at each (50 ms at d = 512), ...
+# Where a filter leaves only what is far from the query (more than so many times the usual
+# lists are needed), scores lie close together, and lists and codes order them badly. Up to
+# this many rows are then looked at each (50 ms at d = 512), ...
+_FAR = 2
 _EXACT_FAR_ROWS = 100_000
-_MAX_WIDER = 8  # ... and above it, up to so many times the candidates.
+_FAR_SHARE = 4  # ... and above it, so many times the lists, ...
+_MAX_WIDER = 8  # ... and at most so many times the candidates.
 
 
 def _faiss() -> Any:
@@ -136,7 +139,7 @@ class IvfPq:
         if allowed is not None and n_allowed < n:
             parameters["nprobe"] = self._nprobe(xq, allowed, n_allowed)
             wider = parameters["nprobe"] / self._facts["nprobe"]
-            if wider > 2 and n_allowed <= _EXACT_FAR_ROWS:
+            if wider > _FAR and n_allowed <= _EXACT_FAR_ROWS:
                 return self._flat.search(xq, k, allowed)
             candidates = min(round(candidates * min(wider, _MAX_WIDER)), n_allowed)
             bits = np.packbits(allowed, bitorder="little")
@@ -153,7 +156,8 @@ class IvfPq:
 
         What is allowed may lie far from the query (pictures of snow, asked for a beach): the
         nearest lists then hold none of it. So as many lists, nearest first, as hold the same
-        share of the allowed rows as the usual ones do of all rows; for the query that needs most.
+        share of the allowed rows as the usual ones do of all rows (where that is far, and the
+        order of the lists says less, ``_FAR_SHARE`` times as much); for the query that needs most.
         """
         nlist, usual = self._facts["nlist"], self._facts["nprobe"]
         last = self._last  # the same filter is asked again and again
@@ -161,8 +165,11 @@ class IvfPq:
             last = self._last = allowed, np.bincount(self._lists[allowed], minlength=nlist)
         _, nearest = self._open().quantizer.search(np.ascontiguousarray(xq), nlist)
         seen = np.cumsum(last[1][nearest], axis=1)
-        needed = (seen < n_allowed * usual / nlist).sum(axis=1) + 1
-        return int(min(nlist, max(usual, needed.max())))
+        share = n_allowed * usual / nlist
+        needed = (seen < share).sum(axis=1).max() + 1
+        if needed > _FAR * usual:
+            needed = (seen < min(_FAR_SHARE * share, n_allowed)).sum(axis=1).max() + 1
+        return int(min(nlist, max(usual, needed)))
 
     @cached_property
     def _lists(self) -> NDArray[np.int32]:
