@@ -27,7 +27,8 @@ _BATCH_WINDOWS = 8
 class Query:
     """One question: exactly one of text, image, audio and vector, and what may answer.
 
-    ``to`` is the modality that hits must have; None is any. ``k`` is how many.
+    ``to`` is the modality that hits must have; None is any. ``k`` is how many. ``where`` is
+    a condition that they must meet (``mmsearch.filters``); it is read when it is asked.
     """
 
     text: str | None = None
@@ -36,6 +37,7 @@ class Query:
     vector: Any = None
     to: Modality | None = None
     k: int = 10
+    where: str | None = None
 
     @classmethod
     def make(
@@ -47,6 +49,7 @@ class Query:
         vector: Any = None,
         to: str | None = None,
         k: int = 10,
+        where: str | None = None,
     ) -> Query:
         """Checks what was asked; raises UsageError or LimitExceeded."""
         given = [x for x in (text, image, audio, vector) if x is not None]
@@ -66,7 +69,9 @@ class Query:
                 raise UsageError("the query is empty: say what to look for.")
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
             raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {k!r}.")
-        return cls(text, image, audio, vector, modality_of(to), int(k))
+        if where is not None and not isinstance(where, str):
+            raise UsageError(f"a filter is a str, not {type(where).__name__}.")
+        return cls(text, image, audio, vector, modality_of(to), int(k), where)
 
     def to_json(self) -> dict[str, Any]:
         """The query as ``--json`` shows it: what cannot be written is only named."""
@@ -78,7 +83,8 @@ class Query:
                 asked[name] = os.fspath(value) if plain else f"<{type(value).__name__}>"
         if self.vector is not None:
             asked["vector"] = "<vector>"
-        return {**asked, "to": str(self.to) if self.to else "any", "k": self.k}
+        asked |= {"to": str(self.to) if self.to else "any", "k": self.k}
+        return asked if self.where is None else {**asked, "where": self.where}
 
     def vector_in(self, space: Space, encoder: Encoder | None) -> Vectors:
         """The query as float32 (1, d) of unit length.

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from mmsearch import ann, store
+from mmsearch import ann, filters, store
 from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.query import Query, listed
 from mmsearch.spaces import Encoder
@@ -26,16 +26,26 @@ _BATCH_QUERIES = 256
 
 
 class Results(Sequence[Hit]):
-    """The hits of one query, best first, and what was asked of what."""
+    """The hits of one query, best first, and what was asked of what.
+
+    ``filter_ms`` is the part of ``took_ms`` that the filter took; None without one.
+    """
 
     def __init__(
-        self, hits: Sequence[Hit], query: Query, folder: Path, space: Space, took_ms: float
+        self,
+        hits: Sequence[Hit],
+        query: Query,
+        folder: Path,
+        space: Space,
+        took_ms: float,
+        filter_ms: float | None = None,
     ) -> None:
         self.hits = tuple(hits)
         self.query = query
         self.folder = folder
         self.space = space
         self.took_ms = took_ms
+        self.filter_ms = filter_ms
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...
@@ -61,6 +71,7 @@ class Results(Sequence[Hit]):
             "index": str(self.folder),
             "space": self.space.name,
             "took_ms": round(self.took_ms, 3),
+            "filter_ms": None if self.filter_ms is None else round(self.filter_ms, 3),
             "hits": [hit.to_json() for hit in self.hits],
         }
 
@@ -74,6 +85,7 @@ class _View:
     first: tuple[int, ...]  # segment -> number of its first row over all segments
     masks: dict[Modality | None, list[Mask | None]]  # filled as modalities are asked for
     # (a race fills one twice with the same)
+    filtered: filters.MaskCache
 
     @classmethod
     def over(cls, snapshot: Snapshot) -> _View:
@@ -87,10 +99,15 @@ class _View:
                 indexes.append(ann.Flat(segment.vectors))
             first.append(n)
             n += segment.ref.rows
-        return cls(snapshot, tuple(indexes), tuple(first), {})
+        return cls(snapshot, tuple(indexes), tuple(first), {}, filters.MaskCache())
 
-    def allowed(self, to: Modality | None) -> list[Mask | None]:
-        """For each segment, which rows may be found; None where all may."""
+    def allowed(self, to: Modality | None, where: str | None = None) -> Sequence[Mask | None]:
+        """For each segment, which rows may be found; None where all may.
+
+        Raises UsageError or LimitExceeded for a filter that is none, or takes too much.
+        """
+        if where is not None:
+            return self.filtered.get((to, where), lambda: self._met(to, where))
         if to not in self.masks:
             masks: list[Mask | None] = []
             for segment in self.snapshot.segments:
@@ -101,10 +118,16 @@ class _View:
             self.masks[to] = masks
         return self.masks[to]
 
-    def search(self, xq: Vectors, k: int, to: Modality | None) -> tuple[Scores, Ids]:
+    def _met(self, to: Modality | None, where: str) -> list[Mask | None]:
+        if to is None:
+            found = filters.matching(self.snapshot, where)
+            return [None if mask.all() else mask for mask in found]
+        both = zip(self.allowed(to), self.allowed(None, where), strict=True)
+        return [b if a is None else a if b is None else a & b for a, b in both]
+
+    def search(self, xq: Vectors, k: int, masks: Sequence[Mask | None]) -> tuple[Scores, Ids]:
         """The best k over all segments; ids count rows over all segments."""
         found = []
-        masks = self.allowed(to)
         for index, first, mask in zip(self.indexes, self.first, masks, strict=True):
             if mask is not None and not mask.any():
                 continue
@@ -181,23 +204,31 @@ class Index:
         vector: Any = None,
         to: str | None = None,
         k: int = 10,
+        where: str | None = None,
     ) -> Results:
         """The k parts nearest to a text, picture, sound or vector, best first.
 
         image: path, bytes or PIL image. audio: path or (samples, sample_rate_hz).
         vector: (d,) of this index's space. to: ``image``, ``text``, ``audio`` or ``any``.
+        where: an SQL condition that hits must meet, such as ``"width > 1000"``; the columns
+        are ``mmsearch.filters.COLUMNS``. What it gave is kept for the next query.
         Raises UsageError, DecodeError, DimensionMismatch, SpaceMismatch, or SpaceUnavailable
         for a space whose vectors are not finite.
         """
         started = time.perf_counter()
-        query = Query.make(text, image=image, audio=audio, vector=vector, to=to, k=k)
+        query = Query.make(text, image=image, audio=audio, vector=vector, to=to, k=k, where=where)
         view = self._view
+        masks, filter_ms = _timed_masks(view, query)
         encoder = None if vector is not None else self._load_encoder(view)
         xq = query.vector_in(view.snapshot.manifest.space, encoder)
-        return self._answer(view, [query], xq, started)[0]
+        return self._answer(view, [query], xq, masks, started, filter_ms)[0]
 
     def search_batch(
-        self, texts: Sequence[str], to: str | None = None, k: int = 10
+        self,
+        texts: Sequence[str],
+        to: str | None = None,
+        k: int = 10,
+        where: str | None = None,
     ) -> list[Results]:
         """One Results for each text, in order; faster than asking one by one."""
         view, texts = self._view, listed(texts, "texts")
@@ -207,10 +238,12 @@ class Index:
         out: list[Results] = []
         for at in range(0, len(texts), _BATCH_QUERIES):
             started = time.perf_counter()
-            queries = [Query.make(t, to=to, k=k) for t in texts[at : at + _BATCH_QUERIES]]
+            some = texts[at : at + _BATCH_QUERIES]
+            queries = [Query.make(t, to=to, k=k, where=where) for t in some]
+            masks, filter_ms = _timed_masks(view, queries[0])
             encoder = self._load_encoder(view)
             xq = encoder.encode(Modality.TEXT, [q.text for q in queries])
-            out += self._answer(view, queries, xq, started)
+            out += self._answer(view, queries, xq, masks, started, filter_ms)
         return out
 
     def get(self, part_id: str) -> Hit | None:
@@ -262,10 +295,17 @@ class Index:
             return self._encoder
 
     def _answer(
-        self, view: _View, queries: Sequence[Query], xq: Vectors, started: float
+        self,
+        view: _View,
+        queries: Sequence[Query],
+        xq: Vectors,
+        masks: Sequence[Mask | None],
+        started: float,
+        filter_ms: float | None,
     ) -> list[Results]:
         manifest = view.snapshot.manifest
-        D, ids = view.search(xq, queries[0].k, queries[0].to)
+        D, ids = view.search(xq, queries[0].k, masks)
+        share_ms = None if filter_ms is None else filter_ms / len(queries)
         if not np.isfinite(xq).all() or not np.isfinite(D[ids >= 0]).all():
             raise SpaceUnavailable(
                 f"{manifest.space} gave vectors that are not finite: its weights are damaged. "
@@ -280,5 +320,13 @@ class Index:
                 _, part = view.part(number)
                 hits.append(view.hit(len(hits) + 1, score, part))
             took_ms = (time.perf_counter() - started) * 1000 / len(queries)
-            out.append(Results(hits, query, self.path, manifest.space, took_ms))
+            out.append(Results(hits, query, self.path, manifest.space, took_ms, share_ms))
         return out
+
+
+def _timed_masks(view: _View, query: Query) -> tuple[Sequence[Mask | None], float | None]:
+    """Which rows may answer, and the milliseconds that the filter took; None without one."""
+    started = time.perf_counter()
+    masks = view.allowed(query.to, query.where)
+    took_ms = (time.perf_counter() - started) * 1000
+    return masks, None if query.where is None else took_ms

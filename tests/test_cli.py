@@ -73,7 +73,7 @@ def test_a_query_prints_one_json_object_of_the_documented_form(home: Path) -> No
     done = mmsearch("query", "a cup of coffee", "--to", "image", "--json", "-k", "2", home=home)
     assert done.returncode == 0 and done.stderr == ""
     body = json.loads(done.stdout)
-    assert list(body) == ["schema", "query", "index", "space", "took_ms", "hits"]
+    assert list(body) == ["schema", "query", "index", "space", "took_ms", "filter_ms", "hits"]
     assert body["schema"] == 1
     assert body["query"] == {"text": "a cup of coffee", "to": "image", "k": 2}
     assert body["index"] == str(home / "default") and body["space"] == "mini"

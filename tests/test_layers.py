@@ -26,6 +26,7 @@ LAYERS = {
     "ann": 1,
     "spaces": 2,
     "query": 3,
+    "filters": 3,
     "pairs": 4,
     "indexer": 4,
     "searcher": 4,
@@ -44,6 +45,7 @@ NEIGHBOURS = {("searcher", "indexer"), ("train", "evaluation")}
 # library -> the rooms that may import it
 OWNED = {
     "faiss": {"ann"},
+    "duckdb": {"filters"},
     "torch": {"spaces", "train"},
     "open_clip": {"spaces", "train"},
     "onnxruntime": {"spaces", "train"},
@@ -93,7 +95,7 @@ def test_a_room_imports_only_what_the_map_allows(path: Path) -> None:
 
 
 HEAVY = ["torch", "open_clip", "faiss", "pyarrow", "onnxruntime", "librosa", "PIL", "numpy"]
-HEAVY += ["matplotlib"]
+HEAVY += ["matplotlib", "duckdb"]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,10 @@ HEAVY += ["matplotlib"]
         "try: c.main()\nexcept SystemExit: pass",
         "import sys; sys.argv = ['mmsearch', 'index', '--help']; import mmsearch.cli as c\n"
         "try: c.main()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['mmsearch', 'query', '--help']; import mmsearch.cli as c\n"
+        "try: c.main()\nexcept SystemExit: pass",
     ],
-    ids=["import mmsearch", "mmsearch --help", "mmsearch index --help"],
+    ids=["import mmsearch", "mmsearch --help", "mmsearch index --help", "mmsearch query --help"],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     program = f"{code}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"

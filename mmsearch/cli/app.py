@@ -221,6 +221,14 @@ def query(
     ] = None,
     to: ToOption = "any",
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only what meets an SQL condition on id, path, root, modality, start_s, end_s, "
+            "text, width, height, taken, duration_s, format, title, page, size, mtime, meta.KEY.",
+        ),
+    ] = None,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
@@ -231,6 +239,8 @@ def query(
     mmsearch query "雷声" --to audio -k 3
     mmsearch query --image cat.jpg --to text
     mmsearch query --audio waves.ogg --to image --json
+    mmsearch query "a dog" --where "width > 1000 and path like '%holiday%'"
+    mmsearch query "rain" --where "start_s < 60 or mtime >= '2026-01-31'"
     """
     with _edge():
         from mmsearch.searcher import Index
@@ -238,7 +248,7 @@ def query(
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
         opened = Index(_folder(index))
-        results = opened.search(text, image=image, audio=audio, to=to, k=k)
+        results = opened.search(text, image=image, audio=audio, to=to, k=k, where=where)
         if json:
             _json(results.to_json())
             return

@@ -32,7 +32,7 @@ def _near(path: str) -> str:
 def show_results(results: Results, empty: bool) -> None:
     """The hits, one a line, with a passage or a time span where there is one."""
     if not results:
-        _echo("the index is empty" if empty else "nothing of that kind is in the index")
+        _echo("the index is empty" if empty else _nothing(results))
         return
     width = shutil.get_terminal_size().columns
     for hit in results:
@@ -46,6 +46,13 @@ def show_results(results: Results, empty: bool) -> None:
             text = " ".join(hit.text.split())
             room = max(20, (width - 18) * _PASSAGE_LINES)
             _echo(" " * 18 + (text if len(text) <= room else text[: room - 1] + "…"))
+
+
+def _nothing(results: Results) -> str:
+    query = results.query
+    if query.where is None:
+        return "nothing of that kind is in the index"
+    return f"no {query.to or 'part'} in the index meets the filter: {query.where}"
 
 
 def _clock(seconds: float) -> str:

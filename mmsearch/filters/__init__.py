@@ -1,0 +1,29 @@
+"""What may match: a condition over what is stored of each part becomes a mask.
+
+``width > 1000 and path like '%holiday%'`` is parsed by DuckDB's own parser, checked node by
+node (``expression``), written anew from what is allowed, and evaluated over the rows that the
+snapshot holds open (``engine``). The only room that imports duckdb, and only when a filter is
+used. ``COLUMNS`` is the view that users see.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.filters.columns import COLUMNS, MAX_FILTER_CHARS, MAX_FILTER_S
+
+if TYPE_CHECKING:
+    from mmsearch.filters.cache import MaskCache
+    from mmsearch.filters.engine import matching
+
+_LAZY = {"MaskCache": "cache", "matching": "engine"}
+
+__all__ = ["COLUMNS", "MAX_FILTER_CHARS", "MAX_FILTER_S", "MaskCache", "matching"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"mmsearch.filters.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'mmsearch.filters' has no attribute {name!r}")

@@ -1,0 +1,90 @@
+"""The columns that a filter may name, and the limits of a filter. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_FILTER_CHARS = 20_000  # some 500 ids in one `id in (…)`; more is a program's mistake
+MAX_FILTER_S = 30.0  # 100 million parts take about this long; 200,000 some 50 ms
+MAX_FILTER_DEPTH = 100  # conditions inside conditions; people write five
+# Patterns with `_` become regular expressions: their worst case grows with their length, and
+# doubles with each `_` that stands behind a `%` (with 100 of them one page takes 60 ms).
+MAX_PATTERN_CHARS = 256
+MAX_PATTERN_ONES = 8
+MEMORY_MB = 256  # of all filters of the process together; rows are streamed
+THREADS = 2  # of all filters of the process together
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the view.
+
+    type: DuckDB's name of it. sql: how it is made from what is stored. stored: which stored
+    columns that needs (see ``engine``). about: one line for people.
+    """
+
+    type: str
+    sql: str
+    stored: tuple[str, ...]
+    about: str
+
+
+def _of_meta(key: str, type: str, about: str) -> Column:
+    return Column(type, f"TRY_CAST({meta_sql((key,))} AS {type})", ("meta",), about)
+
+
+def meta_sql(keys: tuple[str, ...]) -> str:
+    """The text under a key of ``meta``, or under a key of an object in it; NULL for none.
+
+    TRY, because meta may hold escapes that JSON allows and DuckDB does not (lone surrogates).
+    """
+    pointer = "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
+    return f"TRY(json_extract_string(meta, {quoted(pointer)}))"
+
+
+def quoted(text: str) -> str:
+    """The text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+COLUMNS: dict[str, Column] = {
+    "id": Column("VARCHAR", "id", ("id",), "the part's id"),
+    "path": Column(
+        "VARCHAR",
+        "(prefix || path)",
+        ("prefix", "path"),
+        "absolute, as hits show it; bytes that are not UTF-8 as `\\xff`",
+    ),
+    "root": Column("VARCHAR", "folder", ("folder",), "the folder that was named to `index`"),
+    "modality": Column("VARCHAR", "modality", ("modality",), "`image`, `text` or `audio`"),
+    "start_s": Column("DOUBLE", "start_s", ("start_s",), "where a window of sound starts"),
+    "end_s": Column("DOUBLE", "end_s", ("end_s",), "where it ends"),
+    "text": Column("VARCHAR", "text", ("text",), "the passage"),
+    "width": _of_meta("width", "BIGINT", "of a picture, in pixels, upright"),
+    "height": _of_meta("height", "BIGINT", "likewise"),
+    "taken": Column(
+        "TIMESTAMP",
+        f"TRY_CAST(left({meta_sql(('taken',))}, 19) AS TIMESTAMP)",
+        ("meta",),
+        "when a picture was taken (EXIF), by the camera's clock",
+    ),
+    "duration_s": _of_meta("duration_s", "DOUBLE", "of the whole sound"),
+    "format": _of_meta("format", "VARCHAR", "of a picture or sound: `JPEG`, `WAV`, …"),
+    "title": _of_meta("title", "VARCHAR", "of a document or a sound"),
+    "page": _of_meta("page", "BIGINT", "of a PDF, from 1"),
+    "size": Column(
+        "BIGINT",
+        "(CASE WHEN path IS NOT NULL THEN size END)",
+        ("path", "size"),
+        "of the file, in bytes",
+    ),
+    # -1: so fresh when it was indexed that the time was not trusted; the next run corrects it
+    "mtime": Column(
+        "TIMESTAMP",
+        "(CASE WHEN path IS NOT NULL AND mtime_ns <> -1 THEN make_timestamp(mtime_ns // 1000) END)",
+        ("path", "mtime_ns"),
+        "when the file was last changed, UTC",
+    ),
+}
+META = "meta"
+META_ABOUT = "any other key that was stored with the part; `meta.camera.maker` inside an object"

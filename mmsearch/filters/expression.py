@@ -1,0 +1,425 @@
+"""DuckDB's parse tree of a condition, checked and written anew as SQL.
+
+Nothing of the user's text is ever executed. Each kind of node, operator, function and type
+that may occur is listed here, and what is written consists of those, of the columns' own SQL
+and of literals that are quoted here; a node with a field that is not expected is refused.
+
+LIKE is not passed on as it is: DuckDB matches ILIKE, and patterns with ``_``, by trying every
+way (a few ``%`` over a page of one letter run for hours, and cannot be interrupted). Patterns
+of ``%`` alone are matched piece by piece, all others by RE2: both in linear time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+from mmsearch.errors import LimitExceeded, UsageError
+from mmsearch.filters.columns import (
+    COLUMNS,
+    MAX_FILTER_DEPTH,
+    MAX_PATTERN_CHARS,
+    MAX_PATTERN_ONES,
+    META,
+    meta_sql,
+    quoted,
+)
+
+Node = dict[str, Any]
+
+_COMPARISONS = {
+    "COMPARE_EQUAL": "=",
+    "COMPARE_NOTEQUAL": "<>",
+    "COMPARE_LESSTHAN": "<",
+    "COMPARE_GREATERTHAN": ">",
+    "COMPARE_LESSTHANOREQUALTO": "<=",
+    "COMPARE_GREATERTHANOREQUALTO": ">=",
+    "COMPARE_DISTINCT_FROM": "IS DISTINCT FROM",
+    "COMPARE_NOT_DISTINCT_FROM": "IS NOT DISTINCT FROM",
+}
+_CONJUNCTIONS = {"CONJUNCTION_AND": " AND ", "CONJUNCTION_OR": " OR "}
+_IS_NULL = {"OPERATOR_IS_NULL": "IS NULL", "OPERATOR_IS_NOT_NULL": "IS NOT NULL"}
+_IN = {"COMPARE_IN": "IN", "COMPARE_NOT_IN": "NOT IN"}
+_ARITHMETIC = ("+", "-", "*", "/", "//", "%")
+# DuckDB's name of LIKE in its forms -> (negated, whatever the case)
+_LIKES = {
+    "~~": (False, False),
+    "!~~": (True, False),
+    "~~*": (False, True),
+    "!~~*": (True, True),
+    "like_escape": (False, False),
+    "not_like_escape": (True, False),
+    "ilike_escape": (False, True),
+    "not_ilike_escape": (True, True),
+}
+# name -> types of its arguments. None makes a text longer than its arguments, takes a
+# pattern, or knows anything but its arguments.
+FUNCTIONS = {
+    **dict.fromkeys(("lower", "upper", "trim", "length"), ("VARCHAR",)),
+    **dict.fromkeys(("contains", "starts_with", "ends_with"), ("VARCHAR", "VARCHAR")),
+    **dict.fromkeys(("abs", "floor", "ceil", "round"), ("DOUBLE",)),
+    **dict.fromkeys(("year", "month", "day", "hour", "minute", "dayofweek"), ("TIMESTAMP",)),
+}
+# `extract(year from mtime)` comes as date_part('year', mtime)
+_DATE_PARTS = ("year", "month", "day", "hour", "minute", "dayofweek", "dow")
+TYPES = (
+    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR"),
+    *("DATE", "TIMESTAMP"),
+)
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+# what a text under a key of meta is read as beside an operand of that type
+_READ_AS = {
+    **dict.fromkeys((*_INTEGERS, "FLOAT", "DOUBLE", "DECIMAL"), "DOUBLE"),
+    **{name: name for name in ("BOOLEAN", "DATE", "TIMESTAMP")},
+}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A condition as SQL over the stored columns, and which of those it needs.
+
+    calls: how many texts it makes or searches for one part; a regular expression counts for
+    several. What it may take at once is bounded by that (``engine``).
+    """
+
+    sql: str
+    stored: tuple[str, ...]
+    calls: int
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """SQL of a part of the condition; ``type`` where it is known, "META" for a key of meta."""
+
+    sql: str
+    type: str | None = None
+
+    def read_as(self, type: str) -> _Piece:
+        return _Piece(f"TRY_CAST({self.sql} AS {type})", type) if self.type == "META" else self
+
+
+def compiled(select: Node) -> Expression:
+    """The one expression of a serialised ``SELECT expression``, checked.
+
+    select: the ``node`` that DuckDB's ``json_serialize_sql`` gives, without defaults.
+    Raises UsageError for what may not be in a filter, LimitExceeded for what is too deep.
+    """
+    listed = select.get("select_list", [])
+    plain = {"type", "select_list", "from_table", "aggregate_handling"}
+    if (
+        select.get("type") != "SELECT_NODE"
+        or not set(select) <= plain
+        or select.get("from_table") != {"type": "EMPTY"}
+        or select.get("aggregate_handling") != "STANDARD_HANDLING"
+        or len(listed) != 1
+    ):
+        raise UsageError(
+            "a filter is one condition, such as width > 1000 and path like '%holiday%'; "
+            "it holds no SELECT, FROM, WHERE or second expression."
+        )
+    writer = _Writer()
+    piece = writer.write(listed[0])
+    return Expression(piece.sql, tuple(sorted(writer.stored)), writer.calls)
+
+
+class _Writer:
+    """Writes nodes as SQL, and notes which stored columns they need."""
+
+    def __init__(self) -> None:
+        self.stored: set[str] = set()
+        self.calls = 0
+        self._depth = 0
+        self._kinds: dict[str, tuple[set[str], Callable[[Node], _Piece]]] = {
+            # class -> (the fields it may have, what writes it)
+            "COLUMN_REF": ({"column_names"}, self._column),
+            "CONSTANT": ({"value"}, self._constant),
+            "COMPARISON": ({"left", "right"}, self._comparison),
+            "CONJUNCTION": ({"children"}, self._conjunction),
+            "BETWEEN": ({"input", "lower", "upper"}, self._between),
+            "OPERATOR": ({"children"}, self._operator),
+            "FUNCTION": (
+                {"function_name", "schema", "children", "order_bys", "is_operator"},
+                self._function,
+            ),
+            "CAST": ({"child", "cast_type", "try_cast"}, self._cast),
+            "CASE": ({"case_checks", "else_expr"}, self._case),
+        }
+
+    def write(self, node: Node) -> _Piece:
+        if self._depth == MAX_FILTER_DEPTH:
+            raise too_deep()
+        kind = node.get("class", "")
+        if kind not in self._kinds:
+            raise UsageError(_REFUSED.get(kind, f"{kind.lower()} cannot be used in a filter."))
+        fields, write = self._kinds[kind]
+        extra = set(node) - fields - {"class", "type", "query_location"}
+        if "alias" in extra:
+            raise UsageError(
+                f"a filter is one condition, and {node['alias']!r} follows another word as its "
+                "name (AS): is an operator missing between them?"
+            )
+        if extra:
+            raise UsageError(f"{', '.join(sorted(extra))} cannot be used in a filter.")
+        self._depth += 1
+        piece = write(node)
+        self._depth -= 1
+        return piece
+
+    def _several(self, nodes: list[Node]) -> list[_Piece]:
+        """Operands that are compared with each other: what is known of one tells the others."""
+        pieces = [self.write(node) for node in nodes]
+        types = [_READ_AS[p.type] for p in pieces if p.type in _READ_AS]
+        return [p.read_as(types[0]) for p in pieces] if types else pieces
+
+    def _condition(self, node: Node) -> str:
+        """An operand of AND, OR, NOT or WHEN: a yes or no."""
+        piece = self.write(node).read_as("BOOLEAN")
+        if piece.type not in (None, "BOOLEAN"):
+            what = f"the text {piece.sql}" if _is_text(node) else f"a {piece.type}"
+            raise UsageError(
+                f"AND, OR, NOT and WHEN take conditions, and got {what}: write the whole "
+                "comparison, as in path like '%a%' or path like '%b%'."
+            )
+        return piece.sql
+
+    def _column(self, node: Node) -> _Piece:
+        first, *keys = node["column_names"]
+        name = first.lower()
+        if name == META:
+            if not keys:
+                raise UsageError("meta is an object: name a key of it, as in meta.KEY = 'x'.")
+            self.stored.add(META)
+            self.calls += 1
+            return _Piece(meta_sql(tuple(keys)), "META")
+        column = COLUMNS.get(name)
+        if column is None or keys:
+            raise UsageError(_no_column(".".join([first, *keys])))
+        self.stored.update(column.stored)
+        self.calls += column.sql != name
+        return _Piece(column.sql, column.type)
+
+    def _constant(self, node: Node) -> _Piece:
+        type, value = node["value"]["type"], node["value"].get("value")
+        name = type["id"]
+        if node["value"]["is_null"]:
+            return _Piece("NULL")
+        if name == "VARCHAR":
+            return _Piece(quoted(_text(node)), name)
+        if name in _INTEGERS and isinstance(value, int):
+            return _Piece(f"({value})" if value < 0 else str(value), name)
+        if name == "DECIMAL" and isinstance(value, int):
+            number = Decimal(value).scaleb(-type["type_info"].get("scale", 0))
+            return _Piece(f"({number:f})", name)
+        if name == "DOUBLE" and isinstance(value, float) and math.isfinite(value):
+            return _Piece(f"({value!r}::DOUBLE)", name)
+        raise UsageError(
+            "a filter holds a number that is too large: whole numbers have at most 18 digits."
+        )
+
+    def _comparison(self, node: Node) -> _Piece:
+        left, right = self._several([node["left"], node["right"]])
+        return _Piece(f"({left.sql} {_COMPARISONS[node['type']]} {right.sql})", "BOOLEAN")
+
+    def _conjunction(self, node: Node) -> _Piece:
+        pieces = [self._condition(child) for child in node["children"]]
+        return _Piece(f"({_CONJUNCTIONS[node['type']].join(pieces)})", "BOOLEAN")
+
+    def _between(self, node: Node) -> _Piece:
+        what, low, high = self._several([node["input"], node["lower"], node["upper"]])
+        return _Piece(f"({what.sql} BETWEEN {low.sql} AND {high.sql})", "BOOLEAN")
+
+    def _operator(self, node: Node) -> _Piece:
+        kind, children = node["type"], node["children"]
+        if kind == "OPERATOR_NOT":
+            return _Piece(f"(NOT {self._condition(children[0])})", "BOOLEAN")
+        if kind in _IS_NULL:
+            return _Piece(f"({self.write(children[0]).sql} {_IS_NULL[kind]})", "BOOLEAN")
+        if kind in _IN:
+            what, *several = self._several(children)
+            inside = ", ".join(p.sql for p in several)
+            return _Piece(f"({what.sql} {_IN[kind]} ({inside}))", "BOOLEAN")
+        if kind == "OPERATOR_COALESCE":
+            pieces = self._several(children)
+            return _Piece(f"COALESCE({', '.join(p.sql for p in pieces)})", pieces[0].type)
+        raise UsageError(f"{_spelled(kind)} cannot be used in a filter.")
+
+    def _function(self, node: Node) -> _Piece:
+        name, children = node["function_name"], node.get("children", [])
+        if node.get("schema", "main") != "main" or node["order_bys"] != {"type": "ORDER_MODIFIER"}:
+            raise UsageError(_no_function(name))
+        if name == "->>" and len(children) == 2:
+            return self._key(children)
+        if name in _LIKES and len(children) in (2, 3):
+            return self._like(name, children)
+        if name in _ARITHMETIC and len(children) == 2:
+            left, right = (p.read_as("DOUBLE") for p in self._several(children))
+            return _Piece(f"({left.sql} {name} {right.sql})", right.type or left.type)
+        if name == "-" and len(children) == 1:
+            piece = self.write(children[0]).read_as("DOUBLE")
+            return _Piece(f"(- {piece.sql})", piece.type)
+        if name == "date_part" and len(children) == 2 and _text(children[0]) in _DATE_PARTS:
+            when = self.write(children[1]).read_as("TIMESTAMP").sql
+            return _Piece(f"date_part({quoted(_text(children[0]))}, {when})", "BIGINT")
+        takes = FUNCTIONS.get(name, ())
+        if not takes or len(takes) != len(children):
+            raise UsageError(_no_function(name, len(children)))
+        pieces = zip(children, takes, strict=True)
+        inside = ", ".join(self.write(child).read_as(type).sql for child, type in pieces)
+        self.calls += 1
+        return _Piece(f"{name}({inside})")
+
+    def _key(self, children: list[Node]) -> _Piece:
+        """``meta->>'key'``, the other way to write ``meta.key``."""
+        left, right = children
+        if left.get("column_names", [""])[0].lower() != META or not _is_text(right):
+            raise UsageError("->> takes a key out of meta: (meta->>'KEY') = 'x'.")
+        names = [*left["column_names"], _text(right)]
+        return self.write({"class": "COLUMN_REF", "column_names": names})
+
+    def _like(self, name: str, children: list[Node]) -> _Piece:
+        negated, any_case = _LIKES[name]
+        what, *texts = children
+        if not all(_is_text(t) for t in texts):
+            raise UsageError(
+                "LIKE takes a pattern in single quotes: path like '%holiday%' (% is any text, "
+                "_ one character)."
+            )
+        pattern, *escapes = [_text(t) for t in texts]
+        sql = _like_sql(self.write(what).sql, _tokens(pattern, "".join(escapes)), any_case)
+        self.calls += _REGEX_CALLS if sql.startswith("regexp") else 1
+        return _Piece(f"(NOT {sql})" if negated else sql, "BOOLEAN")
+
+    def _cast(self, node: Node) -> _Piece:
+        child, type = node["child"], node["cast_type"]
+        if type.get("id") not in TYPES or set(type) != {"id"}:
+            name = type.get("type_info", {}).get("name", type.get("id"))
+            raise UsageError(f"{name} is no type of a filter; there are {', '.join(TYPES)}.")
+        # what a row holds and cannot be read is NULL; what the user wrote must be right
+        self.calls += 1
+        how = "CAST" if child.get("class") == "CONSTANT" and "try_cast" not in node else "TRY_CAST"
+        return _Piece(f"{how}({self.write(child).sql} AS {type['id']})", type["id"])
+
+    def _case(self, node: Node) -> _Piece:
+        checks = [
+            f"WHEN {self._condition(c['when_expr'])} THEN {self.write(c['then_expr']).sql}"
+            for c in node["case_checks"]
+        ]
+        return _Piece(f"(CASE {' '.join(checks)} ELSE {self.write(node['else_expr']).sql} END)")
+
+
+def too_deep() -> LimitExceeded:
+    """The error for a condition that is nested too deeply."""
+    return LimitExceeded(
+        f"the filter is nested too deeply; at most {MAX_FILTER_DEPTH} levels are taken. "
+        "Write x in (1, 2, …) for x = 1 or (x = 2 or (…))."
+    )
+
+
+_REFUSED = {
+    "SUBQUERY": "a filter cannot ask for other rows: no SELECT inside it.",
+    "WINDOW": "a filter looks at one part at a time: no window functions (OVER).",
+    "STAR": "a filter is a condition on named columns: * cannot be used in it.",
+    "PARAMETER": "a filter has no parameters (?, $1): write the value itself.",
+    "LAMBDA": "-> cannot be used in a filter: write meta.KEY or (meta->>'KEY').",
+    "COLLATE": "COLLATE cannot be used in a filter: write ilike or lower(x).",
+}
+
+
+def _spelled(kind: str) -> str:
+    if kind.startswith(("ARRAY", "STRUCT")):
+        return "[…]"
+    return kind.removeprefix("OPERATOR_").replace("_", " ")
+
+
+def _is_text(node: Node) -> bool:
+    value = node.get("value", {})
+    return (
+        node.get("class") == "CONSTANT"
+        and value["type"]["id"] == "VARCHAR"
+        and not value["is_null"]
+    )
+
+
+def _text(node: Node) -> str:
+    """The text of a constant; "" for any other node (and for '', which is left out)."""
+    return str(node["value"].get("value", "")) if _is_text(node) else ""
+
+
+def _no_column(name: str) -> str:
+    near = get_close_matches(name.lower(), COLUMNS, 1, 0.6)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return (
+        f"the filter names {name!r}, and there is no such column{hint} "
+        f"There are {', '.join(COLUMNS)}, and meta.KEY for any other key that was stored. "
+        "A text stands in single quotes: 'x'."
+    )
+
+
+def _no_function(name: str, n: int | None = None) -> str:
+    if name in FUNCTIONS and n is not None:
+        return f"{name} takes {len(FUNCTIONS[name])} in its brackets, not {n}."
+    note = ""
+    if name.startswith(("regexp", "~")):
+        note = " Instead of a regular expression or GLOB write like or ilike."
+    elif name in ("now", "today", "current_timestamp", "get_current_timestamp", "random"):
+        note = " A filter gives the same answer each time: write the date, as in '2026-01-31'."
+    return (
+        f"{name} cannot be used in a filter. There are {', '.join(FUNCTIONS)}, "
+        f"{' '.join(_ARITHMETIC)}, like and ilike.{note}"
+    )
+
+
+_REGEX_CALLS = 8  # the worst pattern that is taken, over pages of one letter: 0.5 ms a part
+_ANY, _ONE = object(), object()  # what % and _ stand for in a pattern
+
+
+def _tokens(pattern: str, escape: str) -> list[object]:
+    """A pattern as characters, ``_ANY`` and ``_ONE``. Raises UsageError, LimitExceeded."""
+    if len(escape) > 1:
+        raise UsageError(f"ESCAPE takes one character, not {escape!r}.")
+    tokens: list[object] = []
+    at = 0
+    while at < len(pattern):
+        c = pattern[at]
+        if c == escape:
+            at += 1
+            if at == len(pattern):
+                raise UsageError(f"the pattern {pattern!r} ends with its escape character.")
+            tokens.append(pattern[at])
+        elif c == "%":
+            if not tokens or tokens[-1] is not _ANY:
+                tokens.append(_ANY)
+        else:
+            tokens.append(_ONE if c == "_" else c)
+        at += 1
+    return tokens
+
+
+def _like_sql(what: str, tokens: list[object], any_case: bool) -> str:
+    literal = all(t not in ("%", "_") for t in tokens)  # none that was escaped
+    if _ONE not in tokens and literal:
+        pattern = quoted("".join("%" if t is _ANY else str(t) for t in tokens))
+        return f"(lower({what}) LIKE lower({pattern}))" if any_case else f"({what} LIKE {pattern})"
+    if len(tokens) > MAX_PATTERN_CHARS:
+        raise LimitExceeded(
+            f"a pattern with _ or ESCAPE has {len(tokens):,} characters; at most "
+            f"{MAX_PATTERN_CHARS} are taken. Leave out what is certain anyway."
+        )
+    behind = tokens[tokens.index(_ANY) :] if _ANY in tokens else []
+    if behind.count(_ONE) > MAX_PATTERN_ONES:
+        raise LimitExceeded(
+            f"a pattern has {behind.count(_ONE)} times _ behind its first %; at most "
+            f"{MAX_PATTERN_ONES} are taken. If _ itself is meant: like '%a!_b%' escape '!'."
+        )
+    regex = "".join(
+        ".*" if t is _ANY else "." if t is _ONE else _regex_literal(str(t)) for t in tokens
+    )
+    return f"regexp_full_match({what}, {quoted(regex)}, {quoted('si' if any_case else 's')})"
+
+
+def _regex_literal(c: str) -> str:
+    return c if c.isalnum() else f"\\x{{{ord(c):x}}}"
