@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.train.mini import drawings, split
-from mmsearch.train.mini.data import Photo, Sources
+from mmsearch.train.mini.data import PICTURE_PX, Photo, Sources
 
 SVG = """<svg xmlns="http://www.w3.org/2000/svg"><metadata><rdf:RDF><cc:Work rdf:about="">
 <dc:title>{title}</dc:title><dc:subject><rdf:Bag>{keywords}</rdf:Bag></dc:subject>
@@ -188,11 +188,13 @@ def test_every_stamp_is_on_one_side_and_nouns_are_never_trained_on(sources: Sour
 def test_views_are_white_coloured_and_two_photos_and_the_same_every_time(sources: Sources) -> None:
     draw(sources, "tools/hammer", "Hammer", "tool", colour=200)
     drawing = Photo("png/tools/hammer.png", ("hammer",))
-    behind = [np.full((224, 224, 3), value, np.uint8) for value in (10, 20, 30)]
+    behind = [np.full((PICTURE_PX, PICTURE_PX, 3), value, np.uint8) for value in (10, 20, 30)]
     views = drawings.views(sources, drawing, behind)
-    assert [(view.shape, view.dtype) for view in views] == [((224, 224, 3), np.uint8)] * 4
+    assert [(view.shape, view.dtype) for view in views] == [
+        ((PICTURE_PX, PICTURE_PX, 3), np.uint8)
+    ] * 4
     assert views[0][-1, 0].tolist() == [255, 255, 255]  # what is transparent is white
-    assert views[0][50, 112].tolist() == [200, 0, 9]
+    assert views[0][PICTURE_PX // 4, PICTURE_PX // 2].tolist() == [200, 0, 9]
     again = drawings.views(sources, drawing, behind)
     assert all(np.array_equal(a, b) for a, b in zip(views, again, strict=True))
     for view in views[2:]:
