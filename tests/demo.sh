@@ -17,4 +17,5 @@ ask "image → text" --image "$samples/photos/coffee.jpg" --to text
 ask "audio → text" --audio "$samples/sounds/rain.ogg" --to text
 ask "image → image" --image "$samples/photos/tabby.jpg" --to image
 echo
+echo "More of these: .venv/bin/mmsearch query \"…\" --index $index"
 echo "Now your own: .venv/bin/mmsearch index FOLDER, then .venv/bin/mmsearch query \"…\""

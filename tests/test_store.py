@@ -406,3 +406,12 @@ def test_verify_beside_a_writer_does_not_cry_wolf(tmp_path: Path) -> None:
         (folder / "segments" / "000009-abcd").mkdir()  # the commit that is being written
         assert verify(folder) == []
     assert [p.what for p in verify(folder)] == ["no manifest refers to it"]
+
+
+def test_where_there_is_no_index_those_beside_it_are_named(tmp_path: Path) -> None:
+    for name in ("photos", "notes"):
+        with Writer(tmp_path / name, SPACE):
+            pass
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(errors.IndexNotFound, match=r"beside it are: notes, photos\.$"):
+        Snapshot.open(tmp_path / "default")

@@ -101,11 +101,13 @@ def parsed(where: str) -> Expression:
 
 
 def _syntax_error(where: str, answer: dict[str, Any]) -> UsageError:
-    message = str(answer.get("error_message", "")).split("\n")[0]
+    message = str(answer.get("error_message", "")).split("\n")[0].rstrip(".!")
+    if where.lstrip().lower().startswith("where "):
+        return UsageError("a filter is the condition alone: leave out the word WHERE.")
     if message.startswith("Max expression depth"):
         return too_deep()
     if "position" not in answer:
-        return UsageError(f"a filter is one condition and no statement: {message}.")
+        return UsageError("a filter is one condition, such as width > 1000, and no statement.")
     at = int(answer["position"]) - len(_SELECT)
     place = f"at character {at + 1}, before {where[at : at + 20]!r}"
     if at >= len(where.rstrip()):

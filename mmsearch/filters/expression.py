@@ -122,7 +122,7 @@ def compiled(select: Node) -> Expression:
             "it holds no SELECT, FROM, WHERE or second expression."
         )
     writer = _Writer()
-    piece = writer.write(listed[0])
+    piece = writer.write(listed[0]).read_as("BOOLEAN")
     return Expression(piece.sql, tuple(sorted(writer.stored)), writer.calls)
 
 
@@ -217,7 +217,8 @@ class _Writer:
         if name == "DOUBLE" and isinstance(value, float) and math.isfinite(value):
             return _Piece(f"({value!r}::DOUBLE)", name)
         raise UsageError(
-            "a filter holds a number that is too large: whole numbers have at most 18 digits."
+            "a filter holds a number that is too large: numbers reach to 1e308, whole ones to 18 "
+            "digits."
         )
 
     def _comparison(self, node: Node) -> _Piece:
@@ -245,6 +246,8 @@ class _Writer:
         if kind == "OPERATOR_COALESCE":
             pieces = self._several(children)
             return _Piece(f"COALESCE({', '.join(p.sql for p in pieces)})", pieces[0].type)
+        if kind == "ARRAY_EXTRACT":
+            raise UsageError("[…] cannot be used in a filter: a key of meta is written meta.KEY.")
         raise UsageError(f"{_spelled(kind)} cannot be used in a filter.")
 
     def _function(self, node: Node) -> _Piece:
@@ -257,7 +260,8 @@ class _Writer:
             return self._like(name, children)
         if name in _ARITHMETIC and len(children) == 2:
             left, right = (p.read_as("DOUBLE") for p in self._several(children))
-            return _Piece(f"({left.sql} {name} {right.sql})", right.type or left.type)
+            by = f"NULLIF({right.sql}, 0)" if name == "/" else right.sql  # else x / 0 is infinite
+            return _Piece(f"({left.sql} {name} {by})", right.type or left.type)
         if name == "-" and len(children) == 1:
             piece = self.write(children[0]).read_as("DOUBLE")
             return _Piece(f"(- {piece.sql})", piece.type)

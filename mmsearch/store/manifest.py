@@ -15,6 +15,7 @@ from mmsearch.types import Modality, Preprocess, Space
 
 SCHEMA = 2  # 2: an index keeps the files of its space
 OLDEST_SCHEMA = 1
+_MOST_NAMED = 5  # indexes, in a message
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20  # some million segments; more is not ours
 
@@ -123,6 +124,16 @@ def write(folder: Path, manifest: Manifest) -> None:
     replace_file(folder / MANIFEST_NAME, text.encode())
 
 
+def _neighbours(folder: Path) -> str:
+    """Which indexes lie beside a folder that is none, for a message."""
+    try:
+        found = sorted(path.parent.name for path in folder.parent.glob(f"*/{MANIFEST_NAME}"))
+    except OSError:
+        return ""
+    more = ", …" if len(found) > _MOST_NAMED else ""
+    return f"; beside it are: {', '.join(found[:_MOST_NAMED])}{more}" if found else ""
+
+
 def read(folder: Path) -> Manifest:
     """The folder's current snapshot.
 
@@ -136,7 +147,7 @@ def read(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise IndexNotFound(
             f"there is no index at {folder}. Make one with `mmsearch index FOLDER`, "
-            "with the same --index, or name another."
+            f"with the same --index, or name another{_neighbours(folder)}."
         ) from None
     except OSError as e:
         raise StoreError(f"{path} cannot be read: {e.strerror or e}.") from e
