@@ -127,7 +127,7 @@ def wave_bytes(value: float) -> bytes:
 
 
 def qt_resource(files: dict[str, bytes], flags: int) -> bytes:
-    """A Qt resource file of version 2: files in one folder, ``farm``."""
+    """A Qt resource file of version 2: files in one folder, ``animals``."""
     names, tree, data = b"", [], b""
 
     def name(text: str) -> int:
@@ -137,7 +137,7 @@ def qt_resource(files: dict[str, bytes], flags: int) -> bytes:
         return at
 
     tree.append(struct.pack(">IHIIQ", 0, 2, 1, 1, 0))
-    tree.append(struct.pack(">IHIIQ", name("farm"), 2, len(files), 2, 0))
+    tree.append(struct.pack(">IHIIQ", name("animals"), 2, len(files), 2, 0))
     for own, content in files.items():
         packed = struct.pack(">I", len(content)) + zlib.compress(content) if flags & 1 else content
         tree.append(struct.pack(">IHIIQ", name(own), flags, 0, len(data), 0))
@@ -167,8 +167,8 @@ def test_sounds_are_found_in_the_archives_of_games(tmp_path: Path) -> None:
     (tmp_path / "e.wav").write_bytes(dog)  # which one of the archives has as well
     found = list(sound_effects.effects(Sources(tmp_path, tmp_path, effects=tmp_path)))
     assert {sound.name: content for sound, content in found[:3]} == {
-        "effects/a.rcc/farm/owl.wav": owl,
-        "effects/b.rcc/farm/dog.wav": dog,
+        "effects/a.rcc/animals/owl.wav": owl,
+        "effects/b.rcc/animals/dog.wav": dog,
         "effects/c.pk3/sound/rain.wav": rain,
     }
     assert [sound.name for sound, _ in found[3:]] == ["effects/d.wad/DSSAWIDL.wav"]
