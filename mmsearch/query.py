@@ -21,6 +21,10 @@ MAX_K = 10_000
 # Of a long sound the first windows stand for the whole query.
 MAX_QUERY_WINDOWS = 30
 _BATCH_WINDOWS = 8
+BLOCK_VECTORS = 4096  # of many vectors, so many are made ready at once: 8 MiB at d = 512
+# A length so near to 1 is that of a unit vector in float32, which is taken as it is.
+_NEAR_UNIT = 1e-6
+_SHORTEST = 1e-15  # below it the squares of components are lost in float32
 
 
 @dataclass(frozen=True)
@@ -58,20 +62,8 @@ class Query:
                 f"ask with exactly one of text, image, audio and vector; got {len(given)}."
             )
         if text is not None:
-            if not isinstance(text, str):
-                raise UsageError(f"a text query is a str, not {type(text).__name__}.")
-            if len(text) > MAX_QUERY_CHARS:
-                raise LimitExceeded(
-                    f"the query has {len(text):,} characters; at most {MAX_QUERY_CHARS:,} are "
-                    "taken. Index a long text and search with one of its passages."
-                )
-            if not text.strip():
-                raise UsageError("the query is empty: say what to look for.")
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
-            raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {k!r}.")
-        if where is not None and not isinstance(where, str):
-            raise UsageError(f"a filter is a str, not {type(where).__name__}.")
-        return cls(text, image, audio, vector, modality_of(to), int(k), where)
+            check_text(text)
+        return cls(text, image, audio, vector, *checked(to, k, where))
 
     def to_json(self) -> dict[str, Any]:
         """The query as ``--json`` shows it: what cannot be written is only named."""
@@ -94,7 +86,7 @@ class Query:
         UsageError for a vector that cannot be compared.
         """
         if self.vector is not None or encoder is None:
-            return _unit(self.vector, space)
+            return unit_vector(self.vector, space)
         preprocess = space.preprocess
         if self.text is not None:
             return encoder.encode(Modality.TEXT, [self.text])
@@ -128,29 +120,121 @@ def modality_of(to: str | None) -> Modality | None:
         raise UsageError(f"hits can be of {names}; not {to!r}.") from None
 
 
-def _unit(vector: Any, space: Space) -> Vectors:
-    try:
-        v: NDArray[np.float32] = np.asarray(vector, np.float32)
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"the vector is not an array of numbers: {e}") from None
-    v = v.reshape(1, -1) if v.ndim == 1 else v
-    if v.shape != (1, space.dimension):
-        raise DimensionMismatch(
-            f"the vector has shape {np.shape(vector)}; {space.name} wants ({space.dimension},)."
+def checked(to: str | None, k: int, where: str | None) -> tuple[Modality | None, int, str | None]:
+    """What hits must be, how many, and the filter, as a Query holds them. Raises UsageError."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
+        raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {k!r}.")
+    if where is not None and not isinstance(where, str):
+        raise UsageError(f"a filter is a str, not {type(where).__name__}.")
+    return modality_of(to), int(k), where
+
+
+def check_text(text: Any) -> None:
+    """Raises UsageError for what is no text to ask with, LimitExceeded for one too long."""
+    if not isinstance(text, str):
+        raise UsageError(f"a text query is a str, not {type(text).__name__}.")
+    if len(text) > MAX_QUERY_CHARS:
+        raise LimitExceeded(
+            f"the query has {len(text):,} characters; at most {MAX_QUERY_CHARS:,} are "
+            "taken. Index a long text and search with one of its passages."
         )
-    norm = float(np.linalg.norm(v))
-    if not np.isfinite(norm) or norm == 0:
-        raise UsageError("the vector has no direction: it is zero or not finite.")
-    return v / np.float32(norm)
+    if not text.strip():
+        raise UsageError("the query is empty: say what to look for.")
 
 
-def listed(several: Any, what: str) -> list[Any]:
+def unit_vector(vector: Any, space: Space) -> Vectors:
+    """One vector that somebody gave as float32 (1, d) of unit length.
+
+    vector: (d,) or (1, d). Raises DimensionMismatch, or UsageError for what is no vector.
+    """
+    given = _array(vector, "the vector")
+    rows = given.reshape(1, -1) if given.ndim == 1 else given
+    if rows.shape != (1, space.dimension):
+        raise DimensionMismatch(
+            f"the vector has shape {given.shape}; {space.name} wants ({space.dimension},)."
+        )
+    lengths = _lengths(rows)
+    if not _has_direction(lengths)[0]:
+        raise UsageError(f"the vector has no direction: {_why(lengths[0])}.")
+    return _scaled(rows, lengths)
+
+
+def many_vectors(vectors: Any, space: Space) -> tuple[NDArray[Any], Iterator[Vectors]]:
+    """Many vectors that somebody gave: as an array (nq, d), and ready to be asked with.
+
+    vectors: (nq, d) numbers of any type. All are checked here; the second is float32 (m, d)
+    blocks of unit length, at most ``BLOCK_VECTORS`` each, made as they are taken.
+    Raises DimensionMismatch, or UsageError that names the first row that is no vector.
+    """
+    given = _array(vectors, "vectors")
+    d = space.dimension
+    if given.ndim == 1 and not len(given):
+        given = np.empty((0, d), np.float32)
+    if given.ndim != 2 or given.shape[1] != d:
+        alone = "; for one alone there is Index.search(vector=…)" if given.shape == (d,) else ""
+        raise DimensionMismatch(
+            f"vectors have shape {given.shape}; {space.name} wants (n, {d}){alone}."
+        )
+    lengths = _lengths(given)
+    bad = np.flatnonzero(~_has_direction(lengths))
+    if len(bad):
+        more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+        raise UsageError(f"vectors[{bad[0]}]{more} has no direction: {_why(lengths[bad[0]])}.")
+    starts = range(0, len(given), BLOCK_VECTORS)
+    spans = (slice(at, at + BLOCK_VECTORS) for at in starts)
+    return given, (_scaled(given[span], lengths[span]) for span in spans)
+
+
+def _array(given: Any, name: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.asarray(given)
+        if array.dtype.kind == "O":
+            array = array.astype(np.float32)
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"{name} cannot be read as an array of numbers: {e}") from None
+    if array.dtype.kind not in "fiub":
+        raise UsageError(f"{name} must be real numbers, not {array.dtype}.")
+    return array
+
+
+def _lengths(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """float32 (n,): the length of each row, as its numbers are in float32."""
+    out = np.empty(len(rows), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # such a length is refused
+        for at in range(0, len(rows), BLOCK_VECTORS):
+            some = np.asarray(rows[at : at + BLOCK_VECTORS], np.float32)
+            out[at : at + BLOCK_VECTORS] = np.sqrt(np.einsum("ij,ij->i", some, some))
+    return out
+
+
+def _has_direction(lengths: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return (lengths >= _SHORTEST) & (lengths < np.inf)
+
+
+def _why(length: np.float32) -> str:
+    return f"its length is {length:g} (in float32). Give finite numbers, not all of them 0"
+
+
+def _scaled(rows: NDArray[Any], lengths: NDArray[np.float32]) -> Vectors:
+    unit: Vectors = np.ascontiguousarray(rows, np.float32)
+    off = np.abs(lengths - 1) > _NEAR_UNIT
+    if off.any():
+        unit = np.divide(unit, np.where(off, lengths, np.float32(1))[:, None], dtype=np.float32)
+    return unit
+
+
+def several(things: Any, what: str) -> Iterable[Any]:
     """What a caller gave as several things. Raises UsageError for one alone, or for none."""
-    if isinstance(several, str | bytes | os.PathLike | dict):
-        raise UsageError(f"give a list of {what}, not one alone: [{several!r}].")
-    if not isinstance(several, Iterable):
-        raise UsageError(f"give a list of {what}, not {several!r}.")
-    return list(several)
+    if isinstance(things, str | bytes | os.PathLike | dict):
+        raise UsageError(f"give a list of {what}, not one alone: [{things!r}].")
+    if not isinstance(things, Iterable):
+        raise UsageError(f"give a list of {what}, not {things!r}.")
+    return things
+
+
+def listed(things: Any, what: str) -> list[Any]:
+    """What a caller gave as several things, as a list. Raises UsageError as ``several`` does."""
+    return list(several(things, what))
 
 
 @contextmanager

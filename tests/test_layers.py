@@ -121,6 +121,7 @@ def test_nothing_heavy_is_loaded(code: str) -> None:
 
 def test_the_public_door_has_exactly_these_names() -> None:
     assert sorted(mmsearch.__all__) == [
+        "BatchResults",
         "DecodeError",
         "DimensionMismatch",
         "Hit",
