@@ -40,15 +40,15 @@ def make(folder: Path, parts: int) -> None:
     index.add([{"text": text} for text in itertools.islice(texts, parts)])
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """(wall seconds, peak resident MB) of a process."""
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """(wall seconds, peak resident MB, CPU seconds) of a process."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - started
     if status:
         raise SystemExit(f"{command} failed")
-    return wall, usage.ru_maxrss / 1024
+    return wall, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:

@@ -13,11 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmsearch import ann, filters
+from mmsearch.errors import IndexDamaged
 from mmsearch.store import PartRow, Segment, Snapshot
 from mmsearch.store.segment import BATCH_ROWS, MODALITIES
 from mmsearch.store.snapshot import join
 from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Vectors
 
+# What altered bytes lead to: Arrow's errors are ValueErrors and IndexErrors.
+_UNREADABLE = (ValueError, LookupError, TypeError)
 NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without a True
 
 
@@ -101,11 +104,18 @@ class View:
     # -- reading what was found ---------------------------------------------
 
     def hits(self, scores: Scores, numbers: Ids) -> tuple[Hit, ...]:
-        """The hits of one query. scores: float32 (k,); numbers: int64 (k,), -1 at its end."""
+        """The hits of one query.
+
+        scores: float32 (k,). numbers: int64 (k,), -1 at its end where fewer were found.
+        Raises IndexDamaged where a row is not what a writer writes.
+        """
         found = [number for number in numbers.tolist() if number >= 0]
-        rows = rows_of(self.snapshot.segments, self.first, found)
-        ranked = enumerate(zip(scores.tolist(), rows, strict=False), 1)
-        return tuple([self.hit(rank, score, row) for rank, (score, row) in ranked])
+        try:
+            rows = rows_of(self.snapshot.segments, self.first, found)
+            ranked = enumerate(zip(scores.tolist(), rows, strict=False), 1)
+            return tuple([self.hit(rank, score, row) for rank, (score, row) in ranked])
+        except _UNREADABLE as e:
+            raise self._damaged(e) from e
 
     def hit(self, rank: int, score: float, row: PartRow) -> Hit:
         """A row as a hit."""
@@ -117,7 +127,13 @@ class View:
         )
 
     def ids(self, numbers: NDArray[np.int64]) -> list[str]:
-        """The part ids of rows. numbers: int64 (m,), none of them -1."""
+        """The part ids of rows. numbers: int64 (m,), none of them -1. Raises IndexDamaged."""
+        try:
+            return self._ids(numbers)
+        except _UNREADABLE as e:
+            raise self._damaged(e) from e
+
+    def _ids(self, numbers: NDArray[np.int64]) -> list[str]:
         order = np.argsort(numbers, kind="stable")
         ordered = numbers[order]
         taken: list[NDArray[np.object_]] = []
@@ -131,6 +147,13 @@ class View:
             out[order] = np.concatenate(taken)
         found: list[str] = out.tolist()
         return found
+
+    def _damaged(self, why: Exception) -> IndexDamaged:
+        folder = self.snapshot.folder
+        return IndexDamaged(
+            f"{folder}: a part that was found cannot be read ({why}). `mmsearch verify --index "
+            f"{folder}` says what is affected."
+        )
 
     @cached_property
     def _id_columns(self) -> list[pa.Array]:
