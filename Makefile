@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-train check format campaign bench quality clean
+.PHONY: demo test test-train check format campaign bench bench-latency quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -58,6 +58,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/cold.py
 	$(BIN)/python benchmarks/rescan.py
 	$(BIN)/python benchmarks/encode.py
+
+# What a query costs beside FAISS, on 1,000,000 made-up parts (a quarter of an hour), or on
+# make bench-latency VECTORS=float16 (n, 512).npy TEXTS=its.parquet [QUERIES=(n, 512).npy]
+bench-latency: $(VENV)/.dev
+	$(BIN)/python benchmarks/latency.py $(if $(PARTS),--parts $(PARTS)) $(if $(INDEX),--index $(INDEX)) \
+		$(if $(VECTORS),--vectors $(VECTORS) --texts $(TEXTS)) $(if $(QUERIES),--queries $(QUERIES))
 
 # make quality DATA=folder (its layout: mmsearch/train/mini/data.py)
 # and, each left out if not given: STAMPS=…/tuxpaint/stamps CLIPART=…/openclipart

@@ -98,8 +98,8 @@ def _row(n: int, root: int, text: str) -> PartRow:
 
 
 def questions(vectors: NDArray[np.float16], parts: int, n: int) -> Vectors:
-    """Unit vectors to ask with, float32 (n, d): those after the parts, which are in no index;
-    where there are fewer, the parts themselves moved by a fifth of their length."""
+    """Unit vectors to ask with, float32 (n, d), in no order: n of those after the parts, which
+    are in no index; where there are fewer, parts moved by a fifth of their length."""
     rng = np.random.default_rng(1)
     held = vectors[parts:]
     if len(held) >= n:

@@ -1,12 +1,13 @@
 """What a query costs beside FAISS: alone, in batches, and as a cold process.
 
     python benchmarks/latency.py [--parts 1000000] [--vectors FILE.npy --texts FILE.parquet]
-        [--index FOLDER] [--queries 2000] [--batches 30] [--runs 7]
+        [--queries FILE.npy] [--index FOLDER] [--count 4000] [--batches 30] [--runs 9]
 
 Writes an index of that many text passages straight into the store, from float16 (n, d) vectors
 and a Parquet column ``text`` or from made-up ones, and one of 10,000 to compare cold processes
 with. ``--index`` keeps both in that folder, and uses what it finds there. Then asks with
-vectors, in one process on warm files, and says what is spent beside FAISS in the same calls.
+vectors (of ``--queries``; or those after the parts), in one process on warm files, and says
+what is spent beside FAISS in the same calls.
 """
 
 from __future__ import annotations
@@ -204,7 +205,8 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="float16 (n, d); made up if left out")
     parser.add_argument("--texts", type=Path, help="Parquet with a column text")
     parser.add_argument("--index", type=Path, help="keep the indexes in this folder")
-    parser.add_argument("--queries", type=int, default=4000, help="half of them for each side")
+    parser.add_argument("--queries", type=Path, help="vectors to ask with, (n, d)")
+    parser.add_argument("--count", type=int, default=4000, help="queries, half for each side")
     parser.add_argument("--batches", type=int, default=30)
     parser.add_argument("--runs", type=int, default=9, help="of each process")
     parser.add_argument("-k", type=int, default=10)
@@ -214,11 +216,13 @@ def main() -> None:
         folder = args.index or Path(work)
         large = made(folder, args.parts, given, args.texts)
         small = made(folder, SMALL, given, args.texts)
-        if given is None:
-            xq = made_up(args.queries, 512, seed=1).astype(np.float32)
-            xq /= np.linalg.norm(xq, axis=1, keepdims=True)
+        if args.queries is not None:
+            asked = np.load(args.queries)
+            xq = questions(asked, 0, min(args.count, len(asked)))
+        elif given is None:
+            xq = questions(made_up(args.count, 512, seed=1), 0, args.count)
         else:
-            xq = questions(given, args.parts, args.queries)
+            xq = questions(given, args.parts, args.count)
         with clocks() as (inside, faiss):
             index = mmsearch.open(large)
             one = alone(index, xq, inside, faiss, args.k)

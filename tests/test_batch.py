@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmsearch import (
     Index,
     IndexDamaged,
     LimitExceeded,
+    Results,
     SpaceUnavailable,
     UsageError,
 )
@@ -220,10 +222,10 @@ def test_hits_are_read_when_they_are_looked_at_and_by_search_itself(index: Index
         path = segment.folder / "parts.arrow"
         path.write_bytes(path.read_bytes().replace(b'{"', b'}"'))
     results = batch[0]
-    assert len(results) == 8 and results.took_ms > 0 and set(batch.ids()[1]) == ALL
+    assert len(results) == 8 and results.took_ms > 0 and results.query.k == 8
     with pytest.raises(IndexDamaged, match="mmsearch verify"):
         results[0]
-    with pytest.raises(IndexDamaged, match="cannot be read"):
+    with pytest.raises(IndexDamaged, match="mmsearch verify"):
         list(batch[1])
     with pytest.raises(IndexDamaged, match=re.escape(str(index.path))):
         index.search(vector=Q, k=8)
@@ -407,3 +409,24 @@ def test_a_batch_is_of_one_snapshot_whatever_is_refreshed_meanwhile(index: Index
 
     batch = index.search_batch(texts(), k=20)
     assert [set(some) for some in batch.ids()] == [ALL] * 600 and len(held) == len(ALL)
+
+
+def test_threads_that_look_at_one_result_at_once_see_the_same(index: Index) -> None:
+    truth = index.search(vector=Q, k=8).hits
+    seen: list[object] = []
+
+    def look(results: Results, ready: threading.Barrier) -> None:
+        ready.wait()
+        try:
+            seen.append(results.hits == truth)
+        except BaseException as e:
+            seen.append(e)
+
+    for _ in range(40):
+        results, ready = index.search_batch(vectors=[Q], k=8)[0], threading.Barrier(4)
+        threads = [threading.Thread(target=look, args=(results, ready)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert seen == [True] * 160
