@@ -63,7 +63,7 @@ bench: $(VENV)/.dev
 # make bench-latency VECTORS=float16 (n, 512).npy TEXTS=its.parquet [QUERIES=(n, 512).npy]
 bench-latency: $(VENV)/.dev
 	$(BIN)/python benchmarks/latency.py $(if $(PARTS),--parts $(PARTS)) $(if $(INDEX),--index $(INDEX)) \
-		$(if $(VECTORS),--vectors $(VECTORS) --texts $(TEXTS)) $(if $(QUERIES),--queries $(QUERIES))
+		$(if $(VECTORS),--vectors $(VECTORS)) $(if $(TEXTS),--texts $(TEXTS)) $(if $(QUERIES),--queries $(QUERIES))
 
 # make quality DATA=folder (its layout: mmsearch/train/mini/data.py)
 # and, each left out if not given: STAMPS=…/tuxpaint/stamps CLIPART=…/openclipart

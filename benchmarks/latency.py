@@ -26,7 +26,7 @@ import numpy as np
 
 import mmsearch
 from clock import Clock, clocks
-from cold import timed
+from cold import in_turn
 from common import Line, save, table
 from filled import fill, made_up, questions, texts_of
 from mmsearch import Index
@@ -147,16 +147,16 @@ def opening(folder: Path, runs: int) -> dict[str, list[float]]:
 
 
 def cold(large: Path, small: Path, runs: int) -> dict[str, list[float]]:
-    """(wall, CPU seconds, peak MB) of `mmsearch query` as a process, on both in turn."""
-    taken: dict[str, list[float]] = {}
-    for run in range(runs + 1):
-        for name, folder in (("large", large), ("small", small)):
-            command = [sys.executable, "-m", "mmsearch", "query", "a dog on a beach", "--json"]
-            figures = timed([*command, "--index", str(folder)])
-            if run:  # the first brings files into memory
-                for what, figure in zip(("wall_s", "resident_mb", "cpu_s"), figures, strict=True):
-                    taken.setdefault(f"{name}_{what}", []).append(figure)
-    return taken
+    """Wall and CPU seconds and peak MB of `mmsearch query` as a process, on both in turn."""
+    query = [sys.executable, "-m", "mmsearch", "query", "a dog on a beach", "--json", "--index"]
+    both = in_turn([[*query, str(large)], [*query, str(small)]], runs)
+    return {
+        f"{name}_{what}": list(column)
+        for name, figures in zip(("large", "small"), both, strict=True)
+        for what, column in zip(
+            ("wall_s", "resident_mb", "cpu_s"), zip(*figures, strict=True), strict=True
+        )
+    }
 
 
 def lines(parts: int, result: dict[str, Any]) -> list[Line]:

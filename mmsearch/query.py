@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -148,15 +149,17 @@ def unit_vector(vector: Any, space: Space) -> Vectors:
     vector: (d,) or (1, d). Raises DimensionMismatch, or UsageError for what is no vector.
     """
     given = _array(vector, "the vector")
-    rows = given.reshape(1, -1) if given.ndim == 1 else given
-    if rows.shape != (1, space.dimension):
-        raise DimensionMismatch(
-            f"the vector has shape {given.shape}; {space.name} wants ({space.dimension},)."
-        )
-    lengths = _lengths(rows)
-    if not _has_direction(lengths)[0]:
-        raise UsageError(f"the vector has no direction: {_why(lengths[0])}.")
-    return _scaled(rows, lengths)
+    d = space.dimension
+    if given.shape not in ((d,), (1, d)):
+        raise DimensionMismatch(f"the vector has shape {given.shape}; {space.name} wants ({d},).")
+    v = _float32(given.reshape(d))
+    # as _lengths does, in few steps: what a query costs is made of such
+    length = np.float32(math.sqrt(np.einsum("i,i->", v, v)))
+    if not _SHORTEST <= length < np.inf:
+        raise UsageError(f"the vector has no direction: {_why(length)}.")
+    if abs(length - 1) > _NEAR_UNIT:
+        v = v / length
+    return v.reshape(1, d)
 
 
 def many_vectors(vectors: Any, space: Space) -> tuple[NDArray[Any], Iterator[Vectors]]:
@@ -176,7 +179,7 @@ def many_vectors(vectors: Any, space: Space) -> tuple[NDArray[Any], Iterator[Vec
             f"vectors have shape {given.shape}; {space.name} wants (n, {d}){alone}."
         )
     lengths = _lengths(given)
-    bad = np.flatnonzero(~_has_direction(lengths))
+    bad = np.flatnonzero(~((lengths >= _SHORTEST) & (lengths < np.inf)))
     if len(bad):
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise UsageError(f"vectors[{bad[0]}]{more} has no direction: {_why(lengths[bad[0]])}.")
@@ -197,18 +200,20 @@ def _array(given: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    if array.dtype == np.float32:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+        return np.ascontiguousarray(array, np.float32)
+
+
 def _lengths(rows: NDArray[Any]) -> NDArray[np.float32]:
     """float32 (n,): the length of each row, as its numbers are in float32."""
     out = np.empty(len(rows), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # such a length is refused
-        for at in range(0, len(rows), BLOCK_VECTORS):
-            some = np.asarray(rows[at : at + BLOCK_VECTORS], np.float32)
-            out[at : at + BLOCK_VECTORS] = np.sqrt(np.einsum("ij,ij->i", some, some))
+    for at in range(0, len(rows), BLOCK_VECTORS):
+        some = _float32(rows[at : at + BLOCK_VECTORS])
+        out[at : at + BLOCK_VECTORS] = np.sqrt(np.einsum("ij,ij->i", some, some))
     return out
-
-
-def _has_direction(lengths: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return (lengths >= _SHORTEST) & (lengths < np.inf)
 
 
 def _why(length: np.float32) -> str:
@@ -216,7 +221,7 @@ def _why(length: np.float32) -> str:
 
 
 def _scaled(rows: NDArray[Any], lengths: NDArray[np.float32]) -> Vectors:
-    unit: Vectors = np.ascontiguousarray(rows, np.float32)
+    unit: Vectors = _float32(rows)
     off = np.abs(lengths - 1) > _NEAR_UNIT
     if off.any():
         unit = np.divide(unit, np.where(off, lengths, np.float32(1))[:, None], dtype=np.float32)
