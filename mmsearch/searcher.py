@@ -17,8 +17,8 @@ from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.query import Query, listed
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
-from mmsearch.store import Segment, Snapshot
-from mmsearch.store.segment import MODALITIES, PartRow
+from mmsearch.store import HitRow, Segment, Snapshot
+from mmsearch.store.rows import MODALITIES
 from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
 
 SCHEMA = 1  # of Results.to_json
@@ -93,10 +93,11 @@ class _View:
         first, n = [], 0
         quantiser = snapshot.manifest.ann
         for segment in snapshot.segments:
-            if quantiser is not None and segment.codes is not None:
-                indexes.append(ann.IvfPq(segment.vectors, segment.codes, quantiser.facts))
+            if quantiser is not None and (codes := segment.code_blocks) is not None:
+                checks = segment.check_rows, codes.check_all
+                indexes.append(ann.IvfPq(segment.vectors, codes.data, quantiser.facts, *checks))
             else:
-                indexes.append(ann.Flat(segment.vectors))
+                indexes.append(ann.Flat(segment.vectors, segment.check_rows))
             first.append(n)
             n += segment.ref.rows
         return cls(snapshot, tuple(indexes), tuple(first), {}, filters.MaskCache())
@@ -137,12 +138,12 @@ class _View:
             return np.empty((len(xq), 0), np.float32), np.empty((len(xq), 0), np.int64)
         return ann.merge(found, k)
 
-    def part(self, number: int) -> tuple[Segment, PartRow]:
+    def part(self, number: int) -> tuple[Segment, HitRow]:
         at = int(np.searchsorted(self.first, number, side="right")) - 1
         segment = self.snapshot.segments[at]
-        return segment, segment.row(number - self.first[at])
+        return segment, segment.rows([number - self.first[at]])[0]
 
-    def hit(self, rank: int, score: float, row: PartRow) -> Hit:
+    def hit(self, rank: int, score: float, row: HitRow) -> Hit:
         return Hit(
             rank=rank,
             score=score,
@@ -255,7 +256,7 @@ class Index:
         if found is None:
             return None
         segment, row = found
-        return view.hit(0, 1.0, segment.row(row))
+        return view.hit(0, 1.0, segment.rows([row])[0])
 
     def add(
         self,
@@ -291,7 +292,9 @@ class Index:
         space = view.snapshot.manifest.space
         with self._lock:
             if self._encoder is None or self._encoder.space.fingerprint != space.fingerprint:
-                self._encoder = encoder_of(space, view.snapshot.kept_space)
+                self._encoder = encoder_of(
+                    space, view.snapshot.kept_space, view.snapshot.check_kept_space
+                )
             return self._encoder
 
     def _answer(

@@ -9,7 +9,7 @@ Source: Jégou et al. 2011, doi:10.1109/TPAMI.2010.57; André et al. 2017 (fast 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmsearch.ann.flat import Flat, _nothing
 from mmsearch.ann.topk import rescored
 from mmsearch.errors import IndexDamaged, UsageError
-from mmsearch.types import Ids, Mask, Scores, Vectors
+from mmsearch.types import CheckRows, Ids, Mask, Scores, Vectors
 
 # Below this exact search answers in a few tens of milliseconds and is exact.
 AUTO_MIN = 50_000
@@ -113,16 +113,26 @@ def encode(
 
 
 class IvfPq:
-    """A segment's IVF-PQ lists, with the float16 vectors (n, d) for re-ranking."""
+    """A segment's IVF-PQ lists, with the float16 vectors (n, d) for re-ranking.
+
+    check_rows: told the rows of vectors that are about to be read, and check_codes called
+    before the lists are; they raise where these are damaged.
+    """
 
     def __init__(
-        self, vectors: NDArray[np.float16], codes: NDArray[np.uint8], facts: dict[str, Any]
+        self,
+        vectors: NDArray[np.float16],
+        codes: NDArray[np.uint8],
+        facts: dict[str, Any],
+        check_rows: CheckRows = lambda rows: None,
+        check_codes: Callable[[], None] = lambda: None,
     ) -> None:
         self._xb = vectors
         self._codes = codes
+        self._check_rows, self._check_codes = check_rows, check_codes
         self._facts = facts
         self._index: Any = None
-        self._flat = Flat(vectors)
+        self._flat = Flat(vectors, check_rows)
         self._last: tuple[Mask, NDArray[np.int64]] | None = None  # a mask, its rows a list
 
     def search(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
@@ -149,6 +159,7 @@ class IvfPq:
             min(candidates, n),
             params=faiss.SearchParametersIVF(**parameters),
         )
+        self._check_rows(ids[ids >= 0])
         return rescored(xq, self._xb, ids, k)
 
     def _nprobe(self, xq: Vectors, allowed: Mask, n_allowed: int) -> int:
@@ -185,6 +196,7 @@ class IvfPq:
     def _open(self) -> Any:
         if self._index is None:
             faiss = _faiss()
+            self._check_codes()
             try:
                 self._index = faiss.deserialize_index(np.asarray(self._codes))
             except RuntimeError as e:

@@ -26,7 +26,7 @@ def update_ann(writer: Writer) -> None:
             writer.set_ann(None, {})
         return
     segments = writer.snapshot.segments
-    mapped = writer.snapshot.ann_bytes
+    mapped = writer.snapshot.ann_blocks
     if verdict == "train" or ann is None or mapped is None:
         number = 1 if ann is None else int(ann.name.rsplit("q", 1)[1]) + 1
         name = f"{manifest.space.fingerprint}-q{number:03d}"
@@ -34,10 +34,11 @@ def update_ann(writer: Writer) -> None:
         quantiser, facts = ivfpq.train(manifest.live, d, _sample(segments, manifest.live))
         ann = AnnRef(name, "ivfpq", manifest.live, facts, writer.write_ann(name, quantiser))
     else:
-        quantiser = np.asarray(mapped)
+        mapped.check_all()
+        quantiser = mapped.data
     codes = {}  # segment name -> reference of its codes
     for segment in segments:
-        whole = segment.codes is not None
+        whole = segment.code_blocks is not None
         present = segment.ref.files.get(codes_name(ann.name)) if whole else None
         codes[segment.ref.name] = present or writer.write_codes(
             segment.ref.name, ann.name, ivfpq.encode(quantiser, _chunks(segment))
@@ -46,6 +47,7 @@ def update_ann(writer: Writer) -> None:
 
 
 def _chunks(segment: Segment) -> Iterator[NDArray[np.float16]]:
+    segment.check_whole()
     for start in range(0, segment.ref.rows, _CHUNK_ROWS):
         yield segment.vectors[start : start + _CHUNK_ROWS]
 
@@ -65,6 +67,7 @@ def _sample(segments: tuple[Segment, ...], live: int) -> Vectors:
     for segment, rows in chosen:
         for start in range(0, len(rows), _CHUNK_ROWS):
             some = rows[start : start + _CHUNK_ROWS]
+            segment.check_rows(some)
             out[at : at + len(some)] = segment.vectors[some]
             at += len(some)
     return out

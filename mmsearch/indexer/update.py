@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmsearch import ann
 from mmsearch.cores import available_cores
 from mmsearch.errors import IndexNotFound, MmsearchError, UsageError
@@ -26,7 +28,7 @@ from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow
 from mmsearch.store.manifest import Unfinished
-from mmsearch.store.segment import part_id
+from mmsearch.store.rows import part_id
 from mmsearch.types import Modality, Part, Signature
 from mmsearch.version import __version__
 
@@ -104,7 +106,7 @@ def open_writer(folder: Path, space: str | None) -> tuple[Writer, Encoder]:
     if space is None:
         try:
             known = Snapshot.open(folder)
-            encoder = encoder_of(known.manifest.space, known.kept_space)
+            encoder = encoder_of(known.manifest.space, known.kept_space, known.check_kept_space)
         except IndexNotFound:
             encoder = load_encoder("mini")
     else:
@@ -356,6 +358,7 @@ class _Run:
         taken = []
         for segment_no, first, n in known.rows[source]:
             segment = self.plan.snapshot.segments[segment_no]
+            segment.check_rows(np.arange(first, first + n))
             for row in range(first, first + n):
                 old = segment.row(row)
                 new = replace(

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
+from mmsearch.store.blocks import SUFFIX, seal
 from mmsearch.store.files import (
+    Bytes,
     checksum,
     link_or_copy,
     remove,
@@ -31,14 +33,8 @@ from mmsearch.store.files import (
 from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
 from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME, WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
-from mmsearch.store.segment import (
-    BATCH_ROWS,
-    PartRow,
-    Segment,
-    codes_name,
-    rows_to_batch,
-    write_segment,
-)
+from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
+from mmsearch.store.segment import Segment, codes_name, write_segment
 from mmsearch.store.snapshot import Snapshot, ann_path
 from mmsearch.types import Space
 
@@ -62,6 +58,7 @@ class Writer:
         self._order: dict[str, int] = {}  # item id -> place of its first buffered part
         self._dead: dict[str, set[int]] = {}  # segment name -> rows to delete at the next commit
         self._retired: list[str] = []  # files that the next manifest replaces
+        self._sums: dict[str, FileRef] = {}  # path below the index -> the checks of its blocks
         _refuse_foreign(folder)
         with writing_to(folder):
             (folder / "segments").mkdir(parents=True, exist_ok=True)
@@ -92,7 +89,7 @@ class Writer:
             )
         self.snapshot = Snapshot.open(self.folder)
         self._earlier = {s.name for s in self.manifest.segments}
-        self.ledger = read_ledger(self.folder, self.manifest.ledger)
+        self.ledger = read_ledger(self.folder, self.manifest)
         self.remove_strays()
 
     def keep_space(self, files: Mapping[str, Path]) -> None:
@@ -220,9 +217,12 @@ class Writer:
             self._retired += [f"segments/{ref.name}/{n}" for n in ref.files if n not in files]
             if ann is not None and ref.name in codes:
                 name = codes_name(ann.name)
-                files[name] = codes[ref.name]
                 path = f"segments/{ref.name}/{name}"
-                self._retired = [p for p in self._retired if p != path]
+                sums = self._sums.pop(path, ref.files.get(name + SUFFIX))
+                files[name] = codes[ref.name]
+                if sums is not None:
+                    files[name + SUFFIX] = sums
+                self._retired = [p for p in self._retired if p not in (path, path + SUFFIX)]
             segments.append(replace(ref, files=files))
         old = self.manifest.ann
         if old is not None and (ann is None or ann.name != old.name):
@@ -234,11 +234,24 @@ class Writer:
 
     def write_ann(self, name: str, content: NDArray[np.uint8]) -> FileRef:
         """Writes a trained, empty quantiser durably; ``set_ann`` makes it current."""
-        return self._write(ann_path(self.folder, name), content)
+        path = ann_path(self.folder, name)
+        with writing_to(self.folder):
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, content)
+            return FileRef(*checksum(path))
 
-    def write_codes(self, segment: str, name: str, content: NDArray[np.uint8]) -> FileRef:
-        """Writes a segment's codes durably; ``set_ann`` makes them current."""
-        return self._write(self.folder / "segments" / segment / codes_name(name), content)
+    def write_codes(self, segment: str, name: str, content: Bytes | Iterable[Bytes]) -> FileRef:
+        """Writes a segment's codes durably, and the checks of their blocks beside them;
+        ``set_ann`` makes both current.
+
+        content: the whole file, or pieces of it, which are written as they come.
+        """
+        path = self.folder / "segments" / segment / codes_name(name)
+        with writing_to(self.folder):
+            replace_file(path, content)
+            files = seal(path)
+        self._sums[f"segments/{segment}/{path.name}"] = files[path.name + SUFFIX]
+        return files[path.name]
 
     def finish(self) -> None:
         """Removes what the last generation replaced: by now every new reader uses the new one."""
@@ -247,12 +260,6 @@ class Writer:
                 self._swap(self.manifest)
 
     # -- inside -------------------------------------------------------------
-
-    def _write(self, path: Path, content: NDArray[np.uint8]) -> FileRef:
-        with writing_to(self.folder):
-            path.parent.mkdir(exist_ok=True)
-            replace_file(path, content.data)
-            return FileRef(*checksum(path))
 
     def _swap(self, new: Manifest) -> None:
         """Publishes a manifest; then removes what the one before had retired."""
@@ -313,6 +320,8 @@ class Writer:
 
     def _merge(self, names: list[str]) -> None:
         sources = [s for s in self.snapshot.segments if s.ref.name in names]
+        for segment in sources:
+            segment.check_whole()  # damage must not be copied under a new checksum
         live = sum(s.ref.rows - s.ref.deleted for s in sources)
         space = self.manifest.space
 
@@ -404,7 +413,7 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
 _OURS = re.compile(
     r"(ann|segments/[^/]+|query/[0-9a-f]{8})/[^/]+\.\d+\.tmp"
     r"|query(/[0-9a-f]{8}(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
-    r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow)|(vectors|deleted|codes)-[^/]+))?"
+    r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow|arrow\.blocks)|(vectors|deleted|codes)-[^/]+))?"
     r"|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
 )
 
