@@ -415,6 +415,10 @@ def test_damage_is_never_copied_into_a_new_segment(
     flip(path, path.stat().st_size // 2)
     with Writer(folder, SPACE) as writer, pytest.raises(IndexDamaged, match=str(path)):
         writer.compact()
+    segment = Snapshot.open(folder).segments[0]
+    with pytest.raises(IndexDamaged, match=str(path)):
+        segment.check_copied(np.arange(600))
+        [segment.row(n) for n in range(600)]
     assert manifest.read(folder).segments == before.segments
     flip(path, path.stat().st_size // 2)
     with Writer(folder, SPACE) as writer:

@@ -358,7 +358,7 @@ class _Run:
         taken = []
         for segment_no, first, n in known.rows[source]:
             segment = self.plan.snapshot.segments[segment_no]
-            segment.check_rows(np.arange(first, first + n))
+            segment.check_copied(np.arange(first, first + n))
             for row in range(first, first + n):
                 old = segment.row(row)
                 new = replace(

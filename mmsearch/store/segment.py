@@ -30,7 +30,7 @@ from mmsearch.store.blocks import (
     seal,
     wrong_size,
 )
-from mmsearch.store.files import checksum, remove, sync_file, sync_folder
+from mmsearch.store.files import checksum, checksum_of, remove, sync_file, sync_folder
 from mmsearch.store.manifest import FileRef, SegmentRef
 from mmsearch.store.parts import Parts
 from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA, HitRow, PartRow
@@ -163,6 +163,7 @@ class Segment:
         self.ref = ref
         self.folder = folder / "segments" / ref.name
         self._vectors_name = vectors_name(fingerprint)
+        self._compared: set[str] = set()  # files without checks of blocks that are whole
         opened = earlier.ref.files if earlier is not None else {}
         for name, file in ref.files.items():
             if name.startswith("codes-") or name in opened:
@@ -231,11 +232,21 @@ class Segment:
         if not self.vector_blocks.whole:
             self.vector_blocks.check(*self.row_ranges(rows))
 
+    def check_copied(self, rows: NDArray[np.int64]) -> None:
+        """Checks vectors that are about to be copied into another segment, with their parts.
+
+        Raises IndexDamaged, also where there are no checks of blocks: see ``check_whole``.
+        """
+        if self._vectors_name + SUFFIX in self.ref.files:
+            self.check_rows(rows)  # ``row`` checks the parts
+        else:
+            self.check_whole()
+
     def check_whole(self) -> None:
         """Checks all vectors and parts, for what is copied must not be damaged.
 
-        Those that have no checks of blocks are compared with the manifest: read whole,
-        each time. Raises IndexDamaged naming the file.
+        Those that have no checks of blocks are read whole, once, and compared with the
+        manifest. Raises IndexDamaged naming the file.
         """
         for name, blocks in (
             (self._vectors_name, self.vector_blocks),
@@ -243,10 +254,11 @@ class Segment:
         ):
             if name + SUFFIX in self.ref.files:
                 blocks.check_all()
-                continue
-            wanted = self.ref.files[name].checksum
-            if checksum(self.folder / name, wanted)[1] != wanted:
-                raise altered(self.folder / name, RESTORE)
+            elif name not in self._compared:
+                wanted = self.ref.files[name].checksum
+                if checksum_of(blocks.data, wanted) != wanted:
+                    raise altered(self.folder / name, RESTORE)
+                self._compared.add(name)
 
     # -- parts ----------------------------------------------------------------
 
