@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV := .venv
 TRAIN_VENV := .venv-train
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-train check format campaign bench quality clean
+.PHONY: demo test test-train check format campaign bench bench-search bench-filters quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -59,6 +60,32 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/rescan.py
 	$(BIN)/python benchmarks/encode.py
 
+# The engines that search is compared with, each left out where it does not install (hnswlib
+# comes as source and needs a C++ compiler).
+PEERS := hnswlib usearch scann lancedb
+$(BENCH_VENV)/.made: pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --editable '.[cpu,plot]'
+	@for peer in $(PEERS); do $(BENCH_VENV)/bin/python -m pip install --quiet $$peer \
+		|| echo "-- $$peer did not install here: it is left out"; done
+	@touch $@
+
+# make bench-search DATA=folder with passages.npy and passage_queries.npy, crops.npy and
+# crop_queries.npy (benchmarks/search_data.py makes them): approximate search and its peers.
+# With COUNT=200000 on so many rows only. A million rows take some two hours on two cores.
+bench-search: $(BENCH_VENV)/.made
+	@test -n "$(DATA)" || { echo "say where the vectors are: make bench-search DATA=folder"; exit 2; }
+	$(BENCH_VENV)/bin/python benchmarks/search.py --base $(DATA)/passages.npy \
+		--queries $(DATA)/passage_queries.npy $(if $(COUNT),--count $(COUNT))
+	@test ! -f $(DATA)/crops.npy || $(BENCH_VENV)/bin/python benchmarks/search.py --name crops \
+		--base $(DATA)/crops.npy --queries $(DATA)/crop_queries.npy
+
+# The same data, searched with filters, beside LanceDB.
+bench-filters: $(BENCH_VENV)/.made
+	@test -n "$(DATA)" || { echo "say where the vectors are: make bench-filters DATA=folder"; exit 2; }
+	$(BENCH_VENV)/bin/python benchmarks/filters.py --base $(DATA)/passages.npy \
+		--queries $(DATA)/passage_queries.npy $(if $(COUNT),--count $(COUNT))
+
 # make quality DATA=folder (its layout: mmsearch/train/mini/data.py)
 # and, each left out if not given: STAMPS=…/tuxpaint/stamps CLIPART=…/openclipart
 # BEFORE=space folder to compare with, FOLDS=JSON of the trainer's --folds, SPACE=space folder
@@ -68,4 +95,4 @@ quality: $(VENV)/.dev
 		$(if $(FOLDS),--folds $(FOLDS)) $(if $(SPACE),--space $(SPACE))
 
 clean:
-	rm -rf $(VENV) $(TRAIN_VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TRAIN_VENV) $(BENCH_VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
