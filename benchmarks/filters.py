@@ -134,7 +134,7 @@ def measured(args: argparse.Namespace, engine: str) -> dict[str, Any]:
 
 def rows(filters: list[dict[str, Any]], engines: dict[str, Any]) -> list[tuple[str, ...]]:
     """The table, heading first."""
-    out = [
+    out: list[tuple[str, ...]] = [
         ("filter", "keeps", "recall", "vector ms", "× none", "batch ms", "× none",
          "first predicate ms", "cached ms", "LanceDB recall", "ms", "× none", "setting")
     ]  # fmt: skip

@@ -159,7 +159,8 @@ class LanceFiltered(Lance):
             asked = asked.where(where, prefilter=True)
         out = np.full((1, K), -1, np.int64)
         self._place(asked.with_row_id(True).select(["_distance", "_rowid"]).to_arrow(), out)
-        return out[0]
+        found: Found = out[0]
+        return found
 
 
 def fastest(ask: Callable[[], Found]) -> tuple[Found, float]:
@@ -176,7 +177,10 @@ def queries(args: argparse.Namespace) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.load(args.queries)[: args.asked], np.float32)
 
 
-ENGINES = {"mmsearch": Filtered, "lancedb": LanceFiltered}
+ENGINES: dict[str, type[Filtered] | type[LanceFiltered]] = {
+    "mmsearch": Filtered,
+    "lancedb": LanceFiltered,
+}
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ of mapped files, which the system may drop. ``build`` runs from the vectors, map
 once, to the saved index; ``peak`` is that process's whole resident memory.
 
 Figures at a recall are read off between measured points, log speed linear in recall. What is
-built is kept below ``--work`` until the contender is done; ``--resume`` takes over what an
-earlier run with the same files measured.
+built is kept below ``--work`` until the contender is done, with ``--keep`` for good;
+``--resume`` takes over what an earlier run with the same files built and measured.
 """
 
 from __future__ import annotations
@@ -104,9 +104,11 @@ class Run:
                 shutil.rmtree(self.args.work / index, ignore_errors=True)
 
     def _build(self, name: str) -> dict[str, Any]:
-        index = CONTENDERS[name].index
+        index, folder = CONTENDERS[name].index, self._folder(name)
+        kept = self.args.work / f"{self._key(index)}.build.json"
+        if index not in self._builds and self.args.resume and kept.exists() and folder.exists():
+            self._builds[index] = json.loads(kept.read_text())
         if index not in self._builds:
-            folder = self._folder(name)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             read_once([self.args.base])
@@ -118,6 +120,7 @@ class Run:
                 flush=True,
             )
             self._builds[index] = built
+            kept.write_text(json.dumps(built))
         return self._builds[index]
 
     def _child(self, step: str, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ threads as the run says. Where a library wants float32, converting is part of it
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def blocks(xb: NDArray[Any], note: Note) -> Iterator[tuple[int, NDArray[np.float
 
 def lists_for(n: int) -> int:
     """Lists of an inverted file over n rows: 4·√n, a power of two, enough rows for each."""
-    return max(1, min(2 ** round(np.log2(4 * n**0.5)), n // 39))
+    wanted: int = 2 ** round(math.log2(4 * math.sqrt(n)))
+    return max(1, min(wanted, n // 39))
 
 
 def sample(xb: NDArray[Any], count: int) -> NDArray[np.float32]:
@@ -189,8 +191,8 @@ class FaissIvfPq(_Faiss):
         return {"factory": factory}
 
     def knobs(self, n: int) -> Sequence[Any]:
-        shares = ((0.002, 4), (0.004, 6), (0.008, 8), (0.012, 10), (0.016, 10), (0.024, 15))
-        shares += ((0.032, 20), (0.05, 30), (0.08, 40), (0.12, 60), (0.2, 80))
+        shares = [(0.002, 4), (0.004, 6), (0.008, 8), (0.012, 10), (0.016, 10), (0.024, 15)]
+        shares += [(0.032, 20), (0.05, 30), (0.08, 40), (0.12, 60), (0.2, 80)]
         return [(max(1, round(share * lists_for(n))), factor) for share, factor in shares]
 
     def search(self, xq: NDArray[np.float32], k: int, knob: Any) -> Found:
@@ -245,4 +247,5 @@ class Hnswlib(Contender):
 
     def search(self, xq: NDArray[np.float32], k: int, knob: Any) -> Found:
         self._index.set_ef(knob)
-        return self._index.knn_query(xq, k, num_threads=self._threads)[0].astype(np.int64)
+        found = self._index.knn_query(xq, k, num_threads=self._threads)[0]
+        return np.asarray(found, np.int64)

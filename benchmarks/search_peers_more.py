@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Usearch(Contender):
 
     def open(self, folder: Path, threads: int) -> None:
         self._threads = threads
-        self._index = self._class.restore(str(folder / "index.usearch"), view=self.view)
+        self._index: Any = self._class.restore(str(folder / "index.usearch"), view=self.view)
 
     def knobs(self, n: int) -> Sequence[Any]:
         return _HNSW_EF
@@ -58,7 +59,7 @@ class Usearch(Contender):
     def search(self, xq: NDArray[np.float32], k: int, knob: Any) -> Found:
         self._index.expansion_search = knob
         found = self._index.search(xq, k, threads=self._threads)
-        return found.keys.reshape(len(xq), -1).astype(np.int64)
+        return np.asarray(found.keys.reshape(len(xq), -1), np.int64)
 
 
 class UsearchMapped(Usearch):
@@ -114,8 +115,8 @@ class Scann(Contender):
         self._searcher.set_num_threads(threads)
 
     def knobs(self, n: int) -> Sequence[Any]:
-        shares = ((0.003, 30), (0.006, 40), (0.01, 60), (0.015, 80), (0.02, 100), (0.03, 120))
-        shares += ((0.05, 150), (0.08, 200), (0.12, 300), (0.2, 400), (0.3, 600))
+        shares = [(0.003, 30), (0.006, 40), (0.01, 60), (0.015, 80), (0.02, 100), (0.03, 120)]
+        shares += [(0.05, 150), (0.08, 200), (0.12, 300), (0.2, 400), (0.3, 600)]
         return [(max(1, round(share * self._leaves(n))), count) for share, count in shares]
 
     def search(self, xq: NDArray[np.float32], k: int, knob: Any) -> Found:
@@ -138,7 +139,7 @@ class Scann(Contender):
 
     @staticmethod
     def _leaves(n: int) -> int:
-        return max(1, round(2 * n**0.5))
+        return max(1, round(2 * math.sqrt(n)))
 
 
 class ScannBf16(Scann):
@@ -193,11 +194,11 @@ class Lance(Contender):
 
     def open(self, folder: Path, threads: int) -> None:
         self._first = np.load(folder / "first.npy")
-        self._table = self._lancedb.connect(str(folder)).open_table("t")
+        self._table: Any = self._lancedb.connect(str(folder)).open_table("t")
 
     def knobs(self, n: int) -> Sequence[Any]:
-        shares = ((0.005, 5), (0.01, 5), (0.01, 10), (0.02, 10), (0.03, 20), (0.05, 20))
-        shares += ((0.1, 30), (0.15, 50))
+        shares = [(0.005, 5), (0.01, 5), (0.01, 10), (0.02, 10), (0.03, 20), (0.05, 20)]
+        shares += [(0.1, 30), (0.15, 50)]
         return [(max(1, round(share * self._partitions(n))), factor) for share, factor in shares]
 
     def asking(self, xq: NDArray[np.float32], k: int, knob: Any) -> Any:
@@ -228,7 +229,7 @@ class Lance(Contender):
 
     @staticmethod
     def _partitions(n: int) -> int:
-        return max(1, round(n**0.5))
+        return max(1, round(math.sqrt(n)))
 
 
 class LanceHnsw(Lance):
@@ -252,7 +253,7 @@ class LanceHnsw(Lance):
 
     @staticmethod
     def _partitions(n: int) -> int:
-        return max(1, round(n**0.5 / 16))
+        return max(1, round(math.sqrt(n) / 16))
 
 
 def rows_of_fragments(ids: NDArray[Any]) -> NDArray[np.int64]:
