@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV := .venv
 TRAIN_VENV := .venv-train
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-train check format campaign bench quality clean
+.PHONY: demo test test-train check format campaign bench bench-latency bench-search bench-filters quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -49,7 +50,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format mmsearch tests benchmarks
 	$(BIN)/ruff check --fix mmsearch tests benchmarks
 
-# Long runs, left out of `make test`: 50 runs killed at random, the 1 GB line, …
+# Long runs, left out of `make test`: 50 runs killed at random, 2,000 damaged files, the 1 GB line
 campaign: $(VENV)/.dev
 	$(BIN)/python -m pytest -m campaign
 
@@ -58,6 +59,38 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/cold.py
 	$(BIN)/python benchmarks/rescan.py
 	$(BIN)/python benchmarks/encode.py
+
+# What a query costs beside FAISS, on 1,000,000 made-up parts (a quarter of an hour), or on
+# make bench-latency VECTORS=float16 (n, 512).npy TEXTS=its.parquet [QUERIES=(n, 512).npy]
+bench-latency: $(VENV)/.dev
+	$(BIN)/python benchmarks/latency.py $(if $(PARTS),--parts $(PARTS)) $(if $(INDEX),--index $(INDEX)) \
+		$(if $(VECTORS),--vectors $(VECTORS)) $(if $(TEXTS),--texts $(TEXTS)) $(if $(QUERIES),--queries $(QUERIES))
+
+# The engines that search is compared with, each left out where it does not install (hnswlib
+# comes as source and needs a C++ compiler).
+PEERS := hnswlib usearch scann lancedb
+$(BENCH_VENV)/.made: pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --editable '.[cpu,plot]'
+	@for peer in $(PEERS); do $(BENCH_VENV)/bin/python -m pip install --quiet $$peer \
+		|| echo "-- $$peer did not install here: it is left out"; done
+	@touch $@
+
+# make bench-search DATA=folder with passages.npy and passage_queries.npy, crops.npy and
+# crop_queries.npy (benchmarks/search_data.py makes them): approximate search and its peers.
+# With COUNT=200000 on so many rows only. A million rows take some two hours on two cores.
+bench-search: $(BENCH_VENV)/.made
+	@test -n "$(DATA)" || { echo "say where the vectors are: make bench-search DATA=folder"; exit 2; }
+	$(BENCH_VENV)/bin/python benchmarks/search.py --base $(DATA)/passages.npy \
+		--queries $(DATA)/passage_queries.npy $(if $(COUNT),--count $(COUNT))
+	@test ! -f $(DATA)/crops.npy || $(BENCH_VENV)/bin/python benchmarks/search.py --name crops \
+		--base $(DATA)/crops.npy --queries $(DATA)/crop_queries.npy
+
+# The same data, searched with filters, beside LanceDB.
+bench-filters: $(BENCH_VENV)/.made
+	@test -n "$(DATA)" || { echo "say where the vectors are: make bench-filters DATA=folder"; exit 2; }
+	$(BENCH_VENV)/bin/python benchmarks/filters.py --base $(DATA)/passages.npy \
+		--queries $(DATA)/passage_queries.npy $(if $(COUNT),--count $(COUNT))
 
 # make quality DATA=folder (its layout: mmsearch/train/mini/data.py)
 # and, each left out if not given: STAMPS=…/tuxpaint/stamps CLIPART=…/openclipart
@@ -68,4 +101,4 @@ quality: $(VENV)/.dev
 		$(if $(FOLDS),--folds $(FOLDS)) $(if $(SPACE),--space $(SPACE))
 
 clean:
-	rm -rf $(VENV) $(TRAIN_VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TRAIN_VENV) $(BENCH_VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -37,11 +37,12 @@ from mmsearch.version import __version__
 if TYPE_CHECKING:
     from mmsearch.loaded_space import LoadedSpace
     from mmsearch.query import Query
-    from mmsearch.searcher import Index, Results
+    from mmsearch.searcher import BatchResults, Index, Results
     from mmsearch.types import Hit
 
 _LAZY = {
     "Index": "mmsearch.searcher",
+    "BatchResults": "mmsearch.searcher",
     "Results": "mmsearch.searcher",
     "Query": "mmsearch.query",
     "Hit": "mmsearch.types",
@@ -49,6 +50,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "BatchResults",
     "DecodeError",
     "DimensionMismatch",
     "Hit",

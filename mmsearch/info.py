@@ -10,7 +10,7 @@ from mmsearch.errors import MmsearchError
 from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder
 from mmsearch.store.ledger import read_ledger
-from mmsearch.store.segment import MODALITIES
+from mmsearch.store.rows import MODALITIES
 
 
 def describe(index: Index) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def describe(index: Index) -> dict[str, Any]:
     for segment in snapshot.segments:
         counts += np.bincount(segment.modality_codes[segment.live], minlength=len(MODALITIES))
         first = 0
-        for batch in segment.batches():
+        for batch in segment.batches(["part_no"]):
             part_no = batch.column("part_no").to_numpy()
             items += int(
                 np.count_nonzero((part_no == 0) & segment.live[first : first + len(part_no)])
@@ -31,10 +31,11 @@ def describe(index: Index) -> dict[str, Any]:
     if manifest.ann is None:
         search = "exact: every vector is compared, memory-mapped"
     else:
-        search = f"{manifest.ann.kind}: {manifest.ann.facts}, candidates re-ranked exactly"
-        missing = sum(s.codes is None for s in snapshot.segments)
+        facts = manifest.ann.facts
+        search = f"{manifest.ann.kind}: {facts['nlist']:,} lists, candidates compared exactly"
+        missing = sum(s.code_blocks is None for s in snapshot.segments)
         search += f" ({missing} new segments searched exactly)" if missing else ""
-    ledger = read_ledger(index.path, manifest.ledger)
+    ledger = read_ledger(index.path, manifest)
     skipped = sum(row.stage is not None for row in ledger)
     return {
         "schema": 1,
@@ -62,7 +63,7 @@ def skipped_files(index: Index) -> list[dict[str, Any]]:
     """Path, stage and reason of every file that should have been indexed and failed."""
     return [
         {"path": row.path, "stage": row.stage, "reason": row.reason}
-        for row in read_ledger(index.path, index.snapshot.manifest.ledger)
+        for row in read_ledger(index.path, index.snapshot.manifest)
         if row.stage is not None
     ]
 

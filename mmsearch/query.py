@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,14 @@ from mmsearch.types import Modality, Part, Preprocess, Space, Vectors
 
 MAX_QUERY_CHARS = 20_000  # the text tower reads far less; more is a file by mistake
 MAX_K = 10_000
+MIN_RECALL = 0.5
 # Of a long sound the first windows stand for the whole query.
 MAX_QUERY_WINDOWS = 30
 _BATCH_WINDOWS = 8
+BLOCK_VECTORS = 4096  # of many vectors, so many are made ready at once: 8 MiB at d = 512
+# A length so near to 1 is that of a unit vector in float32, which is taken as it is.
+_NEAR_UNIT = 1e-6
+_SHORTEST = 1e-15  # below it the squares of components are lost in float32
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Query:
 
     ``to`` is the modality that hits must have; None is any. ``k`` is how many. ``where`` is
     a condition that they must meet (``mmsearch.filters``); it is read when it is asked.
+    ``recall`` is the share of the ten nearest that should be found; None is what the index
+    was tuned for, 1 compares every vector.
     """
 
     text: str | None = None
@@ -38,6 +46,7 @@ class Query:
     to: Modality | None = None
     k: int = 10
     where: str | None = None
+    recall: float | None = None
 
     @classmethod
     def make(
@@ -50,6 +59,7 @@ class Query:
         to: str | None = None,
         k: int = 10,
         where: str | None = None,
+        recall: float | None = None,
     ) -> Query:
         """Checks what was asked; raises UsageError or LimitExceeded."""
         given = [x for x in (text, image, audio, vector) if x is not None]
@@ -58,20 +68,8 @@ class Query:
                 f"ask with exactly one of text, image, audio and vector; got {len(given)}."
             )
         if text is not None:
-            if not isinstance(text, str):
-                raise UsageError(f"a text query is a str, not {type(text).__name__}.")
-            if len(text) > MAX_QUERY_CHARS:
-                raise LimitExceeded(
-                    f"the query has {len(text):,} characters; at most {MAX_QUERY_CHARS:,} are "
-                    "taken. Index a long text and search with one of its passages."
-                )
-            if not text.strip():
-                raise UsageError("the query is empty: say what to look for.")
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
-            raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {k!r}.")
-        if where is not None and not isinstance(where, str):
-            raise UsageError(f"a filter is a str, not {type(where).__name__}.")
-        return cls(text, image, audio, vector, modality_of(to), int(k), where)
+            check_text(text)
+        return cls(text, image, audio, vector, *checked(to, k, where, recall))
 
     def to_json(self) -> dict[str, Any]:
         """The query as ``--json`` shows it: what cannot be written is only named."""
@@ -84,7 +82,8 @@ class Query:
         if self.vector is not None:
             asked["vector"] = "<vector>"
         asked |= {"to": str(self.to) if self.to else "any", "k": self.k}
-        return asked if self.where is None else {**asked, "where": self.where}
+        more = {"where": self.where, "recall": self.recall}
+        return asked | {name: value for name, value in more.items() if value is not None}
 
     def vector_in(self, space: Space, encoder: Encoder | None) -> Vectors:
         """The query as float32 (1, d) of unit length.
@@ -94,7 +93,7 @@ class Query:
         UsageError for a vector that cannot be compared.
         """
         if self.vector is not None or encoder is None:
-            return _unit(self.vector, space)
+            return unit_vector(self.vector, space)
         preprocess = space.preprocess
         if self.text is not None:
             return encoder.encode(Modality.TEXT, [self.text])
@@ -128,29 +127,138 @@ def modality_of(to: str | None) -> Modality | None:
         raise UsageError(f"hits can be of {names}; not {to!r}.") from None
 
 
-def _unit(vector: Any, space: Space) -> Vectors:
-    try:
-        v: NDArray[np.float32] = np.asarray(vector, np.float32)
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"the vector is not an array of numbers: {e}") from None
-    v = v.reshape(1, -1) if v.ndim == 1 else v
-    if v.shape != (1, space.dimension):
-        raise DimensionMismatch(
-            f"the vector has shape {np.shape(vector)}; {space.name} wants ({space.dimension},)."
+def checked(
+    to: str | None, k: int, where: str | None, recall: float | None = None
+) -> tuple[Modality | None, int, str | None, float | None]:
+    """What hits must be, how many, the filter and the recall, as a Query holds them.
+
+    Raises UsageError.
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
+        raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {k!r}.")
+    if where is not None and not isinstance(where, str):
+        raise UsageError(f"a filter is a str, not {type(where).__name__}.")
+    checked_recall(recall)
+    return modality_of(to), int(k), where, None if recall is None else float(recall)
+
+
+def checked_recall(recall: float | None) -> None:
+    """Raises UsageError for a recall that cannot be aimed at."""
+    number = isinstance(recall, int | float | np.floating) and not isinstance(recall, bool)
+    if recall is not None and not (number and MIN_RECALL <= recall <= 1):
+        raise UsageError(f"a recall is between {MIN_RECALL} and 1, such as 0.95; not {recall!r}.")
+
+
+def check_text(text: Any) -> None:
+    """Raises UsageError for what is no text to ask with, LimitExceeded for one too long."""
+    if not isinstance(text, str):
+        raise UsageError(f"a text query is a str, not {type(text).__name__}.")
+    if len(text) > MAX_QUERY_CHARS:
+        raise LimitExceeded(
+            f"the query has {len(text):,} characters; at most {MAX_QUERY_CHARS:,} are "
+            "taken. Index a long text and search with one of its passages."
         )
-    norm = float(np.linalg.norm(v))
-    if not np.isfinite(norm) or norm == 0:
-        raise UsageError("the vector has no direction: it is zero or not finite.")
-    return v / np.float32(norm)
+    if not text.strip():
+        raise UsageError("the query is empty: say what to look for.")
 
 
-def listed(several: Any, what: str) -> list[Any]:
+def unit_vector(vector: Any, space: Space) -> Vectors:
+    """One vector that somebody gave as float32 (1, d) of unit length.
+
+    vector: (d,) or (1, d). Raises DimensionMismatch, or UsageError for what is no vector.
+    """
+    given = _array(vector, "the vector")
+    d = space.dimension
+    if given.shape not in ((d,), (1, d)):
+        raise DimensionMismatch(f"the vector has shape {given.shape}; {space.name} wants ({d},).")
+    v = _float32(given.reshape(d))
+    # as _lengths does, in few steps: what a query costs is made of such
+    length = np.float32(math.sqrt(np.einsum("i,i->", v, v)))
+    if not _SHORTEST <= length < np.inf:
+        raise UsageError(f"the vector has no direction: {_why(length)}.")
+    if abs(length - 1) > _NEAR_UNIT:
+        v = v / length
+    return v.reshape(1, d)
+
+
+def many_vectors(vectors: Any, space: Space) -> tuple[NDArray[Any], Iterator[Vectors]]:
+    """Many vectors that somebody gave: as an array (nq, d), and ready to be asked with.
+
+    vectors: (nq, d) numbers of any type. All are checked here; the second is float32 (m, d)
+    blocks of unit length, at most ``BLOCK_VECTORS`` each, made as they are taken.
+    Raises DimensionMismatch, or UsageError that names the first row that is no vector.
+    """
+    given = _array(vectors, "vectors")
+    d = space.dimension
+    if given.ndim == 1 and not len(given):
+        given = np.empty((0, d), np.float32)
+    if given.ndim != 2 or given.shape[1] != d:
+        alone = "; for one alone there is Index.search(vector=…)" if given.shape == (d,) else ""
+        raise DimensionMismatch(
+            f"vectors have shape {given.shape}; {space.name} wants (n, {d}){alone}."
+        )
+    lengths = _lengths(given)
+    bad = np.flatnonzero(~((lengths >= _SHORTEST) & (lengths < np.inf)))
+    if len(bad):
+        more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+        raise UsageError(f"vectors[{bad[0]}]{more} has no direction: {_why(lengths[bad[0]])}.")
+    starts = range(0, len(given), BLOCK_VECTORS)
+    spans = (slice(at, at + BLOCK_VECTORS) for at in starts)
+    return given, (_scaled(given[span], lengths[span]) for span in spans)
+
+
+def _array(given: Any, name: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.asarray(given)
+        if array.dtype.kind == "O":
+            array = array.astype(np.float32)
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"{name} cannot be read as an array of numbers: {e}") from None
+    if array.dtype.kind not in "fiub":
+        raise UsageError(f"{name} must be real numbers, not {array.dtype}.")
+    return array
+
+
+def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    if array.dtype == np.float32:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+        return np.ascontiguousarray(array, np.float32)
+
+
+def _lengths(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """float32 (n,): the length of each row, as its numbers are in float32."""
+    out = np.empty(len(rows), np.float32)
+    for at in range(0, len(rows), BLOCK_VECTORS):
+        some = _float32(rows[at : at + BLOCK_VECTORS])
+        out[at : at + BLOCK_VECTORS] = np.sqrt(np.einsum("ij,ij->i", some, some))
+    return out
+
+
+def _why(length: np.float32) -> str:
+    return f"its length is {length:g} (in float32). Give finite numbers, not all of them 0"
+
+
+def _scaled(rows: NDArray[Any], lengths: NDArray[np.float32]) -> Vectors:
+    unit: Vectors = _float32(rows)
+    off = np.abs(lengths - 1) > _NEAR_UNIT
+    if off.any():
+        unit = np.divide(unit, np.where(off, lengths, np.float32(1))[:, None], dtype=np.float32)
+    return unit
+
+
+def several(things: Any, what: str) -> Iterable[Any]:
     """What a caller gave as several things. Raises UsageError for one alone, or for none."""
-    if isinstance(several, str | bytes | os.PathLike | dict):
-        raise UsageError(f"give a list of {what}, not one alone: [{several!r}].")
-    if not isinstance(several, Iterable):
-        raise UsageError(f"give a list of {what}, not {several!r}.")
-    return list(several)
+    if isinstance(things, str | bytes | os.PathLike | dict):
+        raise UsageError(f"give a list of {what}, not one alone: [{things!r}].")
+    if not isinstance(things, Iterable):
+        raise UsageError(f"give a list of {what}, not {things!r}.")
+    return things
+
+
+def listed(things: Any, what: str) -> list[Any]:
+    """What a caller gave as several things, as a list. Raises UsageError as ``several`` does."""
+    return list(several(things, what))
 
 
 @contextmanager

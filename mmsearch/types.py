@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,32 @@ Scores = NDArray[np.float32]  # (nq, k), inner products
 Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode of a file
 Mask = NDArray[np.bool_]  # (n,), True where a row may be found
 Ids = NDArray[np.int64]  # (nq, k), -1 where fewer than k were found
+CheckRows = Callable[[NDArray[np.int64]], None]  # raises where rows about to be read are damaged
+
+
+class Checked(Protocol):
+    """A mapped file whose bytes are compared with what was written, before they are used.
+
+    Whoever reads ``data`` asks for the bytes first. What was checked once is not checked
+    again, so asking is cheap. Safe to use from several threads.
+    """
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """The mapped file, uint8 (bytes,)."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has been checked (or nothing of it can be)."""
+
+    def check(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Checks the byte ranges [start, stop), each int64 (m,).
+
+        None may be empty or leave the file. Raises IndexDamaged naming the file.
+        """
+
+    def check_all(self) -> None:
+        """Checks what was not checked yet. Raises IndexDamaged naming the file."""
 
 
 def signature_of(s: os.stat_result) -> Signature:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmsearch.indexer import Options, encoding, plan, quantise, run
+from mmsearch.indexer import Options, compact, encoding, plan, quantise, run
 from mmsearch.store import files, manifest, segment, writer
 
 # stage -> how often an ordinary run of the campaign reaches it at least
@@ -43,12 +43,13 @@ def main(corpus: Path, index: Path) -> None:
     segment._write_files = announced("segment", segment._write_files)
     segment.sync_file = announced("sync", files.sync_file)
     writer.Writer._merge = announced("merge", writer.Writer._merge)  # type: ignore[method-assign]
-    quantise.ivfpq.train = announced("ann", quantise.ivfpq.train)
-    quantise.ivfpq.encode = announced("ann", quantise.ivfpq.encode)
+    quantise.quantiser.train = announced("ann", quantise.quantiser.train)
+    quantise.quantiser.encode = announced("ann", quantise.quantiser.encode)
     manifest.replace_file = announced("manifest", files.replace_file)
     writer.remove = announced("cleanup", files.remove)
     options = Options(commit_s=0.2, commit_parts=20, ann="ivfpq", workers=2)
     report = run([corpus], index, None, options)
+    compact(index, whole=True)
     print("done", report)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mmsearch import ann
-from mmsearch.ann import ivfpq
+from mmsearch.ann import quantiser, tune
+from mmsearch.ann.effort import Effort, effort_for
 from mmsearch.errors import IndexDamaged
 
 N, D = 6000, 64
@@ -35,11 +36,32 @@ def exact(xb: np.ndarray, xq: np.ndarray, k: int, allowed: np.ndarray | None) ->
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
-def build(kind: str, xb: np.ndarray) -> ann.SegmentIndex:
+class File:
+    """Bytes that stand for a mapped file, and what of them was asked to be checked."""
+
+    def __init__(self, data: np.ndarray, whole: bool = True) -> None:
+        self.data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        self.whole = whole
+        self.checked = np.zeros(len(self.data), bool)
+
+    def check(self, starts: np.ndarray, stops: np.ndarray) -> None:
+        for start, stop in zip(starts, stops, strict=True):
+            self.checked[start:stop] = True
+
+    def check_all(self) -> None:
+        self.checked[:] = True
+        self.whole = True
+
+
+def build(kind: str, xb: np.ndarray, whole: bool = True) -> ann.SegmentIndex:
     if kind == "flat":
         return ann.Flat(xb)
-    quantiser, facts = ivfpq.train(len(xb), D, xb.astype(np.float32))
-    return ann.IvfPq(xb, ivfpq.encode(quantiser, [xb[:1000], xb[1000:]]), facts)
+    trained, facts = quantiser.train(len(xb), D, xb.astype(np.float32))
+    pieces, _ = quantiser.encode(trained, [xb[:1000], xb[1000:]])
+    lists = np.concatenate(list(pieces))
+    tuned = ann.IvfPq(xb, File(xb), File(lists), File(trained), facts)
+    facts |= tune.tuned([tuned], [None], questions(300), 0.97)
+    return ann.IvfPq(xb, File(xb, whole), File(lists, whole), File(trained), facts)
 
 
 @pytest.fixture(scope="module", params=sorted(ann.KINDS))
@@ -124,9 +146,8 @@ def test_an_empty_segment_gives_no_hit() -> None:
 
 def test_damaged_lists_are_an_error_and_no_crash() -> None:
     with pytest.raises(IndexDamaged):
-        ann.IvfPq(corpus(), np.frombuffer(b"IwPf" + b"\0" * 40, np.uint8), {"nprobe": 1}).search(
-            questions(1), 3, None
-        )
+        lists = File(np.frombuffer(b"IwPf" + b"\0" * 40, np.uint8))
+        ann.IvfPq(corpus(), File(corpus()), lists, lists, {}).search(questions(1), 3, None)
 
 
 @pytest.mark.parametrize(
@@ -148,3 +169,118 @@ def test_when_a_quantiser_is_trained(
     kind: str, live: int, trained_on: int | None, verdict: str
 ) -> None:
     assert ann.wanted(kind, live, trained_on) == verdict
+
+
+def test_vectors_that_drifted_from_the_lists_ask_for_new_ones() -> None:
+    assert ann.wanted("auto", 60_000, 50_000, drift=1.1) == "keep"
+    assert ann.wanted("auto", 60_000, 50_000, drift=1.3) == "train"
+    assert ann.wanted("flat", 60_000, 50_000, drift=1.3) == "none"
+
+
+def test_before_everything_was_checked_the_answers_are_those_of_after(index) -> None:
+    if isinstance(index, ann.Flat):
+        pytest.skip("exact search compares all, at once")
+    xq, xb = questions(), corpus()
+    lists, trained = index._list_file.data, index._quantiser.data  # training anew would differ
+    cold = ann.IvfPq(xb, File(xb, False), File(lists, False), File(trained), index._facts)
+    half = MASKS["half"]
+    for allowed in (None, half):
+        for q in xq:
+            scores, ids = index.search(q[None], 10, allowed)
+            cold_scores, cold_ids = cold.search(q[None], 10, allowed)
+            assert cold_ids.tolist() == ids.tolist() and (cold_scores == scores).all()
+
+
+def test_one_query_touches_few_lists_and_vectors_and_each_is_checked_before() -> None:
+    xb = corpus()
+    cold = build("ivfpq", xb, whole=False)
+    xq = questions(1)
+    _, ids = cold.search(xq, 3, None)
+    rows = cold._vector_file.checked.reshape(N, -1)
+    assert not cold._list_file.checked.all()
+    assert rows[ids[0]].all()
+    compared = cold.candidates(xq, None, effort_for(cold._facts, None, 3, 1.0))
+    assert rows[compared[compared >= 0]].all()
+
+
+def test_going_on_everything_gets_checked_in_the_end() -> None:
+    cold = build("ivfpq", corpus(), whole=False)
+    for q in np.concatenate([questions(40)] * 2):
+        cold.search(q[None], 3, None)
+    assert cold._vector_file.checked.all() and cold._list_file.checked[40:].all()
+
+
+def test_a_recall_of_one_compares_every_vector(index: ann.SegmentIndex) -> None:
+    for allowed in (None, MASKS["half"]):
+        _, ids = index.search(questions(), 10, allowed, recall=1)
+        assert ids.tolist() == exact(corpus(), questions(), 10, allowed).tolist()
+
+
+def test_more_recall_takes_more_lists_and_candidates() -> None:
+    curve = [
+        {"recall": 0.9, "nprobe": 4, "candidates": 40},
+        {"recall": 0.96, "nprobe": 9, "candidates": 60},
+        {"recall": 0.99, "nprobe": 30, "candidates": 100},
+    ]
+    facts = {"nlist": 200, "curve": curve, "depths": {"10": 1.0, "100": 3.0}, "target": 0.95}
+    assert effort_for(facts, None, 10, 1.0) == Effort(9, 60)
+    assert effort_for(facts, 0.9, 10, 1.0) == Effort(4, 40)
+    assert effort_for(facts, 0.9999, 10, 1.0) == Effort(30, 100)
+    # the 100 nearest, and the 10 nearest of a tenth of the rows, lie equally far away
+    assert effort_for(facts, None, 100, 1.0) == Effort(27, 600)
+    assert effort_for(facts, None, 10, 0.1) == Effort(27, 60)
+    assert effort_for(facts, None, 10, 0.001).nprobe > 27
+    assert effort_for(facts, None, 10, 0.000001).nprobe == 200
+
+
+def test_what_the_tuner_promises_holds_for_queries_it_never_saw() -> None:
+    xb = corpus(20_000)
+    index = build("ivfpq", xb)
+    rng = np.random.default_rng(3)
+    xq = xb[rng.integers(len(xb), size=800)].astype(np.float32) + 0.1
+    xq = xq + 0.1 * rng.standard_normal(xq.shape).astype(np.float32)
+    xq /= np.linalg.norm(xq, axis=1, keepdims=True)
+    facts = tune.tuned([index], [None], xq[:400], 0.95)
+    recalls = [point["recall"] for point in facts["curve"]]
+    assert recalls == sorted(recalls) and recalls[-1] > 0.99
+    index._facts.update(facts)
+    _, truth = tune.exact_nearest([xb], [None], xq[400:], 10)
+    for wanted in (0.9, 0.95, 0.99):
+        promised = next(r for r in recalls if r >= wanted)
+        _, ids = index.search(xq[400:], 10, None, wanted)
+        found = np.mean([len({*a} & {*b}) / 10 for a, b in zip(truth, ids, strict=True)])
+        assert abs(found - promised) < 0.02, wanted
+
+
+def test_exact_neighbours_over_several_segments_leave_out_the_dead() -> None:
+    xb, xq = corpus(), questions()
+    live = np.arange(N) % 3 != 0
+    _, ids = tune.exact_nearest([xb[:2500], xb[2500:]], [live[:2500], live[2500:]], xq, 10)
+    assert ids.tolist() == exact(xb, xq, 10, live).tolist()
+
+
+@pytest.mark.parametrize("d", [20, 48, 50, 99])
+def test_every_width_of_vectors_gets_its_lists(d: int) -> None:
+    rng = np.random.default_rng(0)
+    xb = rng.standard_normal((3000, d))
+    xb = (xb / np.linalg.norm(xb, axis=1, keepdims=True)).astype(np.float16)
+    trained, facts = quantiser.train(len(xb), d, xb.astype(np.float32))
+    pieces, _ = quantiser.encode(trained, [xb])
+    lists = np.concatenate(list(pieces))
+    index = ann.IvfPq(xb, File(xb), File(lists), File(trained), facts)
+    _, ids = index.search(xb[:50].astype(np.float32), 1, None)
+    assert (ids[:, 0] == np.arange(50)).mean() > 0.8
+
+
+def test_lists_that_were_cut_or_belong_to_another_quantiser_are_an_error() -> None:
+    whole = build("ivfpq", corpus())
+    other, _ = quantiser.train(3 * N, D, corpus(3 * N).astype(np.float32))
+    lists = whole._list_file.data
+    for bad, trained in (
+        (lists[:-32], whole._quantiser.data),
+        (lists[:20], whole._quantiser.data),
+        (lists, other),
+    ):
+        index = ann.IvfPq(corpus(), File(corpus()), File(bad), File(trained), whole._facts)
+        with pytest.raises(IndexDamaged):
+            index.search(questions(1), 3, None)

@@ -12,7 +12,7 @@ import pytest
 
 from mmsearch import errors
 from mmsearch.cli import EXIT_CODES
-from mmsearch.cli.app import exit_code
+from mmsearch.cli.edge import exit_code
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = Path(__file__).parent / "samples"

@@ -146,7 +146,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, np.ndarray]:
         for n in range(N):
             meta = {"n": n, "far": int(far[cluster[n]])}
             writer.extend([(part(f"{n}", TEXT, "f", meta=meta), xb[n].astype(np.float32))])
-        writer.commit(ann_wanted="ivfpq")
+        writer.want("ivfpq")
+        writer.commit()
         writer.compact()
         update_ann(writer)
         writer.finish()

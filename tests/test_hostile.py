@@ -79,7 +79,7 @@ def outcomes(where: Path) -> dict[str, str]:
         for r in np.flatnonzero(segment.live).tolist():
             row = segment.row(r)
             found[str(snapshot.absolute(row.root, row.path))] = INDEXED
-    for entry in read_ledger(where, snapshot.manifest.ledger):
+    for entry in read_ledger(where, snapshot.manifest):
         assert entry.path not in found, f"{entry.path} is both indexed and not"
         if entry.stage is not None:
             assert entry.reason and "\n" not in entry.reason

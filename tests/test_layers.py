@@ -26,6 +26,7 @@ LAYERS = {
     "ann": 1,
     "spaces": 2,
     "query": 3,
+    "sample_queries": 3,
     "filters": 3,
     "pairs": 4,
     "indexer": 4,
@@ -121,6 +122,7 @@ def test_nothing_heavy_is_loaded(code: str) -> None:
 
 def test_the_public_door_has_exactly_these_names() -> None:
     assert sorted(mmsearch.__all__) == [
+        "BatchResults",
         "DecodeError",
         "DimensionMismatch",
         "Hit",

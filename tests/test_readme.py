@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import mmsearch
+from mmsearch.indexer import Options, run
+from mmsearch.sample_queries import sample_queries
 from mmsearch.train.recipe import read_recipe
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -69,6 +72,18 @@ def recipe_of_the_readme() -> str:
     return found[1]
 
 
+def write_large(folder: Path) -> None:
+    """An index with lists to tune, shards to merge, and queries."""
+    (folder / "nothing").mkdir()
+    options = Options(ann="ivfpq")
+    run([folder / "nothing"], folder / "default", None, options)
+    mmsearch.open(folder / "default").add([{"text": text} for text in sample_queries(700)])
+    for shard in ("shard1", "shard2"):
+        run([folder / "nothing"], folder / shard)
+        mmsearch.open(folder / shard).add([{"text": shard}])
+    (folder / "asked.txt").write_text("\n".join(sample_queries(50, seed=2)), "utf-8")
+
+
 def test_the_readmes_recipe_is_one(tmp_path: Path) -> None:
     (tmp_path / "flowers.toml").write_text(recipe_of_the_readme(), "utf-8")
     recipe = read_recipe(tmp_path / "flowers.toml")
@@ -89,6 +104,8 @@ def test_the_readmes_command_works(command: str, home: Path, samples: Path) -> N
             pytest.importorskip(needed)
         if "flowers.toml" in words:
             write_recipe(home)
+    if words[0] in ("tune", "merge") and not (home / "asked.txt").exists():
+        write_large(home)
     words = [str(samples / STAND_INS[w]) if w in STAND_INS else w for w in words]
     done = subprocess.run(
         [sys.executable, "-m", "mmsearch", *words],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmsearch
-from mmsearch.errors import SpaceMismatch, SpaceUnavailable
+from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable
 from mmsearch.spaces.folder import digest_of
 from mmsearch.spaces.mini import ASSETS
 from mmsearch.store import verify
@@ -94,6 +94,27 @@ def test_verify_names_a_kept_file_that_was_altered(tmp_path: Path, notes: Path) 
     kept.unlink()
     kept.write_bytes(text[:-1])
     assert [(p.path, "bytes" in p.what) for p in verify(tmp_path / "ix")] == [(str(kept), True)]
+
+
+def test_a_kept_file_that_was_altered_encodes_neither_queries_nor_files(
+    tmp_path: Path, notes: Path
+) -> None:
+    space = other_space(tmp_path / "space")
+    index = mmsearch.index(notes, tmp_path / "ix", space=space)
+    vector = mmsearch.load_space(space).encode_texts([NOTE])[0]
+    kept = tmp_path / "ix" / "query" / index.space.fingerprint / "tokenizer.json"
+    text = kept.read_bytes()
+    kept.unlink()
+    kept.write_bytes(text[:-1] + b" ")  # as good a tokenizer, but not the one that was kept
+    (notes / "new.txt").write_text("a new note")
+    again = mmsearch.open(tmp_path / "ix")
+    with pytest.raises(IndexDamaged, match=str(kept)):
+        again.search(NOTE)
+    with pytest.raises(IndexDamaged, match=str(kept)):
+        mmsearch.index(notes, tmp_path / "ix")
+    assert again.search(vector=vector, k=1)[0].path == str(notes / "dog.txt")
+    kept.write_bytes(text)
+    assert again.search(NOTE, k=1)[0].path == str(notes / "dog.txt")
 
 
 def test_an_index_that_keeps_nothing_names_both_spaces(tmp_path: Path, notes: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from mmsearch import errors
 from mmsearch.store import PartRow, Snapshot, Writer, manifest, resolve, verify
+from mmsearch.store.blocks import seal
 from mmsearch.store.writer import strays
 from mmsearch.types import Modality, Preprocess, Space
 
@@ -234,7 +235,7 @@ def test_another_space_is_refused_and_both_are_named(tmp_path: Path) -> None:
     [
         (lambda b: b[:-5], errors.IndexDamaged),
         (lambda b: b.replace(b'"generation": 1', b'"generation": 2'), errors.IndexDamaged),
-        (lambda b: b.replace(b'"schema": 2', b'"schema": 9'), errors.IndexTooNew),
+        (lambda b: b.replace(b'"schema": 3', b'"schema": 9'), errors.IndexTooNew),
         (lambda b: b"[]", errors.IndexDamaged),
         (lambda b: b"", errors.IndexDamaged),
     ],
@@ -266,7 +267,7 @@ def test_verify_names_every_file_that_was_damaged(tmp_path: Path, how: str) -> N
     fill(folder, range(20))
     assert verify(folder) == []
     files = [p for p in folder.rglob("*") if p.is_file() and p.parent != folder]
-    assert len(files) == 3
+    assert len(files) == 5
     for path in files:
         good = path.read_bytes()
         if how == "cut":
@@ -285,11 +286,9 @@ def test_verify_sees_rows_that_no_longer_fit_their_vectors(tmp_path: Path) -> No
     fill(folder, range(20))
     now = manifest.read(folder)
     (ref,) = now.segments
-    vectors = next(p for p in (folder / "segments" / ref.name).iterdir() if "vectors" in p.name)
+    vectors = next((folder / "segments" / ref.name).glob("vectors-*.npy"))
     np.save(vectors, np.ones((19, D), np.float16))
-    from mmsearch.store.files import checksum
-
-    files = {**ref.files, vectors.name: manifest.FileRef(*checksum(vectors))}
+    files = {**ref.files, **seal(vectors)}
     manifest.write(
         folder,
         replace(now, segments=(manifest.SegmentRef(ref.name, 20, files),)),
@@ -370,10 +369,10 @@ def test_lists_that_are_gone_are_only_slower_and_the_segment_answers_exactly(
         ref = manifest.AnnRef("x-q001", "ivfpq", 5, {}, writer.write_ann("x-q001", content))
         writer.set_ann(ref, {segment.name: writer.write_codes(segment.name, "x-q001", content)})
     assert verify(folder) == []
-    lists = folder / "segments" / segment.name / "codes-x-q001.faiss"
-    assert Snapshot.open(folder).segments[0].codes is not None
+    lists = folder / "segments" / segment.name / "codes-x-q001.lists"
+    assert Snapshot.open(folder).segments[0].code_blocks is not None
     lists.unlink()
-    assert Snapshot.open(folder).segments[0].codes is None
+    assert Snapshot.open(folder).segments[0].code_blocks is None
     assert contents(folder) == expected(*range(5))
     assert [p.path for p in verify(folder)] == [str(lists)]
 

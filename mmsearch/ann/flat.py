@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.ann.topk import best, merge, rescored
-from mmsearch.types import Ids, Mask, Scores, Vectors
+from mmsearch.types import CheckRows, Ids, Mask, Scores, Vectors
 
 _BLOCK_ROWS = 16384  # 32 MiB of float32 at d = 512: fits beside the caches, feeds BLAS well
 _BLOCK_QUERIES = 256
@@ -18,13 +18,19 @@ _SPARE = 8
 
 
 class Flat:
-    """Exact inner product over memory-mapped float16 vectors (n, d)."""
+    """Exact inner product over memory-mapped float16 vectors (n, d).
 
-    def __init__(self, vectors: NDArray[np.float16]) -> None:
+    check: told the rows that are about to be read; raises where they are damaged.
+    """
+
+    def __init__(self, vectors: NDArray[np.float16], check: CheckRows = lambda rows: None) -> None:
         self._xb = vectors
+        self._check = check
         self._kept: Vectors | None = None
 
-    def search(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
+    def search(
+        self, xq: Vectors, k: int, allowed: Mask | None, recall: float | None = None
+    ) -> tuple[Scores, Ids]:
         """See ``ann.SegmentIndex``; the scores are exact for the stored vectors."""
         _, ids = self._candidates(xq, k + _SPARE, allowed)
         return rescored(xq, self._xb, ids, k)
@@ -47,14 +53,17 @@ class Flat:
         found: list[tuple[Scores, Ids]] = []
         for start in range(0, len(rows), _BLOCK_ROWS):
             some = rows[start : start + _BLOCK_ROWS]
+            self._check(some)
             xb = self._kept[some] if self._kept is not None else self._xb[some].astype(np.float32)
             found = [merge([*found, _block(xq, xb, some, k, None)], k)]
         return found[0] if found else _nothing(len(xq), k)
 
     def _block(self, start: int, stop: int) -> Vectors:
         if self._xb.size * 4 > _KEEP_BYTES:
+            self._check(np.arange(start, stop))
             return self._xb[start:stop].astype(np.float32)
         if self._kept is None:
+            self._check(np.arange(len(self._xb)))
             self._kept = self._xb.astype(np.float32)
         return self._kept[start:stop]
 

@@ -1,192 +1,330 @@
 """Approximate search: FAISS IVF with 4-bit fast-scan PQ, re-ranked exactly.
 
 One trained, empty quantiser serves all segments; each has its own lists, so an
-add never rewrites old codes. IVF-PQ gives k' candidates, whose inner products
-are then computed from the stored float16 vectors.
-Source: Jégou et al. 2011, doi:10.1109/TPAMI.2010.57; André et al. 2017 (fast scan).
+add never rewrites old codes. The lists give k' candidates, whose inner products
+are then computed from the stored float16 vectors, where they are mapped.
+Lists are loaded when first wanted; until then, and until every vector has been
+checked, the steps are taken one by one, so that nothing unchecked is compared.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import threading
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.ann.flat import Flat, _nothing
-from mmsearch.ann.topk import rescored
-from mmsearch.errors import IndexDamaged, UsageError
-from mmsearch.types import Ids, Mask, Scores, Vectors
+from mmsearch.ann import exact
+from mmsearch.ann.effort import Effort, effort_for
+from mmsearch.ann.lists import Lists
+from mmsearch.ann.quantiser import coarse_parameters, faiss_module
+from mmsearch.ann.topk import ordered
+from mmsearch.errors import IndexDamaged
+from mmsearch.types import Checked, Ids, Mask, Scores, Vectors
 
-# Below this exact search answers in a few tens of milliseconds and is exact.
-AUTO_MIN = 50_000
-# The fewest vectors a quantiser is trained from, even when it is asked for:
-# FAISS wants 39 for each of the 16 centroids of a 4-bit code.
-MIN_TRAIN = 39 * 16
-# FAISS needs 39 points a list; more than 64 does not improve the lists.
-_TRAIN_PER_LIST = 64
-# The corpus may grow this much before the lists are trained anew.
-_RETRAIN_GROWTH = 4
-_SUB_DIM = 4  # components a 4-bit code stands for: 64 bytes a part at d = 512
-# With fewer allowed rows than this, looking at each is as fast as the lists.
-_EXACT_ROWS = 20_000
-_MIN_CANDIDATES = 400
-# Where a filter leaves only what is far from the query (more than so many times the usual
-# lists are needed), scores lie close together, and lists and codes order them badly. Up to
-# this many rows are then looked at each (50 ms at d = 512), ...
-_FAR = 2
-_EXACT_FAR_ROWS = 100_000
-_FAR_SHARE = 4  # ... and above it, so many times the lists, ...
-_MAX_WIDER = 8  # ... and at most so many times the candidates.
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise UsageError(
-            "FAISS is not installed, and approximate search needs it: "
-            "pip install 'mmsearch[cpu]' (or [gpu]), or index with --ann flat."
-        ) from None
-    return faiss
-
-
-def wanted(kind: str, live: int, trained_on: int | None) -> str:
-    """What to do about the quantiser: ``none``, ``keep`` or ``train``.
-
-    kind: ``auto``, ``flat`` or ``ivfpq``. live: parts in the index.
-    trained_on: parts there were when the present one was trained, or None.
-    """
-    # a corpus that hovers about the threshold must not train and drop in turns
-    least = AUTO_MIN if trained_on is None else AUTO_MIN // 2
-    if kind == "flat" or live < MIN_TRAIN or (kind == "auto" and live < least):
-        return "none"
-    if trained_on is not None and live <= _RETRAIN_GROWTH * trained_on:
-        return "keep"
-    return "train"
-
-
-def train(n: int, d: int, sample: Vectors) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """A trained, empty quantiser for about n vectors, serialised, and its facts.
-
-    sample: float32 (m, d) of the vectors to come, at least ``MIN_TRAIN``.
-    """
-    faiss = _faiss()
-    nlist = nlist_for(n)
-    factory = f"IVF{nlist},PQ{max(1, d // _SUB_DIM)}x4fs"
-    index: Any = faiss.index_factory(d, factory, faiss.METRIC_INNER_PRODUCT)
-    index.verbose = False
-    index.cp.seed = 1
-    index.train(np.ascontiguousarray(sample))
-    # a first choice; benchmarks/ann.py measures what it loses on queries of another kind
-    nprobe = max(1, min(nlist, round(nlist * 0.08) + 8))
-    facts = {"factory": factory, "nlist": nlist, "nprobe": nprobe}
-    return faiss.serialize_index(index), facts
-
-
-def nlist_for(n: int) -> int:
-    """The number of lists for n vectors: 4·√n, as far as there is enough to train on."""
-    return max(1, min(round(4 * math.sqrt(n)), n // 39))
-
-
-def sample_size(n: int) -> int:
-    """How many vectors ``train`` wants for a corpus of n."""
-    return min(n, max(MIN_TRAIN, _TRAIN_PER_LIST * nlist_for(n)))
-
-
-def encode(
-    quantiser: NDArray[np.uint8], chunks: Iterable[NDArray[np.float16]]
-) -> NDArray[np.uint8]:
-    """A segment's lists: the vectors' codes under a trained quantiser, serialised.
-
-    chunks: float16 (m, d) blocks in row order; row r gets id r.
-    """
-    faiss = _faiss()
-    index = faiss.deserialize_index(quantiser)
-    for chunk in chunks:
-        index.add(chunk.astype(np.float32))
-    out: NDArray[np.uint8] = faiss.serialize_index(index)
-    return out
+# With fewer allowed rows than this, looking at each costs no more than the lists do.
+_EXACT_ROWS = 2_000
+_GATHERED_ROWS = 20_000  # so many are copied side by side (20 MB) and compared
+# Where a filter leaves only what is far from the query (more than so many times the lists
+# that its share asks for), scores lie close together, and lists and codes order them badly.
+# Up to so many rows are then compared each (a few ms); above it so many times the lists are
+# looked into (and that at least of a share of all), and at most so many times the candidates
+# compared (and at least some).
+_FAR, _EXACT_FAR_ROWS, _FAR_SHARE, _FAR_LISTS = 2, 100_000, 4, 0.05
+_MAX_WIDER, _FAR_CANDIDATES = 8, 2000
+_MAX_FILTERS = 16  # masks of which something is kept
+_BATCH_QUERIES = 1024  # bounds the memory of a batch: some 10 MB at 200 candidates
+# A query may touch lists and vectors that nobody touched before; so many queries at once
+# touch so many of them that all are read and checked in one go.
+_MANY_QUERIES = 256
+# Each search before that also goes through a little more of the rest.
+_AHEAD_BYTES, _AHEAD_LISTS = 1 << 20, 16
 
 
 class IvfPq:
-    """A segment's IVF-PQ lists, with the float16 vectors (n, d) for re-ranking."""
+    """A segment's lists, with the float16 vectors (n, d) for re-ranking.
+
+    vector_file, list_file: the mapped files, whose blocks are checked on first touch.
+    quantiser: the serialised, trained, empty FAISS index. facts: see ``quantiser.train``
+    and ``tune.tuned``. Raises IndexDamaged where the lists cannot be read.
+    """
 
     def __init__(
-        self, vectors: NDArray[np.float16], codes: NDArray[np.uint8], facts: dict[str, Any]
+        self,
+        vectors: NDArray[np.float16],
+        vector_file: Checked,
+        list_file: Checked,
+        quantiser: Checked,
+        facts: dict[str, Any],
     ) -> None:
         self._xb = vectors
-        self._codes = codes
+        self._vector_file = vector_file
+        self._vectors_at = len(vector_file.data) - vectors.nbytes
         self._facts = facts
-        self._index: Any = None
-        self._flat = Flat(vectors)
-        self._last: tuple[Mask, NDArray[np.int64]] | None = None  # a mask, its rows a list
+        self._list_file, self._quantiser = list_file, quantiser
+        self._parts: tuple[Lists, Any, Any] | None = None
+        self._lock = threading.Lock()
+        self._exact: Any = None
+        self._ahead = 0  # up to where the vectors were checked in passing
+        self._filters: dict[int, _Filter] = {}  # id of a mask -> what was made of it
 
-    def search(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
+    def search(
+        self, xq: Vectors, k: int, allowed: Mask | None, recall: float | None = None
+    ) -> tuple[Scores, Ids]:
         """See ``ann.SegmentIndex``; scores are exact, a neighbour may be missed."""
-        faiss = _faiss()
-        n = len(self._xb)
-        if n == 0:
-            return _nothing(len(xq), k)
-        n_allowed = n if allowed is None else int(np.count_nonzero(allowed))
-        candidates = max(_MIN_CANDIDATES, 10 * k)
-        if n_allowed <= max(_EXACT_ROWS, candidates) and n_allowed < n:
-            return self._flat.search(xq, k, allowed)
-        parameters: dict[str, Any] = {"nprobe": self._facts["nprobe"]}
-        if allowed is not None and n_allowed < n:
-            parameters["nprobe"] = self._nprobe(xq, allowed, n_allowed)
-            wider = parameters["nprobe"] / self._facts["nprobe"]
-            if wider > _FAR and n_allowed <= _EXACT_FAR_ROWS:
-                return self._flat.search(xq, k, allowed)
-            candidates = min(round(candidates * min(wider, _MAX_WIDER)), n_allowed)
-            bits = np.packbits(allowed, bitorder="little")
-            parameters["sel"] = faiss.IDSelectorBitmap(n, faiss.swig_ptr(bits))
-        _, ids = self._open().search(
-            np.ascontiguousarray(xq),
-            min(candidates, n),
-            params=faiss.SearchParametersIVF(**parameters),
-        )
-        return rescored(xq, self._xb, ids, k)
+        found = [
+            self._search(xq[at : at + _BATCH_QUERIES], k, allowed, recall)
+            for at in range(0, max(1, len(xq)), _BATCH_QUERIES)
+        ]
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate([D for D, _ in found]), np.concatenate([i for _, i in found])
 
-    def _nprobe(self, xq: Vectors, allowed: Mask, n_allowed: int) -> int:
-        """How many lists to look into, so that filtering costs no recall.
+    # -- for the tuner ---------------------------------------------------------
+
+    @property
+    def vectors(self) -> NDArray[np.float16]:
+        """The vectors (n, d)."""
+        return self._xb
+
+    @property
+    def nlist(self) -> int:
+        """How many lists there are."""
+        return self._open()[0].nlist
+
+    @property
+    def list_of_row(self) -> NDArray[np.int32]:
+        """int32 (n,): the list that each row is in."""
+        return self._open()[0].of_row
+
+    def nearest_lists(self, xq: Vectors) -> Ids:
+        """int64 (nq, nlist): all lists, nearest first."""
+        ids: Ids = _nearest(self._open()[1], xq, self.nlist)[1]
+        return ids
+
+    def candidates(self, xq: Vectors, allowed: Mask | None, effort: Effort) -> Ids:
+        """int64 (nq, effort.candidates): the rows that would be compared, best codes first."""
+        lists, index, _ = self._open()
+        lists.load(None, index)
+        near, wanted = _nearest(index, xq, effort.nprobe)
+        selector = None if allowed is None else self._filter(allowed).selector
+        return _candidates(index, xq, near, wanted, effort, selector)
+
+    # -- inside ----------------------------------------------------------------
+
+    def _search(
+        self, xq: Vectors, k: int, allowed: Mask | None, recall: float | None
+    ) -> tuple[Scores, Ids]:
+        n = len(self._xb)
+        only = None if allowed is None else self._filter(allowed)
+        n_allowed = n if only is None else only.n
+        if len(xq) == 0 or n_allowed == 0:
+            return _nothing(len(xq), k)
+        xq = np.ascontiguousarray(xq, np.float32)
+        if n_allowed <= _EXACT_ROWS or k + exact.SPARE > n_allowed // 2 or recall == 1:
+            return self._exactly(xq, k, only)
+        self._open()
+        effort = effort_for(self._facts, recall, k, n_allowed / n)
+        if only is not None and n_allowed < n:
+            usual = effort
+            effort = self._widened(xq, only, usual)
+            if effort.nprobe > _FAR * usual.nprobe and n_allowed <= _EXACT_FAR_ROWS:
+                return self._exactly(xq, k, only)
+        return self.search_with(effort, xq, k, allowed)
+
+    def search_with(
+        self, effort: Effort, xq: Vectors, k: int, allowed: Mask | None
+    ) -> tuple[Scores, Ids]:
+        """As ``search``, with a given effort."""
+        lists, index, _ = self._open()
+        n = len(self._xb)
+        effort = Effort(effort.nprobe, min(max(effort.candidates, k + exact.SPARE), n))
+        selector = None if allowed is None else self._filter(allowed).selector
+        if len(xq) >= _MANY_QUERIES:
+            lists.load(None, index)
+            self._vector_file.check_all()
+        if lists.complete and self._vector_file.whole:
+            return self._at_once(xq, k, effort, selector)
+        return self._step_by_step(xq, k, effort, selector)
+
+    def _at_once(self, xq: Vectors, k: int, effort: Effort, selector: Any) -> tuple[Scores, Ids]:
+        faiss = faiss_module()
+        _, index, refined = self._open()
+        k_found = min(k + exact.SPARE, effort.candidates)
+        D, ids = refined.search(
+            xq,
+            k_found,
+            params=faiss.IndexRefineSearchParameters(
+                k_factor=(effort.candidates + 0.5) / k_found,  # FAISS cuts the product
+                base_index_params=_parameters(index, effort, selector),
+            ),
+        )
+        return ordered(D, ids, k)
+
+    def _step_by_step(
+        self, xq: Vectors, k: int, effort: Effort, selector: Any
+    ) -> tuple[Scores, Ids]:
+        lists, index, _ = self._open()
+        near, wanted = _nearest(index, xq, effort.nprobe)
+        lists.load(wanted, index)
+        candidates = _candidates(index, xq, near, wanted, effort, selector)
+        found = [
+            self._compare(q[None], np.sort(ids[ids >= 0]), k)
+            for q, ids in zip(xq, candidates, strict=True)
+        ]
+        lists.load_ahead(_AHEAD_LISTS, index)
+        self._check_ahead()
+        return np.concatenate([D for D, _ in found]), np.concatenate([i for _, i in found])
+
+    def _exactly(self, xq: Vectors, k: int, only: _Filter | None) -> tuple[Scores, Ids]:
+        if only is not None and only.n <= _GATHERED_ROWS:
+            return self._compare(xq, only.rows, k)
+        faiss = faiss_module()
+        self._vector_file.check_all()
+        self._open()
+        selector, n = (None, len(self._xb)) if only is None else (only.selector, only.n)
+        D, ids = self._exact.search(
+            xq, min(k + exact.SPARE, n), params=faiss.SearchParameters(sel=selector)
+        )
+        return ordered(D, ids, k)
+
+    def _compare(self, xq: Vectors, rows: NDArray[np.int64], k: int) -> tuple[Scores, Ids]:
+        """The k best of some rows, checked first, by their exact scores."""
+        if not len(rows):
+            return _nothing(len(xq), k)
+        if not self._vector_file.whole:
+            width = self._xb.shape[1] * self._xb.itemsize
+            starts = self._vectors_at + rows * width
+            self._vector_file.check(starts, starts + width)
+        return exact.among(xq, self._xb, rows, k)
+
+    def _check_ahead(self) -> None:
+        start = self._ahead
+        if start < len(self._vector_file.data):
+            stop = min(start + _AHEAD_BYTES, len(self._vector_file.data))
+            self._vector_file.check(np.array([start]), np.array([stop]))
+            self._ahead = stop
+
+    def _filter(self, allowed: Mask) -> _Filter:
+        """What was made of a mask: the same filter is asked again and again."""
+        known = self._filters.get(id(allowed))
+        if known is None or known.allowed is not allowed:
+            known = _Filter(allowed)
+            if len(self._filters) >= _MAX_FILTERS:
+                self._filters = {}
+            self._filters[id(allowed)] = known
+        return known
+
+    def _widened(self, xq: Vectors, only: _Filter, effort: Effort) -> Effort:
+        """The effort that costs a filtered search no recall.
 
         What is allowed may lie far from the query (pictures of snow, asked for a beach): the
         nearest lists then hold none of it. So as many lists, nearest first, as hold the same
         share of the allowed rows as the usual ones do of all rows (where that is far, and the
         order of the lists says less, ``_FAR_SHARE`` times as much); for the query that needs most.
         """
-        nlist, usual = self._facts["nlist"], self._facts["nprobe"]
-        last = self._last  # the same filter is asked again and again
-        if last is None or last[0] is not allowed:
-            last = self._last = allowed, np.bincount(self._lists[allowed], minlength=nlist)
-        _, nearest = self._open().quantizer.search(np.ascontiguousarray(xq), nlist)
-        seen = np.cumsum(last[1][nearest], axis=1)
-        share = n_allowed * usual / nlist
-        needed = (seen < share).sum(axis=1).max() + 1
-        if needed > _FAR * usual:
-            needed = (seen < min(_FAR_SHARE * share, n_allowed)).sum(axis=1).max() + 1
-        return int(min(nlist, max(usual, needed)))
+        lists, index, _ = self._open()
+        nlist = lists.nlist
+        held = only.held(lists)
+        if (held * 2 >= lists.sizes).all():
+            return effort  # such as after some deletions: every list keeps most of its rows
+        looked = min(nlist, _FAR_SHARE * _FAR * effort.nprobe)
+        _, nearest = _nearest(index, xq, looked)
+        seen = np.cumsum(held[nearest], axis=1)
+        share = only.n * effort.nprobe / nlist
+        needed = int((seen < share).sum(axis=1).max()) + 1
+        if needed <= _FAR * effort.nprobe:
+            return Effort(max(effort.nprobe, min(needed, nlist)), effort.candidates)
+        if looked < nlist:
+            _, nearest = _nearest(index, xq, nlist)
+            seen = np.cumsum(held[nearest], axis=1)
+        share = _FAR_SHARE * max(share, only.n * _FAR_LISTS)
+        needed = int((seen < min(share, only.n)).sum(axis=1).max()) + 1
+        wider = min(needed / effort.nprobe, _MAX_WIDER)
+        candidates = max(round(effort.candidates * wider), _FAR_CANDIDATES)
+        return Effort(min(needed, nlist), candidates)
+
+    def _open(self) -> tuple[Lists, Any, Any]:
+        """The lists, the FAISS index that they are loaded into, and that with exact scores."""
+        if self._parts is None:
+            with self._lock:  # FAISS points into what Python keeps: it must be made once
+                if self._parts is None:
+                    self._parts = self._opened()
+        return self._parts
+
+    def _opened(self) -> tuple[Lists, Any, Any]:
+        faiss = faiss_module()
+        lists = Lists(self._list_file)
+        self._quantiser.check_all()
+        raw = np.asarray(self._quantiser.data)
+        try:
+            index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(raw), raw.nbytes))
+        except RuntimeError as e:
+            raise IndexDamaged(f"the trained quantiser cannot be read: {e}") from e
+        if not isinstance(index, faiss.IndexIVFPQFastScan) or index.nlist != lists.nlist:
+            raise IndexDamaged("the lists and the trained quantiser do not belong together.")
+        index.ntotal = len(self._xb)
+        self._exact = exact.view(self._xb)  # FAISS only points to it
+        return lists, index, faiss.IndexRefine(index, self._exact)
+
+
+class _Filter:
+    """A mask (n,) and what searching with it takes, made when it is first wanted."""
+
+    def __init__(self, allowed: Mask) -> None:
+        self.allowed = allowed
+        self.n = int(np.count_nonzero(allowed))
+        self._held: NDArray[np.int64] | None = None
 
     @cached_property
-    def _lists(self) -> NDArray[np.int32]:
-        """int32 (n,): the list that each row is in."""
-        faiss = _faiss()
-        held = self._open().invlists
-        lists = np.empty(len(self._xb), np.int32)
-        for i in range(self._facts["nlist"]):
-            if size := held.list_size(i):
-                lists[faiss.rev_swig_ptr(held.get_ids(i), size)] = i
-        return lists
+    def rows(self) -> NDArray[np.int64]:
+        """int64 (n,): the rows that may be found."""
+        return np.flatnonzero(self.allowed)
 
-    def _open(self) -> Any:
-        if self._index is None:
-            faiss = _faiss()
-            try:
-                self._index = faiss.deserialize_index(np.asarray(self._codes))
-            except RuntimeError as e:
-                raise IndexDamaged(f"the IVF-PQ lists cannot be read: {e}") from e
-        return self._index
+    @cached_property
+    def selector(self) -> Any:
+        """The mask as FAISS takes it."""
+        faiss = faiss_module()
+        self._bits = np.packbits(self.allowed, bitorder="little")  # FAISS only points to it
+        return faiss.IDSelectorBitmap(len(self.allowed), faiss.swig_ptr(self._bits))
+
+    def held(self, lists: Lists) -> NDArray[np.int64]:
+        """int64 (nlist,): how many of the rows are in each list."""
+        if self._held is None:
+            self._held = np.bincount(lists.of_row[self.allowed], minlength=lists.nlist)
+        return self._held
+
+
+def _nearest(index: Any, xq: Vectors, n: int) -> tuple[Scores, Ids]:
+    """The n nearest lists of each query: scores and numbers, (nq, n)."""
+    found: tuple[Scores, Ids] = index.quantizer.search(xq, n, params=coarse_parameters(index, n))
+    return found
+
+
+def _parameters(index: Any, effort: Effort, selector: Any) -> Any:
+    faiss = faiss_module()
+    more = {} if selector is None else {"sel": selector}
+    if (coarse := coarse_parameters(index, effort.nprobe)) is not None:
+        more["quantizer_params"] = coarse
+    return faiss.SearchParametersIVF(nprobe=effort.nprobe, **more)
+
+
+def _candidates(
+    index: Any, xq: Vectors, near: Scores, wanted: Ids, effort: Effort, selector: Any
+) -> Ids:
+    """int64 (nq, candidates): rows out of the lists ``wanted``, -1 where there are fewer."""
+    faiss = faiss_module()
+    scores = np.empty((len(xq), effort.candidates), np.float32)
+    ids = np.empty((len(xq), effort.candidates), np.int64)
+    pointer = faiss.swig_ptr
+    index.search_preassigned_c(
+        len(xq), pointer(xq), effort.candidates, pointer(wanted), pointer(near),
+        pointer(scores), pointer(ids), False, _parameters(index, effort, selector),
+    )  # fmt: skip
+    return ids
+
+
+def _nothing(nq: int, k: int) -> tuple[Scores, Ids]:
+    return np.full((nq, k), -np.inf, np.float32), np.full((nq, k), -1, np.int64)

@@ -38,7 +38,7 @@ def rescored(xq: Vectors, xb: NDArray[np.float16], ids: Ids, k: int) -> tuple[Sc
 
     A matrix product rounds a row's sum differently with the number of rows and
     queries in it. These sums do not: a part has the same score whatever else is
-    asked or stored, and whichever index proposed it.
+    asked or stored (and to the last digit that which FAISS computes, see ``exact.py``).
     ids: int64 (nq, m) rows of ``xb``, -1 for none. Returns (nq, k) and (nq, k).
     """
     scores = np.full(ids.shape, -np.inf, np.float32)
@@ -56,3 +56,20 @@ def merge(found: Sequence[tuple[Scores, Ids]], k: int) -> tuple[Scores, Ids]:
         np.concatenate([ids for _, ids in found], axis=1),
         k,
     )
+
+
+def ordered(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
+    """The first k of what FAISS found, equal scores by id, padded with -inf and -1.
+
+    scores, ids: (nq, m), best first; an id of -1 is no row.
+    """
+    scores = np.where(ids >= 0, scores, np.float32(-np.inf))
+    if (scores[:, 1:] == scores[:, :-1]).any():  # rare: only equal scores need sorting
+        order = np.lexsort((ids, -scores), axis=1)
+        scores = np.take_along_axis(scores, order, axis=1)
+        ids = np.take_along_axis(ids, order, axis=1)
+    scores, ids = scores[:, :k], ids[:, :k]
+    if (short := k - scores.shape[1]) > 0:
+        scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
+        ids = np.pad(ids, ((0, 0), (0, short)), constant_values=-1)
+    return scores, ids

@@ -1,5 +1,6 @@
 """The command line: the only room that knows exit codes."""
 
-from mmsearch.cli.app import EXIT_CODES, main
+from mmsearch.cli.app import main
+from mmsearch.cli.edge import EXIT_CODES
 
 __all__ = ["EXIT_CODES", "main"]

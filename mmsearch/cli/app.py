@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mmsearch import errors
+from mmsearch.cli.edge import IndexOption, JsonOption, ToOption, edge, folder_of, print_json, say
 from mmsearch.cli.evaluate import evaluate
 from mmsearch.cli.text import plain, prepare_streams
+from mmsearch.cli.upkeep import RecallOption, compact, merge, tune
 from mmsearch.version import __version__
-
-# error -> exit code; a test proves that every public error has one. The README lists them.
-EXIT_CODES: dict[type[BaseException], int] = {
-    errors.UsageError: 2,
-    errors.IndexNotFound: 3,
-    errors.IndexDamaged: 4,
-    errors.IndexTooNew: 4,
-    errors.IndexLocked: 5,
-    errors.IndexNotWritable: 5,
-    errors.StoreError: 4,
-    errors.SpaceError: 6,
-    errors.DimensionMismatch: 6,
-    errors.DecodeError: 7,
-    errors.MmsearchError: 1,
-}
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="mmsearch",
@@ -42,19 +25,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-IndexOption = Annotated[
-    str,
-    typer.Option("--index", "-i", metavar="NAME|PATH", help="The index: a name or a folder."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
-ToOption = Annotated[
-    str, typer.Option("--to", metavar="image|text|audio|any", help="What the hits must be.")
-]
-
 
 def main() -> None:
     """Runs the command line and exits with the code that its README table lists."""
     prepare_streams()
+    # threads of FAISS that wait for each other busily make a loaded machine crawl: training
+    # lists took sixty times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(standalone_mode=True)
     except BrokenPipeError:
@@ -62,49 +39,6 @@ def main() -> None:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
         sys.exit(0)
-
-
-@contextmanager
-def _edge() -> Iterator[None]:
-    """Turns the library's errors into one line on stderr and an exit code."""
-    try:
-        yield
-    except errors.MmsearchError as e:
-        _say(f"mmsearch: {e}")
-        raise typer.Exit(exit_code(e)) from None
-    except KeyboardInterrupt as e:
-        kept = "stopped. What was committed is kept; run the same command to go on."
-        _say(f"\nmmsearch: {e.args[0] if e.args else kept}")
-        raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        _say(f"mmsearch: {e.filename or 'input or output'}: {e.strerror or e}.")
-        raise typer.Exit(1) from None
-    except MemoryError:
-        _say("mmsearch: out of memory. Try fewer --workers.")
-        raise typer.Exit(1) from None
-
-
-def exit_code(error: errors.MmsearchError) -> int:
-    """The exit code of an error: that of its nearest ancestor in ``EXIT_CODES``."""
-    return next(EXIT_CODES[c] for c in type(error).__mro__ if c in EXIT_CODES)
-
-
-def _say(text: str) -> None:
-    print("\n".join(plain(line) for line in text.split("\n")), file=sys.stderr)  # noqa: T201
-
-
-def _json(body: dict[str, Any]) -> None:
-    import json
-
-    typer.echo(json.dumps(body, allow_nan=False))
-
-
-def _folder(name: str) -> Path:
-    from mmsearch.store.names import resolve
-
-    return resolve(name)
 
 
 def _version(wanted: bool) -> None:
@@ -149,6 +83,13 @@ def index(
         str | None,
         typer.Option(metavar="auto|flat|ivfpq", help="Exact search, IVF-PQ, or by size (auto)."),
     ] = None,
+    recall: RecallOption = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="What the lists may take in memory, e.g. 2GB. Default: no limit."
+        ),
+    ] = None,
     prune: Annotated[
         bool,
         typer.Option("--prune", help="Remove items even of a folder that is missing or empty now."),
@@ -173,21 +114,23 @@ def index(
     """
     from mmsearch.cli.progress import IndexProgress
 
-    with _edge():
+    with edge():
         from mmsearch.indexer import Options, run
 
         options = Options(
             exclude=tuple(exclude or ()),
             include=tuple(include or ()),
             ann=ann,
+            recall=recall,
+            memory=memory,
             prune=prune,
             workers=workers,
         )
-        folder = _folder(index)
+        folder = folder_of(index)
         with IndexProgress(sys.stderr) as progress:
             report = run(list(sources), folder, space, options, progress.update)
         if json:
-            _json(report.to_json())
+            print_json(report.to_json())
         else:
             typer.echo(
                 f"indexed {report.indexed:,} · unchanged {report.unchanged:,} · "
@@ -196,16 +139,16 @@ def index(
                 + f" · {report.seconds:.1f} s"
             )
         for path in report.kept:
-            _say(
+            say(
                 f"mmsearch: {path} is missing, unreadable or suddenly empty; its items were kept. "
                 "If they are really gone, run again with --prune."
             )
         if report.cut:
-            _say(f"mmsearch: {report.cut:,} passages were longer than the space reads.")
+            say(f"mmsearch: {report.cut:,} passages were longer than the space reads.")
         if report.skipped and not json:
-            _say("`mmsearch info --skipped" + _same(index) + "` says why files were skipped.")
+            say("`mmsearch info --skipped" + _same(index) + "` says why files were skipped.")
         if not json and not report.indexed and not report.unchanged:
-            _say("mmsearch: no pictures, sounds or texts were found there.")
+            say("mmsearch: no pictures, sounds or texts were found there.")
         if strict and report.skipped:
             raise typer.Exit(1)
 
@@ -229,6 +172,7 @@ def query(
             "text, width, height, taken, duration_s, format, title, page, size, mtime, meta.KEY.",
         ),
     ] = None,
+    recall: RecallOption = None,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
@@ -242,15 +186,17 @@ def query(
     mmsearch query "a dog" --where "width > 1000 and path like '%holiday%'"
     mmsearch query "rain" --where "start_s < 60 or mtime >= '2026-01-31'"
     """
-    with _edge():
+    with edge():
         from mmsearch.searcher import Index
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
-        opened = Index(_folder(index))
-        results = opened.search(text, image=image, audio=audio, to=to, k=k, where=where)
+        opened = Index(folder_of(index))
+        results = opened.search(
+            text, image=image, audio=audio, to=to, k=k, where=where, recall=recall
+        )
         if json:
-            _json(results.to_json())
+            print_json(results.to_json())
             return
         from mmsearch.cli.show import show_results
 
@@ -271,21 +217,21 @@ def info(
     mmsearch info
     mmsearch info --skipped --index home
     """
-    with _edge():
+    with edge():
         from mmsearch.cli.show import show_info, show_skipped
         from mmsearch.info import describe, skipped_files
         from mmsearch.searcher import Index
 
-        opened = Index(_folder(index))
+        opened = Index(folder_of(index))
         body = describe(opened)
         if skipped:
             rows = skipped_files(opened)
             if json:
-                _json({**body, "skipped_files": rows})
+                print_json({**body, "skipped_files": rows})
             else:
                 show_skipped(rows)
         elif json:
-            _json(body)
+            print_json(body)
         else:
             show_info(body)
 
@@ -299,13 +245,13 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
     \b
     mmsearch verify --index home
     """
-    with _edge():
+    with edge():
         from mmsearch.store import verify as check
 
-        folder = _folder(index)
+        folder = folder_of(index)
         problems = check(folder)
         if json:
-            _json(
+            print_json(
                 {
                     "schema": 1,
                     "index": str(folder),
@@ -338,12 +284,12 @@ def remove(
     \b
     mmsearch remove ~/Pictures/private
     """
-    with _edge():
+    with edge():
         from mmsearch.indexer import remove_items
 
-        removed = remove_items(_folder(index), paths)
+        removed = remove_items(folder_of(index), paths)
         if json:
-            _json({"schema": 1, "removed": removed})
+            print_json({"schema": 1, "removed": removed})
         else:
             typer.echo(f"removed {removed:,}")
 
@@ -355,18 +301,21 @@ def spaces(json: JsonOption = False) -> None:
     \b
     mmsearch spaces
     """
-    with _edge():
+    with edge():
         from mmsearch.cli.show import show_spaces
         from mmsearch.info import list_spaces
 
         rows = list_spaces()
         if json:
-            _json({"schema": 1, "spaces": rows})
+            print_json({"schema": 1, "spaces": rows})
         else:
             show_spaces(rows)
 
 
 app.command("eval")(evaluate)
+app.command()(tune)
+app.command()(compact)
+app.command()(merge)
 
 
 def _same(index: str) -> str:
@@ -389,17 +338,17 @@ def train(
     mmsearch train flowers.toml
     mmsearch index ~/Pictures --space flowers
     """
-    with _edge():
+    with edge():
         from mmsearch.train import train as run
 
-        report = run(recipe, fresh=fresh, say=_say)
+        report = run(recipe, fresh=fresh, say=say)
         if os.environ.get("RANK", "0") != "0":
             return  # under torchrun one process speaks for all
         if json:
-            _json(report.to_json())
+            print_json(report.to_json())
             return
         from mmsearch.cli.train import show_report
 
         for reason in report.skipped:
-            _say(f"skipped {reason}")
+            say(f"skipped {reason}")
         show_report(report)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmsearch.cli.edge import edge, folder_of, print_json
 from mmsearch.cli.text import plain
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def evaluate(
     mmsearch eval photos pairs.jsonl --plot recall.png
     mmsearch eval photos pairs.jsonl --compare photos-v2
     """
-    from mmsearch.cli.app import _edge, _folder, _json
-
-    with _edge():
+    with edge():
         from mmsearch import evaluation
 
         if plot is not None:
@@ -69,20 +68,20 @@ def evaluate(
         with _Talk() as talk:
             if compare is None:
                 found = evaluation.evaluate(
-                    _folder(index), pairs, strict=strict, progress=talk.progress
+                    folder_of(index), pairs, strict=strict, progress=talk.progress
                 )
                 several = [found]
             else:
                 found = evaluation.compare(
-                    _folder(index),
-                    _folder(compare),
+                    folder_of(index),
+                    folder_of(compare),
                     pairs,
                     strict=strict,
                     progress=talk.progress,
                 )
                 several = [found.a, found.b]
         if json:
-            _json(found.to_json())
+            print_json(found.to_json())
         else:
             for one in several:
                 _show(one)

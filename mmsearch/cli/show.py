@@ -68,6 +68,8 @@ def show_info(body: dict[str, Any]) -> None:
     _echo(f"items     {body['items']:,}")
     _echo(f"space     {body['space']} (d={body['dimension']})")
     _echo(f"search    {body['search']}")
+    if body["ann"] and body["ann"].get("curve"):
+        show_curve(body["ann"], "          ")
     _echo(f"disk      {body['bytes'] / 1e6:,.1f} MB in {body['segments']} segments")
     _echo(f"snapshot  {body['generation']}")
     for root in body["roots"]:
@@ -76,6 +78,27 @@ def show_info(body: dict[str, Any]) -> None:
         _echo(f"unfinished  {body['unfinished']:,} items: run `mmsearch index` again to go on")
     _echo(f"skipped   {body['skipped']:,}" + (" (--skipped says why)" if body["skipped"] else ""))
     _echo(f"ignored   {body['ignored']:,}")
+
+
+def show_curve(facts: dict[str, Any], before: str = "") -> None:
+    """Recall and speed of approximate search, and which point searches take."""
+    target = facts["target"]
+    _echo(f"{before}recall  queries/s  lists  compared")
+    taken = next((p for p in facts["curve"] if p["recall"] >= target), facts["curve"][-1])
+    for point in facts["curve"]:
+        mark = f"  ← aimed at {target:g}" if point is taken else ""
+        _echo(
+            f"{before}{point['recall']:.3f}  {point['queries_per_s']:>9,.0f}"
+            f"  {point['nprobe']:>5}  {point['candidates']:>8}{mark}"
+        )
+    asked = f"{facts['queries']:,} {facts.get('queries_of', 'given')}"
+    _echo(
+        f"{before}recall@10, measured with {asked} queries"
+        if "given" in asked
+        else f"{before}recall@10, measured with {asked} as queries"
+    )
+    if taken["recall"] < target:
+        _echo(f"{before}{target:g} was not reached; --recall 1 compares every vector")
 
 
 def show_skipped(rows: list[dict[str, Any]]) -> None:

@@ -97,7 +97,7 @@ class Bench:
     @property
     def exact(self) -> bool:
         """Whether the index itself searches exactly, in all of its segments."""
-        return all(segment.codes is None for segment in self.index.snapshot.segments)
+        return all(segment.code_blocks is None for segment in self.index.snapshot.segments)
 
     def ask(self) -> list[Asked]:
         """All directions, texts first."""

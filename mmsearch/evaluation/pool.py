@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmsearch.evaluation.measures import Ranks
 from mmsearch.query import MAX_QUERY_WINDOWS
 from mmsearch.store import Snapshot
-from mmsearch.store.segment import MODALITIES
+from mmsearch.store.rows import MODALITIES
 from mmsearch.types import Modality, Scores, Vectors
 
 # Scores held at once: 64 M of float32 are 256 MB (or one query's, where those are more).
@@ -84,6 +84,7 @@ class Held:
         for segment, (rows, items) in zip(self.snapshot.segments, self.rows, strict=True):
             for at in range(0, len(rows), _BLOCK_ROWS):
                 some = rows[at : at + _BLOCK_ROWS]
+                segment.check_rows(some)
                 yield segment.vectors[some].astype(np.float32), items[at : at + _BLOCK_ROWS]
 
     def vectors_of(self, numbers: Sequence[int]) -> Vectors:
@@ -96,6 +97,7 @@ class Held:
         sums = np.zeros((len(several), self.snapshot.manifest.space.dimension))
         taken = np.zeros(len(several), np.int64)
         for segment, (rows, items) in zip(self.snapshot.segments, self.rows, strict=True):
+            segment.check_rows(rows[wanted[items]])
             for at in np.flatnonzero(wanted[items]).tolist():
                 i = place[int(items[at])]
                 if taken[i] < MAX_QUERY_WINDOWS:
@@ -115,11 +117,12 @@ def held(snapshot: Snapshot, modality: Modality, wanted: set[str]) -> Held:
     """The live items of one modality; ``by_path`` has those of the wanted absolute paths."""
     pool = Held(snapshot)
     code = MODALITIES.index(modality)
+    names = ("id", "part_no", "root", "path", "path_bytes")
     for segment in snapshot.segments:
         rows: list[NDArray[np.int64]] = []
         items: list[int] = []
         first = 0
-        for batch in segment.batches():
+        for batch in segment.batches(names):
             there = np.arange(first, first + batch.num_rows)
             there = there[segment.live[there] & (segment.modality_codes[there] == code)]
             first, before = first + batch.num_rows, first
@@ -127,9 +130,8 @@ def held(snapshot: Snapshot, modality: Modality, wanted: set[str]) -> Held:
                 continue
             rows.append(there)
             some = batch.take((there - before).tolist())
-            names = ("id", "part_no", "root", "path", "path_bytes")
             for part, part_no, root, path, raw in zip(
-                *(some.column(name).to_pylist() for name in names), strict=True
+                *(column.to_pylist() for column in some.columns), strict=True
             ):
                 item = part if part_no == 0 else part[: -len(f"#{part_no}")]
                 number = pool.ids.setdefault(item, len(pool.ids))

@@ -100,7 +100,9 @@ class _Run:
         self._things: Things = gather(pairs, rows, meant, is_held)
         self._benches = []
         for index, snapshot, own in zip(indexes, snapshots, pools, strict=True):
-            encoder = encoder_of(snapshot.manifest.space, snapshot.kept_space)
+            encoder = encoder_of(
+                snapshot.manifest.space, snapshot.kept_space, snapshot.check_kept_space
+            )
             self._benches.append(Bench(index, encoder, own, self._things, strict, progress))
         self._asked = [bench.ask() for bench in self._benches]
         self._named = [bench.name() for bench in self._benches]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
@@ -24,7 +24,7 @@ from mmsearch.errors import LimitExceeded, UsageError
 from mmsearch.filters import columns
 from mmsearch.filters.expression import Expression, compiled, too_deep
 from mmsearch.store import PARTS_SCHEMA, Snapshot
-from mmsearch.store.segment import split_path
+from mmsearch.store.rows import split_path
 from mmsearch.store.snapshot import join
 from mmsearch.types import Mask
 
@@ -57,7 +57,10 @@ def matching(snapshot: Snapshot, where: str) -> list[Mask]:
                 f"the filter {_short(where)!r} gives {asked} and no yes or no: compare it with "
                 "something, as in width > 1000."
             )
-        batches = _rows(snapshot, schema, expression)
+        # all checked before DuckDB reads: an error that it met would come back as its own
+        stored = sorted({"root" if n in _OF_ROOTS else n for n in expression.stored})
+        parts = [segment.batches(stored) for segment in snapshot.segments]
+        batches = _rows(snapshot, parts, schema, expression)
         cursor.register("rows", pa.RecordBatchReader.from_batches(schema, batches))
         # IS TRUE: what stands under it is not handed down to Arrow, which compares otherwise
         cursor.execute(f"SELECT number FROM rows WHERE {expression.sql} IS TRUE")
@@ -212,9 +215,15 @@ def _field(name: str) -> pa.Field:
 
 
 def _rows(
-    snapshot: Snapshot, schema: pa.Schema, expression: Expression
+    snapshot: Snapshot,
+    parts: Iterable[Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+    expression: Expression,
 ) -> Iterator[pa.RecordBatch]:
-    """The live rows with the stored columns that are needed, batch by batch."""
+    """The live rows with the stored columns that are needed, batch by batch.
+
+    parts: those columns of each segment.
+    """
     roots = sorted(snapshot.manifest.roots, key=lambda r: r.id)
     ids = np.array([r.id for r in roots], np.int32)
     texts = {
@@ -224,9 +233,9 @@ def _rows(
     of_roots = {name: pa.array(texts[name], pa.string()) for name in texts}
     step = max(1, _CALLS_A_BATCH // max(1, expression.calls))
     first = 0  # number of the segment's first row over all segments
-    for segment in snapshot.segments:
+    for segment, batches in zip(snapshot.segments, parts, strict=True):
         at = 0
-        for batch in segment.batches():
+        for batch in batches:
             n = batch.num_rows
             arrays = [pa.array(np.arange(first + at, first + at + n))]
             for name in expression.stored:

@@ -2,5 +2,6 @@
 
 from mmsearch.indexer.add import add_items, remove_items
 from mmsearch.indexer.update import Options, Report, run
+from mmsearch.indexer.upkeep import compact, merge, tune
 
-__all__ = ["Options", "Report", "add_items", "remove_items", "run"]
+__all__ = ["Options", "Report", "add_items", "compact", "merge", "remove_items", "run", "tune"]

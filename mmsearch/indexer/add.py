@@ -20,7 +20,7 @@ from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady
 from mmsearch.query import audio_parts, image_part, listed, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
-from mmsearch.store.segment import part_id
+from mmsearch.store.rows import part_id
 from mmsearch.store.snapshot import join
 from mmsearch.types import Item, Modality, Part, Signature, Vectors
 from mmsearch.version import __version__
@@ -122,14 +122,14 @@ def _finish(writer: Writer, replaced: set[str]) -> None:
 
 
 def _remove_below(writer: Writer, places: list[str]) -> set[str]:
+    names = ("id", "part_no", "root", "path", "path_bytes")
     exact, below = set(places), tuple(join(p, "") for p in places)
     snapshot, removed = writer.snapshot, set()
     for segment in snapshot.segments:
         rows = []
         first = 0
-        for batch in segment.batches():
-            names = ("id", "part_no", "root", "path", "path_bytes")
-            columns = zip(*(batch.column(n).to_pylist() for n in names), strict=True)
+        for batch in segment.batches(names):
+            columns = zip(*(column.to_pylist() for column in batch.columns), strict=True)
             for row, (part, _, root, path, raw) in enumerate(columns, first):
                 if path is None or not segment.live[row]:
                     continue

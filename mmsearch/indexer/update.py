@@ -10,23 +10,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmsearch import ann
 from mmsearch.cores import available_cores
 from mmsearch.errors import IndexNotFound, MmsearchError, UsageError
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
-from mmsearch.indexer.quantise import update_ann
+from mmsearch.indexer.quantise import parsed_bytes, update_ann
 from mmsearch.items import Unreadable
 from mmsearch.media import Limits
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
-from mmsearch.query import listed
+from mmsearch.query import checked_recall, listed
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow
 from mmsearch.store.manifest import Unfinished
-from mmsearch.store.segment import part_id
+from mmsearch.store.rows import part_id
 from mmsearch.types import Modality, Part, Signature
 from mmsearch.version import __version__
 
@@ -44,7 +46,8 @@ class Options:
 
     exclude: glob patterns of what to leave out. include: of further texts to read;
     what earlier runs were asked to include stays included.
-    ann: ``auto``, ``flat`` or ``ivfpq``; None leaves the index's own choice.
+    ann: ``auto``, ``flat`` or ``ivfpq``; recall: what searches aim at, 0.5 to 1; memory: what
+    the lists may take, in bytes or as "2GB"; None leaves the index's own choice of each.
     prune: remove items even where a whole source is missing or empty.
     workers: decoding processes; None is one for each core.
     commit_s, commit_parts: a commit is due after so many seconds or parts.
@@ -53,6 +56,8 @@ class Options:
     exclude: Sequence[str] = ()
     include: Sequence[str] = ()
     ann: str | None = None
+    recall: float | None = None
+    memory: int | str | None = None
     prune: bool = False
     workers: int | None = None
     commit_s: float = 30.0
@@ -104,7 +109,7 @@ def open_writer(folder: Path, space: str | None) -> tuple[Writer, Encoder]:
     if space is None:
         try:
             known = Snapshot.open(folder)
-            encoder = encoder_of(known.manifest.space, known.kept_space)
+            encoder = encoder_of(known.manifest.space, known.kept_space, known.check_kept_space)
         except IndexNotFound:
             encoder = load_encoder("mini")
     else:
@@ -135,6 +140,8 @@ def run(
     options = options or Options()
     if options.ann not in (None, *ann.CHOICES):
         raise UsageError(f"--ann is one of {', '.join(ann.CHOICES)}, not {options.ann!r}.")
+    checked_recall(options.recall)
+    memory_bytes = parsed_bytes(options.memory)
     sources = listed(sources, "folders and files")
     if not sources:
         raise UsageError("name at least one folder or file to index.")
@@ -147,6 +154,7 @@ def run(
     scopes_of(sources, known)
     writer, encoder = open_writer(folder, space)
     with writer:
+        writer.want(options.ann, options.recall, memory_bytes)
         report = _Run(writer, encoder, sources, options, progress).go()
     report.seconds = time.monotonic() - started
     return report
@@ -200,7 +208,7 @@ class _Run:
         self._tally()
         self._commit(final=True)
         self.writer.compact()
-        update_ann(self.writer)
+        update_ann(self.writer, self.encoder)
         self.writer.finish()
         return self.report
 
@@ -356,6 +364,7 @@ class _Run:
         taken = []
         for segment_no, first, n in known.rows[source]:
             segment = self.plan.snapshot.segments[segment_no]
+            segment.check_copied(np.arange(first, first + n))
             for row in range(first, first + n):
                 old = segment.row(row)
                 new = replace(
@@ -448,7 +457,6 @@ class _Run:
         self.writer.commit(
             unfinished=unfinished,
             ledger=self.plan.new_ledger() if final else None,
-            ann_wanted=self.options.ann if final else None,
             include=self.include if final else (),
         )
         self.committing = False

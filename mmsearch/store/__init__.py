@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.store.manifest import SCHEMA, Manifest, Root, SegmentRef
 from mmsearch.store.names import default_home, resolve
-from mmsearch.store.segment import PARTS_SCHEMA, PartRow, Segment
+from mmsearch.store.rows import PARTS_SCHEMA, HitRow, PartRow
+from mmsearch.store.segment import Segment
 from mmsearch.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _LAZY = {
 __all__ = [
     "PARTS_SCHEMA",
     "SCHEMA",
+    "HitRow",
     "Manifest",
     "PartRow",
     "Problem",

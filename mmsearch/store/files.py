@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
+
+import xxhash
+from numpy.typing import NDArray
 
 from mmsearch.errors import IndexNotWritable
 
-CHECKSUM_BYTES = 16  # BLAKE2b cut to 128 bits: finds damage, and is not a defence
+CHECKSUM_BYTES = 16  # 128 bits: finds damage, and is not a defence
+XXH3 = "xxh3:"  # how a checksum by XXH3-128 begins; up to schema 2 it was BLAKE2b-128, bare
 _BLOCK = 1 << 20
 
+Bytes = bytes | bytearray | memoryview | NDArray[Any]
 
-def checksum(path: Path) -> tuple[int, str]:
-    """(bytes, BLAKE2b-128 in hex) of a whole file, read in blocks of 1 MiB."""
-    digest, size = hashlib.blake2b(digest_size=CHECKSUM_BYTES), 0
+
+class Hasher:
+    """A running checksum of the kind that ``like`` is."""
+
+    def __init__(self, like: str = XXH3) -> None:
+        self._kind = XXH3 if like.startswith(XXH3) else ""
+        self._digest: Any = xxhash.xxh3_128() if self._kind else blake2b(digest_size=CHECKSUM_BYTES)
+
+    def update(self, piece: Bytes) -> None:
+        """Adds the next bytes."""
+        self._digest.update(piece)
+
+    def text(self) -> str:
+        """The checksum of what was added so far, as the manifest holds it."""
+        return self._kind + str(self._digest.hexdigest())
+
+
+def checksum_of(content: Bytes, like: str = XXH3) -> str:
+    """The checksum of some bytes."""
+    digest = Hasher(like)
+    digest.update(content)
+    return digest.text()
+
+
+def checksum(path: Path, like: str = XXH3) -> tuple[int, str]:
+    """(bytes, checksum) of a whole file, read in blocks of 1 MiB.
+
+    like: a checksum of the kind wanted; XXH3-128 unless told.
+    """
+    digest, size = Hasher(like), 0
     with path.open("rb") as f:
         while block := f.read(_BLOCK):
             digest.update(block)
             size += len(block)
-    return size, digest.hexdigest()
+    return size, digest.text()
 
 
 def sync_file(path: Path) -> None:
@@ -46,12 +79,16 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync."""
+def replace_file(path: Path, content: Bytes | Iterable[Bytes]) -> None:
+    """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync.
+
+    content: bytes, or pieces of them, which are written as they come.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as f:
-            f.write(content)
+            for piece in _pieces(content):
+                f.write(memoryview(piece))  # type: ignore[arg-type]
             f.flush()
             os.fsync(f.fileno())
         _replace(temporary, path)
@@ -60,6 +97,13 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _pieces(content: Bytes | Iterable[Bytes]) -> Iterable[Bytes]:
+    try:
+        return [memoryview(content)]  # type: ignore[arg-type]
+    except TypeError:  # no bytes: something that gives them
+        return content  # type: ignore[return-value]
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -42,9 +42,8 @@ class KnownItems:
         for segment_no, segment in enumerate(snapshot.segments):
             live = segment.live
             first = 0
-            for batch in segment.batches():
-                values = [batch.column(c).to_pylist() for c in columns]
-                hashes = batch.column("content_hash").to_pylist()
+            for batch in segment.batches([*columns, "content_hash"]):
+                *values, hashes = (column.to_pylist() for column in batch.columns)
                 alive = live[first : first + batch.num_rows].tolist()
                 known._add(
                     roots, below, exact, segment_no, first, zip(alive, hashes, *values, strict=True)

@@ -14,9 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmsearch.errors import IndexDamaged
+from mmsearch.store.blocks import read_whole
 from mmsearch.store.files import checksum, sync_file, sync_folder
-from mmsearch.store.manifest import FileRef
-from mmsearch.store.segment import split_path
+from mmsearch.store.manifest import FileRef, Manifest
+from mmsearch.store.rows import split_path
 
 LEDGER_SCHEMA = pa.schema(
     [
@@ -81,14 +82,19 @@ def write_ledger(folder: Path, generation: int, rows: Iterable[LedgerRow]) -> tu
     return name, FileRef(*checksum(path))
 
 
-def read_ledger(folder: Path, name: str | None) -> list[LedgerRow]:
-    """The rows of a ledger file; none where there is no ledger."""
-    if name is None:
+def read_ledger(folder: Path, manifest: Manifest) -> list[LedgerRow]:
+    """The rows of the manifest's ledger, checked; none where there is no ledger.
+
+    Raises IndexDamaged for a file that is missing or not the one that was written.
+    """
+    name, file = manifest.ledger, manifest.ledger_file
+    if name is None or file is None:
         return []
     from pyarrow import parquet as pq
 
     try:
-        table = pq.read_table(folder / name, schema=LEDGER_SCHEMA)
+        content = read_whole(folder / name, file)
+        table = pq.read_table(pa.BufferReader(content), schema=LEDGER_SCHEMA)
     except (OSError, pa.ArrowInvalid) as e:
         raise IndexDamaged(f"{folder / name} cannot be read: {e}. Run `mmsearch verify`.") from e
     rows = []

@@ -13,7 +13,7 @@ from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
 from mmsearch.types import Modality, Preprocess, Space
 
-SCHEMA = 2  # 2: an index keeps the files of its space
+SCHEMA = 3  # 2: an index keeps the files of its space; 3: checks of blocks, XXH3
 OLDEST_SCHEMA = 1
 _MOST_NAMED = 5  # indexes, in a message
 MANIFEST_NAME = "manifest.json"
@@ -26,7 +26,7 @@ _SAFE_NAME = re.compile(r"(?!\.)[\w.-]{1,120}")
 
 @dataclass(frozen=True)
 class FileRef:
-    """A file's size and BLAKE2b-128, as it was written."""
+    """A file's size and checksum, as it was written (see ``files.Hasher``)."""
 
     bytes: int
     checksum: str
@@ -89,6 +89,8 @@ class Manifest:
     segments: tuple[SegmentRef, ...] = ()
     ann: AnnRef | None = None
     ann_wanted: str = "auto"
+    recall: float | None = None  # that approximate search should reach; None: 0.95
+    memory_bytes: int | None = None  # that its lists may take; None: no limit
     unfinished: tuple[Unfinished, ...] = ()
     ledger: str | None = None  # the file of what gave no parts, see ledger.py
     ledger_file: FileRef | None = None
@@ -120,8 +122,21 @@ def write(folder: Path, manifest: Manifest) -> None:
     # asdict keeps tuples and enums that JSON turns into lists and strings: the
     # checksum must see what a reader will see
     body = json.loads(json.dumps(body))
-    text = json.dumps({"checksum": _checksum(body), **body}, indent=1)
-    replace_file(folder / MANIFEST_NAME, text.encode())
+    replace_file(folder / MANIFEST_NAME, _text({"checksum": _checksum(body), **body}))
+
+
+def _text(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, indent=1).encode()
+
+
+def as_written(folder: Path) -> bool:
+    """Whether the manifest has the very bytes that ``write`` gave it.
+
+    ``read`` takes one that says the same in other bytes: a blank more, an escape spelled
+    otherwise. Raises OSError, or ValueError for what is no JSON.
+    """
+    raw = (folder / MANIFEST_NAME).read_bytes()
+    return raw == _text(json.loads(raw))
 
 
 def _neighbours(folder: Path) -> str:

@@ -1,16 +1,15 @@
 """A segment: an immutable batch of parts, one row each, and their vectors.
 
 The row number is the join between ``parts.parquet`` (the truth), ``parts.arrow``
-(the same rows, memory-mapped for looking up hits) and ``vectors-<fp>.npy``.
+(the same rows, memory-mapped for looking up hits) and ``vectors-<fp>.npy``. Beside the
+latter two lie the checks of their blocks.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import io
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,36 +20,24 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from mmsearch.errors import IndexDamaged
-from mmsearch.store.files import checksum, remove, sync_file, sync_folder
+from mmsearch.store.blocks import (
+    REBUILD,
+    RESTORE,
+    SUFFIX,
+    altered,
+    open_checked,
+    read_whole,
+    seal,
+    wrong_size,
+)
+from mmsearch.store.files import checksum, checksum_of, remove, sync_file, sync_folder
 from mmsearch.store.manifest import FileRef, SegmentRef
-from mmsearch.types import Modality
+from mmsearch.store.parts import Parts
+from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA, HitRow, PartRow
+from mmsearch.types import Checked
 
 PARQUET_NAME, ARROW_NAME = "parts.parquet", "parts.arrow"
-# Every Arrow batch but the last has this many rows, so row r is row r % BATCH
-# of batch r // BATCH, found without reading the others.
-BATCH_ROWS = 4096
-MODALITIES = tuple(Modality)  # a row's code is its place in here
-_CODES = {m: i for i, m in enumerate(MODALITIES)}
-
-PARTS_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("root", pa.int32(), nullable=False),
-        pa.field("path", pa.string()),  # relative to the root; null: added without a file
-        pa.field("path_bytes", pa.binary()),  # only where the name is not UTF-8
-        pa.field("modality", pa.dictionary(pa.int8(), pa.string()), nullable=False),
-        pa.field("part_no", pa.int32(), nullable=False),
-        pa.field("start_s", pa.float64()),
-        pa.field("end_s", pa.float64()),
-        pa.field("text", pa.string()),
-        pa.field("meta", pa.string()),  # a JSON object
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("mtime_ns", pa.int64(), nullable=False),
-        pa.field("ctime_ns", pa.int64(), nullable=False),
-        pa.field("inode", pa.int64(), nullable=False),
-        pa.field("content_hash", pa.binary(16), nullable=False),  # BLAKE2b-128
-    ]
-)
+_NPY_HEAD_BYTES = 4096  # more than any head of a plain array
 
 
 def vectors_name(fingerprint: str) -> str:
@@ -60,83 +47,7 @@ def vectors_name(fingerprint: str) -> str:
 
 def codes_name(ann_name: str) -> str:
     """The file of a segment's IVF-PQ lists under that quantiser."""
-    return f"codes-{ann_name}.faiss"
-
-
-@dataclass(frozen=True, slots=True)
-class PartRow:
-    """One row of ``parts.parquet``; ``path`` may carry surrogates."""
-
-    id: str
-    root: int
-    path: str | None
-    modality: Modality
-    part_no: int
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    meta: dict[str, Any]
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    content_hash: bytes
-
-    @property
-    def item_id(self) -> str:
-        """The id of the item that the part belongs to."""
-        return self.id if self.part_no == 0 else self.id[: -len(f"#{self.part_no}")]
-
-
-def part_id(item_id: str, part_no: int) -> str:
-    """The first part bears its item's id, the others ``#n`` behind it."""
-    return item_id if part_no == 0 else f"{item_id}#{part_no}"
-
-
-def split_path(path: str | None) -> tuple[str | None, bytes | None]:
-    """(UTF-8 text, the bytes where the name is not UTF-8) of a decoded path."""
-    if path is None:
-        return None, None
-    try:
-        path.encode()
-        return path, None
-    except UnicodeEncodeError:
-        raw = os.fsencode(path)
-        return raw.decode("utf-8", "backslashreplace"), raw
-
-
-def _clean(text: str | None) -> str | None:
-    # lone surrogates cannot be stored as UTF-8
-    return None if text is None else text.encode("utf-8", "replace").decode()
-
-
-def rows_to_batch(rows: Sequence[PartRow]) -> pa.RecordBatch:
-    """The rows as one Arrow batch of ``PARTS_SCHEMA``."""
-    paths = [split_path(r.path) for r in rows]
-    codes = pa.array([_CODES[r.modality] for r in rows], pa.int8())
-    columns = [
-        pa.array([r.id for r in rows], pa.string()),
-        pa.array([r.root for r in rows], pa.int32()),
-        pa.array([p for p, _ in paths], pa.string()),
-        pa.array([b for _, b in paths], pa.binary()),
-        _modality_column(codes),
-        pa.array([r.part_no for r in rows], pa.int32()),
-        pa.array([r.start_s for r in rows], pa.float64()),
-        pa.array([r.end_s for r in rows], pa.float64()),
-        pa.array([_clean(r.text) for r in rows], pa.string()),
-        pa.array([json.dumps(r.meta) if r.meta else None for r in rows], pa.string()),
-        pa.array([r.size for r in rows], pa.int64()),
-        pa.array([r.mtime_ns for r in rows], pa.int64()),
-        pa.array([r.ctime_ns for r in rows], pa.int64()),
-        pa.array([r.inode for r in rows], pa.int64()),
-        pa.array([r.content_hash for r in rows], pa.binary(16)),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=PARTS_SCHEMA)
-
-
-def _modality_column(codes: pa.Array) -> pa.DictionaryArray:
-    # always the whole dictionary: an Arrow file has one for all its batches
-    return pa.DictionaryArray.from_arrays(codes, pa.array([str(m) for m in MODALITIES]))
+    return f"codes-{ann_name}.lists"
 
 
 def _rebatched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -214,19 +125,26 @@ def _write_files(
             arrow.write_batch(batch)
     if written != n:
         raise ValueError(f"{n} rows were promised and {written} came")
-    files = {}  # name -> FileRef
-    for path in sorted(segment.iterdir()):
-        sync_file(path)
-        files[path.name] = FileRef(*checksum(path))
+    files = {PARQUET_NAME: FileRef(*checksum(segment / PARQUET_NAME))}
+    for path in (vectors, segment / ARROW_NAME):
+        files |= seal(path)
+    for name in files:
+        sync_file(segment / name)
     sync_folder(segment)
     return files
 
 
 class Segment:
-    """One segment, opened: every file mapped at once, read when touched.
+    """One segment, opened: every file mapped at once, read and checked when touched.
+
+    ``vectors`` is float16 (rows, d); whoever reads rows of it calls ``check_rows`` before,
+    or asks ``vector_blocks`` for the bytes that ``row_ranges`` names. ``arrow_blocks`` is
+    asked by the methods here. ``code_blocks`` is the file of the segment's lists under the
+    current quantiser, or None where it has none that could be used.
 
     Raises FileNotFoundError if a file is gone (the snapshot was replaced) and
-    IndexDamaged if one has another size than the manifest says.
+    IndexDamaged if one has another size than the manifest says, or is no longer what
+    was written and is read whole: deletions, checks of blocks, heads of files.
     """
 
     def __init__(
@@ -239,48 +157,110 @@ class Segment:
     ) -> None:
         """Opens the segment.
 
-        earlier: the same segment as another snapshot opened it; its maps are
-        shared, for a mapped file costs an open file.
+        earlier: the same segment as another snapshot opened it; its maps and what was
+        checked of them are shared, for a mapped file costs an open file.
         """
         self.ref = ref
         self.folder = folder / "segments" / ref.name
+        self._vectors_name = vectors_name(fingerprint)
+        self._compared: set[str] = set()  # files without checks of blocks that are whole
+        opened = earlier.ref.files if earlier is not None else {}
         for name, file in ref.files.items():
-            if name.startswith("codes-") or (earlier is not None and name in earlier.ref.files):
+            if name.startswith("codes-") or name in opened:
                 continue
             size = (self.folder / name).stat().st_size
             if size != file.bytes:
-                raise IndexDamaged(
-                    f"{self.folder / name} has {size} bytes and should have {file.bytes}. "
-                    "`mmsearch verify` says what is affected."
-                )
+                raise wrong_size(self.folder / name, size, file.bytes)
+        self.vectors: NDArray[np.float16]
+        self.vector_blocks: Checked
+        self.arrow_blocks: Checked
+        self._vectors_at: int  # byte of the file
+        self._parts: Parts
         try:
-            self.vectors: NDArray[np.float16]
-            self._arrow: Any
             if earlier is not None:
-                self._arrow, self.vectors = earlier._arrow, earlier.vectors
+                self.vector_blocks, self.arrow_blocks = earlier.vector_blocks, earlier.arrow_blocks
+                self.vectors, self._vectors_at = earlier.vectors, earlier._vectors_at
+                self._parts = earlier._parts
             else:
-                self._arrow = pa.ipc.open_file(pa.memory_map(str(self.folder / ARROW_NAME)))
-                self.vectors = np.load(
-                    self.folder / vectors_name(fingerprint), mmap_mode="r", allow_pickle=False
-                )
-            dead = np.empty(0, np.uint32)
-            if ref.deletions is not None:
-                dead = np.load(self.folder / ref.deletions, allow_pickle=False)
-        except (pa.ArrowInvalid, ValueError, EOFError) as e:
+                self.vector_blocks = open_checked(self.folder, self._vectors_name, ref.files)
+                self.arrow_blocks = open_checked(self.folder, ARROW_NAME, ref.files)
+                self.vectors, self._vectors_at = _npy(self.vector_blocks)
+                self._parts = Parts(self.folder / ARROW_NAME, self.arrow_blocks, ref.rows)
+            if earlier is not None and earlier.ref.deletions == ref.deletions:
+                self.dead: NDArray[np.uint32] = earlier.dead
+            else:
+                self.dead = self._deletions()
+        except (pa.ArrowInvalid, ValueError, KeyError, EOFError) as e:
             raise IndexDamaged(f"{self.folder} cannot be read: {e}. Run `mmsearch verify`.") from e
-        if self.vectors.ndim != 2 or len(self.vectors) != ref.rows or len(dead) != ref.deleted:
+        if len(self.vectors) != ref.rows or len(self.dead) != ref.deleted:
             raise IndexDamaged(
                 f"{self.folder}: rows, vectors and deletions do not fit together. "
                 "Run `mmsearch verify`."
             )
-        self.dead: NDArray[np.uint32] = dead
-        # Lists that are missing or cut short are derived data: without them this
-        # segment is searched exactly, and the next run makes them anew.
-        self.codes: NDArray[np.uint8] | None = None
-        if ann_name is not None and (codes := ref.files.get(codes_name(ann_name))) is not None:
-            path = self.folder / codes_name(ann_name)
-            if path.is_file() and path.stat().st_size == codes.bytes:
-                self.codes = np.memmap(path, np.uint8, "r")
+        self.code_blocks = self._lists(ann_name, earlier)
+
+    def _deletions(self) -> NDArray[np.uint32]:
+        name = self.ref.deletions
+        if name is None:
+            return np.empty(0, np.uint32)
+        content = read_whole(self.folder / name, self.ref.files[name])
+        dead: NDArray[np.uint32] = np.load(io.BytesIO(content), allow_pickle=False)
+        return dead
+
+    def _lists(self, ann_name: str | None, earlier: Segment | None) -> Checked | None:
+        """Lists that are missing or cut short, or whose checks are, are derived data: without
+        them this segment is searched exactly, and the next run makes them anew."""
+        if ann_name is None or (name := codes_name(ann_name)) not in self.ref.files:
+            return None
+        if earlier is not None and earlier.ref.files.get(name) == self.ref.files[name]:
+            return earlier.code_blocks
+        try:
+            return open_checked(self.folder, name, self.ref.files, REBUILD)
+        except (FileNotFoundError, IndexDamaged):
+            return None
+
+    # -- vectors --------------------------------------------------------------
+
+    def row_ranges(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the vectors of some rows lie in their file: starts and stops, int64 (m,)."""
+        width = self.vectors.shape[1] * self.vectors.itemsize
+        starts = rows * width + self._vectors_at
+        return starts, starts + width
+
+    def check_rows(self, rows: NDArray[np.int64]) -> None:
+        """Checks the vectors of some rows before they are read. Raises IndexDamaged."""
+        if not self.vector_blocks.whole:
+            self.vector_blocks.check(*self.row_ranges(rows))
+
+    def check_copied(self, rows: NDArray[np.int64]) -> None:
+        """Checks vectors that are about to be copied into another segment, with their parts.
+
+        Raises IndexDamaged, also where there are no checks of blocks: see ``check_whole``.
+        """
+        if self._vectors_name + SUFFIX in self.ref.files:
+            self.check_rows(rows)  # ``row`` checks the parts
+        else:
+            self.check_whole()
+
+    def check_whole(self) -> None:
+        """Checks all vectors and parts, for what is copied must not be damaged.
+
+        Those that have no checks of blocks are read whole, once, and compared with the
+        manifest. Raises IndexDamaged naming the file.
+        """
+        for name, blocks in (
+            (self._vectors_name, self.vector_blocks),
+            (ARROW_NAME, self.arrow_blocks),
+        ):
+            if name + SUFFIX in self.ref.files:
+                blocks.check_all()
+            elif name not in self._compared:
+                wanted = self.ref.files[name].checksum
+                if checksum_of(blocks.data, wanted) != wanted:
+                    raise altered(self.folder / name, RESTORE)
+                self._compared.add(name)
+
+    # -- parts ----------------------------------------------------------------
 
     @cached_property
     def live(self) -> NDArray[np.bool_]:
@@ -289,30 +269,32 @@ class Segment:
         mask[self.dead] = False
         return mask
 
-    @cached_property
+    @property
     def modality_codes(self) -> NDArray[np.int8]:
         """int8 (rows,): the place of each row's modality in ``MODALITIES``."""
-        out = np.empty(self.ref.rows, np.int8)
-        for i in range(self._arrow.num_record_batches):
-            column = self._arrow.get_batch(i).column("modality")
-            out[i * BATCH_ROWS : i * BATCH_ROWS + len(column)] = column.indices.to_numpy()
-        return out
+        return self._parts.modality_codes
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The parts in row order, ``BATCH_ROWS`` at a time, memory-mapped."""
-        for i in range(self._arrow.num_record_batches):
-            yield self._arrow.get_batch(i)
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The parts in row order, ``BATCH_ROWS`` at a time, memory-mapped.
+
+        columns: which ones, where not all are needed: only these are checked, all of them
+        before this returns.
+        """
+        return self._parts.batches(columns)
 
     def row(self, row: int) -> PartRow:
         """One part by its row number."""
-        batch = self._arrow.get_batch(row // BATCH_ROWS).slice(row % BATCH_ROWS, 1)
-        return batch_to_rows(batch)[0]
+        return self._parts.row(row)
+
+    def rows(self, numbers: Sequence[int]) -> list[HitRow]:
+        """What hits show of some parts, by their row numbers, in that order."""
+        return self._parts.rows(numbers)
 
     def find(self, part: str) -> int | None:
         """The live row with that part id, or None."""
         from pyarrow import compute as pc
 
-        for i, batch in enumerate(self.batches()):
+        for i, batch in enumerate(self.batches(["id"])):
             at: int = pc.index(batch.column("id"), part).as_py()
             while at >= 0:
                 row = i * BATCH_ROWS + at
@@ -329,7 +311,7 @@ class Segment:
 
         wanted = pa.array(sorted(item_ids), pa.string())
         rows = {}  # row -> item id
-        for i, batch in enumerate(self.batches()):
+        for i, batch in enumerate(self.batches(["id"])):
             items = pc.replace_substring_regex(batch.column("id"), r"#\d+$", "")
             mine = pc.is_in(items, wanted).to_numpy(zero_copy_only=False)
             for at in np.flatnonzero(mine).tolist():
@@ -338,14 +320,20 @@ class Segment:
         return rows
 
 
-def batch_to_rows(batch: pa.RecordBatch) -> list[PartRow]:
-    """The parts of an Arrow batch, as plain rows."""
-    rows = []
-    for r in batch.to_pylist():
-        raw = r.pop("path_bytes")
-        if raw is not None:
-            r["path"] = os.fsdecode(raw)
-        r["modality"] = Modality(r["modality"])
-        r["meta"] = json.loads(r["meta"]) if r["meta"] else {}
-        rows.append(PartRow(**r))
-    return rows
+def _npy(blocks: Checked) -> tuple[NDArray[np.float16], int]:
+    """A ``.npy`` file's float16 (n, d) over its map, and where in the file it begins.
+
+    Its head, within the first block, is checked. Raises ValueError for another kind of array.
+    """
+    data = blocks.data
+    head = data[:_NPY_HEAD_BYTES]
+    if len(head):
+        blocks.check(np.zeros(1, np.int64), np.full(1, len(head), np.int64))
+    f = io.BytesIO(head.tobytes())
+    if np.lib.format.read_magic(f) != (1, 0):
+        raise ValueError("the vectors are in another version of .npy")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(f)
+    if by_columns or dtype != np.dtype("<f2") or len(shape) != 2:
+        raise ValueError(f"the vectors are {dtype} {shape}")
+    at = f.tell()
+    return np.frombuffer(data, dtype, shape[0] * shape[1], at).reshape(shape), at

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mmsearch.errors import IndexDamaged, StoreError
 from mmsearch.store import manifest as manifests
+from mmsearch.store.blocks import REBUILD, RESTORE, Whole, altered
+from mmsearch.store.files import checksum
 from mmsearch.store.manifest import Manifest
 from mmsearch.store.segment import Segment
+from mmsearch.types import Checked
 
 # A writer may replace files between our reading the manifest and opening them;
 # then the next manifest names what is there. More losses in a row are damage.
@@ -28,13 +29,25 @@ class Snapshot:
     folder: Path
     manifest: Manifest
     segments: tuple[Segment, ...]
-    ann_bytes: NDArray[np.uint8] | None  # the empty quantiser, memory-mapped
+    ann_blocks: Checked | None  # the empty quantiser; None where there is none, or it was cut
 
     @property
     def kept_space(self) -> Path | None:
         """Where the index keeps the files of its space, if it does."""
         name = self.manifest.kept_space
         return None if name is None else self.folder / name
+
+    def check_kept_space(self) -> None:
+        """Reads the kept files of the space. Raises IndexDamaged naming one that was changed."""
+        for name, file in self.manifest.query.items():
+            path = self.folder / str(self.manifest.kept_space) / name
+            try:
+                size = path.stat().st_size  # of another, it need not be read
+                whole = size == file.bytes and checksum(path, file.checksum)[1] == file.checksum
+            except OSError as e:
+                raise IndexDamaged(f"{path} cannot be read: {e.strerror or e}. {RESTORE}") from None
+            if not whole:
+                raise altered(path, RESTORE)
 
     @classmethod
     def open(cls, folder: Path, earlier: Snapshot | None = None) -> Snapshot:
@@ -64,16 +77,20 @@ class Snapshot:
 
     @classmethod
     def _open(cls, folder: Path, manifest: Manifest, earlier: Snapshot | None) -> Snapshot:
-        ann, ann_bytes = manifest.ann, None
-        if ann is not None and ann_path(folder, ann.name).is_file():
-            ann_bytes = np.memmap(ann_path(folder, ann.name), np.uint8, "r")
+        ann, ann_blocks = manifest.ann, None
+        if ann is not None and earlier is not None and earlier.manifest.ann == ann:
+            ann_blocks = earlier.ann_blocks
+        elif ann is not None:
+            # derived data, too: without it the next run trains a new one
+            with suppress(FileNotFoundError, IndexDamaged):
+                ann_blocks = Whole(ann_path(folder, ann.name), ann.file, REBUILD)
         opened = {s.ref.name: s for s in earlier.segments} if earlier is not None else {}
         segments = []
         for ref in manifest.segments:
             before = opened.get(ref.name)
             name = ann.name if ann else None
             segments.append(Segment(folder, ref, manifest.space.fingerprint, name, before))
-        return cls(folder, manifest, tuple(segments), ann_bytes)
+        return cls(folder, manifest, tuple(segments), ann_blocks)
 
     def __len__(self) -> int:
         """Parts that a search can find."""

@@ -11,11 +11,13 @@ import pyarrow as pa
 
 from mmsearch.errors import IndexDamaged, IndexLocked, StoreError
 from mmsearch.store import manifest as manifests
-from mmsearch.store.files import checksum
+from mmsearch.store.blocks import SUFFIX, summed
+from mmsearch.store.files import checksum, checksum_of
 from mmsearch.store.ledger import read_ledger
 from mmsearch.store.lock import WriterLock
-from mmsearch.store.manifest import Manifest, SegmentRef
-from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, PARTS_SCHEMA, Segment
+from mmsearch.store.manifest import FileRef, Manifest, SegmentRef
+from mmsearch.store.rows import PARTS_SCHEMA
+from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, Segment
 from mmsearch.store.snapshot import ann_path
 from mmsearch.store.writer import strays
 
@@ -49,6 +51,9 @@ def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> li
 
 def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None]) -> list[Problem]:
     problems: list[Problem] = []
+    if not manifests.as_written(folder):
+        altered = "says what it should in other bytes: they were altered"
+        problems.append(Problem(str(folder / manifests.MANIFEST_NAME), altered, _RESTORE))
     seen: set[str] = set()  # ids of live parts
     for ref in manifest.segments:
         progress(f"segments/{ref.name}")
@@ -69,7 +74,7 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
         what = _damage(path, manifest.ledger_file)
         if what is None:
             try:
-                read_ledger(folder, manifest.ledger)
+                read_ledger(folder, manifest)
             except IndexDamaged as e:
                 what = str(e)
         if what is not None:
@@ -102,23 +107,33 @@ _RESTORE = "restore it from a copy, or remove the index folder and index again"
 _REBUILD = "remove that file and run `mmsearch index` again: it is built anew"
 
 
-def _damage(path: Path, ref: manifests.FileRef) -> str | None:
+def _damage(path: Path, ref: FileRef, sums: FileRef | None = None) -> str | None:
+    """What is wrong with a file; ``sums`` refers to the checks of its blocks, if it has any."""
     try:
-        size, digest = checksum(path)
+        size = path.stat().st_size
+        if size != ref.bytes:  # so it need not be read
+            return f"has {size} bytes and should have {ref.bytes}"
+        if sums is None:
+            _, digest = checksum(path, ref.checksum)
+        else:
+            found, content = summed(path, ref.checksum)
+            digest = found.checksum
     except FileNotFoundError:
         return "missing"
     except OSError as e:
         return f"cannot be read: {e.strerror or e}"
-    if size != ref.bytes:
-        return f"has {size} bytes and should have {ref.bytes}"
-    return None if digest == ref.checksum else "its checksum does not fit: bytes were altered"
+    if digest != ref.checksum:
+        return "its checksum does not fit: bytes were altered"
+    if sums is not None and checksum_of(content, sums.checksum) != sums.checksum:
+        return f"the checks of its blocks in {path.name}{SUFFIX} are not its own"
+    return None
 
 
 def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
     problems = []
     for name, file in ref.files.items():
         path = folder / "segments" / ref.name / name
-        if (what := _damage(path, file)) is not None:
+        if (what := _damage(path, file, ref.files.get(name + SUFFIX))) is not None:
             remedy = _REBUILD if name.startswith("codes-") else _RESTORE
             problems.append(Problem(str(path), what, remedy))
     return problems

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
+from mmsearch.store.blocks import SUFFIX, seal
 from mmsearch.store.files import (
+    Bytes,
     checksum,
     link_or_copy,
     remove,
@@ -31,14 +33,8 @@ from mmsearch.store.files import (
 from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
 from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME, WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
-from mmsearch.store.segment import (
-    BATCH_ROWS,
-    PartRow,
-    Segment,
-    codes_name,
-    rows_to_batch,
-    write_segment,
-)
+from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
+from mmsearch.store.segment import Segment, codes_name, write_segment
 from mmsearch.store.snapshot import Snapshot, ann_path
 from mmsearch.types import Space
 
@@ -62,6 +58,7 @@ class Writer:
         self._order: dict[str, int] = {}  # item id -> place of its first buffered part
         self._dead: dict[str, set[int]] = {}  # segment name -> rows to delete at the next commit
         self._retired: list[str] = []  # files that the next manifest replaces
+        self._sums: dict[str, FileRef] = {}  # path below the index -> the checks of its blocks
         _refuse_foreign(folder)
         with writing_to(folder):
             (folder / "segments").mkdir(parents=True, exist_ok=True)
@@ -92,7 +89,7 @@ class Writer:
             )
         self.snapshot = Snapshot.open(self.folder)
         self._earlier = {s.name for s in self.manifest.segments}
-        self.ledger = read_ledger(self.folder, self.manifest.ledger)
+        self.ledger = read_ledger(self.folder, self.manifest)
         self.remove_strays()
 
     def keep_space(self, files: Mapping[str, Path]) -> None:
@@ -164,22 +161,25 @@ class Writer:
         *,
         unfinished: Iterable[Unfinished] = (),
         ledger: list[LedgerRow] | None = None,
-        ann_wanted: str | None = None,
         include: Iterable[str] = (),
+        segments: Sequence[SegmentRef] = (),
     ) -> None:
-        """Makes the buffered rows, the deletions and a new ledger visible, in one swap."""
+        """Makes the buffered rows, the deletions and a new ledger visible, in one swap.
+
+        segments: others that were written, numbered from ``manifest.next_segment`` on.
+        """
         with writing_to(self.folder):
-            segments = [self._with_deletions(ref) for ref in self.manifest.segments]
-            number = self.manifest.next_segment
+            all_segments = [self._with_deletions(ref) for ref in self.manifest.segments]
+            all_segments += segments
+            number = self.manifest.next_segment + len(segments)
             if self._buffer:
-                segments.append(self._write_buffer(number))
+                all_segments.append(self._write_buffer(number))
                 number += 1
             new = replace(
                 self.manifest,
-                segments=tuple(s for s in segments if s.deleted < s.rows),
+                segments=tuple(s for s in all_segments if s.deleted < s.rows),
                 next_segment=number,
                 unfinished=tuple(unfinished),
-                ann_wanted=ann_wanted or self.manifest.ann_wanted,
                 include=tuple(sorted({*self.manifest.include, *include})),
             )
             if ledger is not None and ledger != self.ledger:
@@ -188,7 +188,7 @@ class Writer:
                     self._retired.append(new.ledger)
                 new = replace(new, ledger=name, ledger_file=file)
                 self.ledger = ledger
-            self._retire(s for s in segments if s.deleted >= s.rows)
+            self._retire(s for s in all_segments if s.deleted >= s.rows)
             # before the swap: if that is cut off, a later commit must not write them twice
             self._buffer, self._order, self._dead = [], {}, {}
             if new != self.snapshot.manifest:
@@ -199,15 +199,39 @@ class Writer:
                 for group in _groups(tuple(fresh)):
                     self._merge(group)
 
-    def compact(self) -> None:
+    def compact(self, whole: bool = False) -> None:
         """Merges small neighbours, and rewrites segments that are mostly deleted.
 
         Sizes grow geometrically, so a part is rewritten a logarithmic number of
         times and the segments stay few. Ids, order and vectors are kept.
+        whole: everything becomes one segment without deleted rows.
         """
+        segments = self.manifest.segments
+        untidy = len(segments) > 1 or any(s.deleted for s in segments)
+        everything = [[s.name for s in segments]] if untidy else []
         with writing_to(self.folder):
-            for group in _groups(self.manifest.segments):
+            for group in everything if whole else _groups(segments):
                 self._merge(group)
+
+    def want(
+        self, ann: str | None, recall: float | None = None, memory_bytes: int | None = None
+    ) -> None:
+        """Says how the index should be searched; None leaves a wish as it is.
+
+        The next commit keeps it. See ``Manifest``.
+        """
+        known = self.manifest
+        self.manifest = replace(
+            known,
+            ann_wanted=ann or known.ann_wanted,
+            recall=known.recall if recall is None else recall,
+            memory_bytes=known.memory_bytes if memory_bytes is None else memory_bytes,
+        )
+
+    def codes_of(self, segment: str, ann_name: str) -> FileRef:
+        """The reference of a segment's codes under a quantiser, for ``set_ann``."""
+        ref = next(s for s in self.manifest.segments if s.name == segment)
+        return ref.files[codes_name(ann_name)]
 
     def set_ann(self, ann: AnnRef | None, codes: dict[str, FileRef]) -> None:
         """Makes a quantiser and its codes current: segment name -> reference of its codes.
@@ -220,9 +244,12 @@ class Writer:
             self._retired += [f"segments/{ref.name}/{n}" for n in ref.files if n not in files]
             if ann is not None and ref.name in codes:
                 name = codes_name(ann.name)
-                files[name] = codes[ref.name]
                 path = f"segments/{ref.name}/{name}"
-                self._retired = [p for p in self._retired if p != path]
+                sums = self._sums.pop(path, ref.files.get(name + SUFFIX))
+                files[name] = codes[ref.name]
+                if sums is not None:
+                    files[name + SUFFIX] = sums
+                self._retired = [p for p in self._retired if p not in (path, path + SUFFIX)]
             segments.append(replace(ref, files=files))
         old = self.manifest.ann
         if old is not None and (ann is None or ann.name != old.name):
@@ -234,11 +261,24 @@ class Writer:
 
     def write_ann(self, name: str, content: NDArray[np.uint8]) -> FileRef:
         """Writes a trained, empty quantiser durably; ``set_ann`` makes it current."""
-        return self._write(ann_path(self.folder, name), content)
+        path = ann_path(self.folder, name)
+        with writing_to(self.folder):
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, content)
+            return FileRef(*checksum(path))
 
-    def write_codes(self, segment: str, name: str, content: NDArray[np.uint8]) -> FileRef:
-        """Writes a segment's codes durably; ``set_ann`` makes them current."""
-        return self._write(self.folder / "segments" / segment / codes_name(name), content)
+    def write_codes(self, segment: str, name: str, content: Bytes | Iterable[Bytes]) -> FileRef:
+        """Writes a segment's codes durably, and the checks of their blocks beside them;
+        ``set_ann`` makes both current.
+
+        content: the whole file, or pieces of it, which are written as they come.
+        """
+        path = self.folder / "segments" / segment / codes_name(name)
+        with writing_to(self.folder):
+            replace_file(path, content)
+            files = seal(path)
+        self._sums[f"segments/{segment}/{path.name}"] = files[path.name + SUFFIX]
+        return files[path.name]
 
     def finish(self) -> None:
         """Removes what the last generation replaced: by now every new reader uses the new one."""
@@ -247,12 +287,6 @@ class Writer:
                 self._swap(self.manifest)
 
     # -- inside -------------------------------------------------------------
-
-    def _write(self, path: Path, content: NDArray[np.uint8]) -> FileRef:
-        with writing_to(self.folder):
-            path.parent.mkdir(exist_ok=True)
-            replace_file(path, content.data)
-            return FileRef(*checksum(path))
 
     def _swap(self, new: Manifest) -> None:
         """Publishes a manifest; then removes what the one before had retired."""
@@ -313,6 +347,8 @@ class Writer:
 
     def _merge(self, names: list[str]) -> None:
         sources = [s for s in self.snapshot.segments if s.ref.name in names]
+        for segment in sources:
+            segment.check_whole()  # damage must not be copied under a new checksum
         live = sum(s.ref.rows - s.ref.deleted for s in sources)
         space = self.manifest.space
 
@@ -404,7 +440,7 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
 _OURS = re.compile(
     r"(ann|segments/[^/]+|query/[0-9a-f]{8})/[^/]+\.\d+\.tmp"
     r"|query(/[0-9a-f]{8}(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
-    r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow)|(vectors|deleted|codes)-[^/]+))?"
+    r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow|arrow\.blocks)|(vectors|deleted|codes)-[^/]+))?"
     r"|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
 )
 

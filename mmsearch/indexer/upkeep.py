@@ -1,0 +1,123 @@
+"""Looking after an index: tuning, compacting, and merging others into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from mmsearch import ann
+from mmsearch.errors import IndexNotFound, UsageError
+from mmsearch.indexer.quantise import drift, tune_ann, update_ann
+from mmsearch.query import check_text, checked_recall, listed
+from mmsearch.spaces.kept import encoder_of
+from mmsearch.store import Snapshot, Writer, manifest
+from mmsearch.store.absorbing import absorb
+from mmsearch.store.manifest import Manifest
+from mmsearch.types import Modality
+from mmsearch.version import __version__
+
+Progress = Callable[[str], None]
+_LEAST_QUERIES = 20  # recall measured with fewer says nothing
+_ENCODED = 256
+
+
+def tune(
+    folder: Path,
+    recall: float | None = None,
+    queries: Iterable[str] | None = None,
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """Measures recall and speed of an index's approximate search, and keeps what it found.
+
+    recall: what searches will aim at from now on, 0.5 to 1; None leaves it. queries: texts
+    of the kind that will be asked, at least 20; None takes sample queries. Returns the facts
+    with ``curve``, ``depths``, ``target``, ``queries`` and ``queries_of``.
+    Raises UsageError for an index that is searched exactly, and what writing raises.
+    """
+    known = manifest.read(folder)
+    checked_recall(recall)
+    if known.ann is None:
+        raise UsageError(
+            f"{folder} is searched exactly, so its recall is 1 and there is nothing to tune. "
+            f"It gets approximate search from {ann.AUTO_MIN:,} parts, or with --ann ivfpq."
+        )
+    texts = None if queries is None else listed(queries, "queries")
+    with Writer(folder, known.space, __version__) as writer:
+        xq = None
+        if texts is not None:
+            xq = _encoded(writer, texts)
+        facts = tune_ann(writer, None, progress, recall, xq)
+        writer.finish()
+    return facts
+
+
+def compact(
+    folder: Path, whole: bool = False, progress: Progress = lambda _: None
+) -> tuple[Manifest, Manifest]:
+    """Merges segments, drops deleted rows, and trains the lists anew where vectors drifted.
+
+    Readers go on meanwhile. whole: all segments become one. Returns the manifests of
+    before and after. Raises what writing raises; killed at any moment, nothing is lost.
+    """
+    before = manifest.read(folder)
+    with Writer(folder, before.space, __version__) as writer:
+        progress("merging segments")
+        writer.compact(whole)
+        update_ann(writer, None, progress)
+        writer.finish()
+        return before, writer.manifest
+
+
+def merge(
+    folder: Path, others: Iterable[Path], progress: Progress = lambda _: None
+) -> dict[str, int]:
+    """Copies everything that other indexes hold into this one, which is made if need be.
+
+    An item that is in several is taken from the last. All of an index comes in one commit;
+    its vectors are copied, not made again. Returns counts: ``parts`` taken over, ``replaced``
+    items of before. Raises SpaceMismatch for an index of another space, IndexNotFound, and
+    what writing raises.
+    """
+    snapshots = [Snapshot.open(Path(other)) for other in others]
+    if not snapshots:
+        raise UsageError("name at least one index to merge.")
+    try:
+        space = manifest.read(folder).space
+    except IndexNotFound:
+        space = snapshots[0].manifest.space
+    if any(s.folder.resolve() == folder.resolve() for s in snapshots):
+        raise UsageError(f"{folder} cannot be merged into itself.")
+    parts = replaced = 0
+    with Writer(folder, space, __version__) as writer:
+        if (kept := snapshots[0].kept_space) is not None:
+            snapshots[0].check_kept_space()
+            writer.keep_space({name: kept / name for name in snapshots[0].manifest.query})
+        for other in snapshots:
+            progress(f"taking over {other.folder}")
+            took, instead = absorb(writer, other)
+            parts, replaced = parts + took, replaced + instead
+        writer.compact()
+        update_ann(writer, None, progress)
+        writer.finish()
+    return {"parts": parts, "replaced": replaced}
+
+
+def _encoded(writer: Writer, texts: list[str]) -> Any:
+    import numpy as np
+
+    for text in texts:
+        check_text(text)
+    if len(texts) < _LEAST_QUERIES:
+        raise UsageError(f"at least {_LEAST_QUERIES} queries are needed; got {len(texts)}.")
+    snapshot = writer.snapshot
+    encoder = encoder_of(snapshot.manifest.space, snapshot.kept_space, snapshot.check_kept_space)
+    if Modality.TEXT not in encoder.space.modalities:
+        raise UsageError(f"{encoder.space} has no tower for texts.")
+    blocks = (texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED))
+    return np.concatenate([encoder.encode(Modality.TEXT, block) for block in blocks])
+
+
+def fit(found: Manifest) -> float | None:
+    """How well the vectors still fit their lists: 1 as in training, more is worse."""
+    return None if found.ann is None else drift(found.ann)

@@ -1,0 +1,247 @@
+"""An open index: questions go in, results come out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmsearch import store
+from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.query import Query, check_text, checked, many_vectors, several
+from mmsearch.searcher.results import BatchResults, Results
+from mmsearch.searcher.view import View
+from mmsearch.spaces import Encoder
+from mmsearch.spaces.kept import encoder_of
+from mmsearch.store import Snapshot
+from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
+
+_BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
+
+
+class Index:
+    """An index, open for asking. Safe to use from several threads.
+
+    It shows the snapshot that was current when it was opened or last refreshed,
+    whatever a writer does meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self._view = View.over(Snapshot.open(folder))
+        self._encoder: Encoder | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Parts that a search can find."""
+        return len(self._view.snapshot)
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.path)!r}, {len(self)} parts, {self.space})"
+
+    @property
+    def space(self) -> Space:
+        """The space that the vectors of this index live in."""
+        return self._view.snapshot.manifest.space
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is being shown."""
+        return self._view.snapshot
+
+    def refresh(self) -> bool:
+        """Shows the newest snapshot; True if there was a newer one."""
+        with self._lock:
+            now = self._view.snapshot
+            if store.manifest.read(self.path) == now.manifest:
+                return False
+            self._view = View.over(Snapshot.open(self.path, now))
+            return True
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Any = None,
+        audio: Any = None,
+        vector: Any = None,
+        to: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        recall: float | None = None,
+    ) -> Results:
+        """The k parts nearest to a text, picture, sound or vector, best first.
+
+        image: path, bytes or PIL image. audio: path or (samples, sample_rate_hz).
+        vector: (d,) of this index's space. to: ``image``, ``text``, ``audio`` or ``any``.
+        where: an SQL condition that hits must meet, such as ``"width > 1000"``; the columns
+        are ``mmsearch.filters.COLUMNS``. What it gave is kept for the next query.
+        recall: the share of the ten nearest that should be found, 0.5 to 1; None is what the
+        index was tuned for, 1 compares every vector.
+        Raises UsageError, DecodeError, DimensionMismatch, SpaceMismatch, or SpaceUnavailable
+        for a space whose vectors are not finite.
+        """
+        started = time.perf_counter()
+        query = Query.make(
+            text, image=image, audio=audio, vector=vector, to=to, k=k, where=where, recall=recall
+        )
+        view = self._view
+        masks, filter_ms = _timed_masks(view, query.to, query.where)
+        encoder = None if vector is not None else self._load_encoder(view)
+        xq = query.vector_in(view.snapshot.manifest.space, encoder)
+        D, rows = _search(view, xq, query.k, masks, recall)
+        results = Results(view, D[0], rows[0], query, self.path, filter_ms=filter_ms)
+        results.hits  # noqa: B018 - read now: what is damaged is said here, not by a loop later
+        results.took_ms = (time.perf_counter() - started) * 1000
+        return results
+
+    def search_batch(
+        self,
+        texts: Iterable[str] | None = None,
+        *,
+        vectors: Any = None,
+        to: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        recall: float | None = None,
+    ) -> BatchResults:
+        """The k parts nearest to each of many texts or vectors, in their order.
+
+        texts: any iterable; it is taken, encoded and searched with in blocks, so that beside
+        what is found (12 bytes a hit) and the texts themselves no memory is needed for many.
+        vectors: (nq, d) numbers of this index's space, taken as they are where they are float32
+        of unit length; searched with in blocks, too. to, k, where, recall: as for ``search``.
+        All are answered from one snapshot. Hits are read when they are looked at.
+        Raises UsageError, DimensionMismatch or LimitExceeded, naming the text or vector that
+        cannot be asked with, and what ``search`` raises.
+        """
+        if (texts is None) == (vectors is None):
+            raise UsageError("ask a batch with either texts or vectors.")
+        like = to_modality, k, where, recall = checked(to, k, where, recall)
+        view = self._view
+        masks, filter_ms = _timed_masks(view, to_modality, where)
+        last = time.perf_counter()
+        asked: Any
+        if vectors is not None:
+            asked, blocks = many_vectors(vectors, view.snapshot.manifest.space)
+        else:
+            asked = []
+            blocks = self._encoded(view, several(texts, "texts"), asked)
+        D, rows = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
+        took_ms = [np.empty(0, np.float64)]
+        for xq in blocks:
+            found = _search(view, xq, k, masks, recall)
+            D.append(found[0])
+            rows.append(found[1])
+            now = time.perf_counter()
+            took_ms.append(np.full(len(xq), (now - last) * 1000 / len(xq)))
+            last = now
+        filter_share_ms = None if filter_ms is None else filter_ms / max(1, len(asked))
+        return BatchResults(
+            view,
+            self.path,
+            asked,
+            like,
+            np.concatenate(D),
+            np.concatenate(rows),
+            np.concatenate(took_ms) + (filter_share_ms or 0),
+            filter_share_ms,
+        )
+
+    def get(self, part_id: str) -> Hit | None:
+        """The part with that id (an item's id is that of its first part), or None."""
+        view = self._view
+        if not isinstance(part_id, str):
+            raise UsageError(f"an id is a str, not {type(part_id).__name__}.")
+        found = view.snapshot.find(part_id)
+        if found is None:
+            return None
+        segment, row = found
+        return view.hit(0, 1.0, segment.rows([row])[0])
+
+    def add(
+        self,
+        items: Iterable[Any],
+        ids: Sequence[str] | None = None,
+        meta: Sequence[dict[str, Any]] | None = None,
+    ) -> list[str]:
+        """Adds things in one commit, shows the result and returns their ids.
+
+        items: paths, or dicts with one of ``text``, ``image`` and ``audio``.
+        """
+        from mmsearch.indexer import add_items
+
+        added = add_items(self.path, items, ids, meta)
+        self.refresh()
+        return added
+
+    def remove(self, what: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> int:
+        """Removes items by id, or by path (a folder's: all below it); returns how many.
+
+        What is the id of an item is taken as that; anything else as a path.
+        """
+        from mmsearch.indexer import remove_items
+
+        several = [what] if isinstance(what, str | os.PathLike) else what
+        removed = remove_items(self.path, several)
+        self.refresh()
+        return removed
+
+    # -- inside -------------------------------------------------------------
+
+    def _load_encoder(self, view: View) -> Encoder:
+        space = view.snapshot.manifest.space
+        with self._lock:
+            if self._encoder is None or self._encoder.space.fingerprint != space.fingerprint:
+                snapshot = view.snapshot
+                self._encoder = encoder_of(space, snapshot.kept_space, snapshot.check_kept_space)
+            return self._encoder
+
+    def _encoded(self, view: View, texts: Iterable[str], asked: list[str]) -> Iterator[Vectors]:
+        """The texts' vectors, block by block; the texts of those made so far are in asked."""
+        if isinstance(texts, Sequence):  # the last is known to be wrong before the first is asked
+            for i, text in enumerate(texts):
+                _check_text(text, i)
+        left = iter(texts)
+        while block := list(islice(left, _BLOCK_TEXTS)):
+            for i, text in enumerate(block, len(asked)):
+                _check_text(text, i)
+            asked += block
+            yield self._load_encoder(view).encode(Modality.TEXT, block)
+
+
+def _check_text(text: Any, at: int) -> None:
+    try:
+        check_text(text)
+    except UsageError as e:
+        raise type(e)(f"texts[{at}]: {e}") from None
+
+
+def _search(
+    view: View, xq: Vectors, k: int, masks: Sequence[Mask | None], recall: float | None
+) -> tuple[Scores, Ids]:
+    """What ``View.search`` finds. Raises SpaceUnavailable for vectors that are not finite."""
+    D, rows = view.search(xq, k, masks, recall)
+    if not np.isfinite(D).all() and not (np.isfinite(xq).all() and np.isfinite(D[rows >= 0]).all()):
+        raise SpaceUnavailable(
+            f"{view.snapshot.manifest.space} gave vectors that are not finite: its weights are "
+            "damaged. Train it again and index anew."
+        )
+    return D, rows
+
+
+def _timed_masks(
+    view: View, to: Modality | None, where: str | None
+) -> tuple[Sequence[Mask | None], float | None]:
+    """Which rows may answer, and the milliseconds that the filter took; None without one."""
+    if where is None:
+        return view.allowed(to), None
+    started = time.perf_counter()
+    masks = view.allowed(to, where)
+    return masks, (time.perf_counter() - started) * 1000
