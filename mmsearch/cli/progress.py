@@ -18,6 +18,7 @@ class IndexProgress:
         self._bar: Any = None
         self._task: Any = None
         self._last = 0.0
+        self._stage = ""
 
     def __enter__(self) -> IndexProgress:
         return self
@@ -29,14 +30,16 @@ class IndexProgress:
 
     def _update(self, report: Report, path: str) -> None:
         now = time.monotonic()
-        if now - self._last < 0.1:
+        if now - self._last < 0.1 and report.stage == self._stage:
             return
+        self._stage = report.stage
         self._last = now
         if self._bar is None:
             self._start()
         rate = report.done / max(now - self._started, 1e-9)
         self._bar.update(
             self._task,
+            stage=report.stage,
             total=max(report.found, report.done),
             completed=report.done,
             rate=f"{rate:,.0f} files/s",
@@ -50,7 +53,7 @@ class IndexProgress:
 
         self._started = time.monotonic()
         self._bar = Progress(
-            TextColumn("indexing"),
+            TextColumn("{task.fields[stage]}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -60,7 +63,7 @@ class IndexProgress:
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task("", total=None, rate="", skipped="")
+        self._task = self._bar.add_task("", total=None, stage="", rate="", skipped="")
 
     def __exit__(
         self,

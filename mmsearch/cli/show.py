@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mmsearch.searcher import Results
 
 _PASSAGE_LINES = 2
+# Of a curve of some thirty points, the first that reaches each of these.
+_SHOWN_RECALLS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 
 
 def _echo(text: str) -> None:
@@ -85,18 +87,16 @@ def show_curve(facts: dict[str, Any], before: str = "") -> None:
     target = facts["target"]
     _echo(f"{before}recall  queries/s  lists  compared")
     taken = next((p for p in facts["curve"] if p["recall"] >= target), facts["curve"][-1])
-    for point in facts["curve"]:
+    firsts = [next((p for p in facts["curve"] if p["recall"] >= r), None) for r in _SHOWN_RECALLS]
+    shown = [p for p in facts["curve"] if p is taken or any(p is first for first in firsts)]
+    for point in shown:
         mark = f"  ← aimed at {target:g}" if point is taken else ""
         _echo(
             f"{before}{point['recall']:.3f}  {point['queries_per_s']:>9,.0f}"
             f"  {point['nprobe']:>5}  {point['candidates']:>8}{mark}"
         )
-    asked = f"{facts['queries']:,} {facts.get('queries_of', 'given')}"
-    _echo(
-        f"{before}recall@10, measured with {asked} queries"
-        if "given" in asked
-        else f"{before}recall@10, measured with {asked} as queries"
-    )
+    kind = "given queries" if facts["queries_of"] == "given" else facts["queries_of"]
+    _echo(f"{before}recall@10, measured with {facts['queries']:,} {kind}")
     if taken["recall"] < target:
         _echo(f"{before}{target:g} was not reached; --recall 1 compares every vector")
 

@@ -82,6 +82,7 @@ class Report:
     found: int = 0  # files met so far
     done: int = 0  # files dealt with so far
     skipped_so_far: int = 0
+    stage: str = "indexing"  # what is being done
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``mmsearch index --json`` ends with."""
@@ -208,9 +209,15 @@ class _Run:
         self._tally()
         self._commit(final=True)
         self.writer.compact()
-        update_ann(self.writer, self.encoder)
+        update_ann(self.writer, self.encoder, self._tell)
         self.writer.finish()
         return self.report
+
+    def _tell(self, stage: str) -> None:
+        """Says what is done once all files are: lists take a minute to train at a million."""
+        self.report.stage = stage
+        if self.progress is not None:
+            self.progress(self.report, "")
 
     def _count_ahead(self) -> None:
         """Walks in front of the work, so that the progress bar knows the end of it."""
