@@ -25,6 +25,7 @@ import argparse
 import gzip
 import io
 import json
+import multiprocessing
 import re
 import tarfile
 import time
@@ -197,12 +198,18 @@ def found(docs: Iterable[Path], captions: Iterable[Path]) -> Iterator[tuple[str,
             yield from (("captions", text) for x in row["en"] if good(text := " ".join(x.split())))
     since = time.monotonic()
     for root in docs:
+        files = sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink())
+        files = [p for p in files if not _SKIPPED.search(p.relative_to(root).as_posix())]
         source = ""
-        for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink()):
-            if source != (source := path.relative_to(root).parts[0]):
-                print(f"reading {source} after {time.monotonic() - since:.0f} s", flush=True)
-            if not _SKIPPED.search(path.relative_to(root).as_posix()):
-                yield from ((source, text) for text in passages_of(path))
+        with multiprocessing.get_context("spawn").Pool() as pool:
+            for path, texts in zip(files, pool.imap(_listed, files, 64), strict=True):
+                if source != (source := path.relative_to(root).parts[0]):
+                    print(f"reading {source} after {time.monotonic() - since:.0f} s", flush=True)
+                yield from ((source, text) for text in texts)
+
+
+def _listed(path: Path) -> list[str]:
+    return list(passages_of(path))
 
 
 def json_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -43,6 +43,12 @@ class Checked(Protocol):
         None may be empty or leave the file. Raises IndexDamaged naming the file.
         """
 
+    def take(self, starts: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """A copy of the bytes [start, start + width) of each, checked: uint8 (m, width).
+
+        For few places far apart. Raises IndexDamaged naming the file.
+        """
+
     def check_all(self) -> None:
         """Checks what was not checked yet. Raises IndexDamaged naming the file."""
 

@@ -49,7 +49,7 @@ def main(corpus: Path, index: Path) -> None:
     writer.remove = announced("cleanup", files.remove)
     options = Options(commit_s=0.2, commit_parts=20, ann="ivfpq", workers=2)
     report = run([corpus], index, None, options)
-    compact(index, whole=True)
+    compact(index)
     print("done", report)
 
 

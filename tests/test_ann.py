@@ -48,6 +48,10 @@ class File:
         for start, stop in zip(starts, stops, strict=True):
             self.checked[start:stop] = True
 
+    def take(self, starts: np.ndarray, width: int) -> np.ndarray:
+        self.check(starts, starts + width)
+        return self.data[starts[:, None] + np.arange(width)]
+
     def check_all(self) -> None:
         self.checked[:] = True
         self.whole = True

@@ -37,13 +37,12 @@ def view(vectors: NDArray[np.float16]) -> Any:
 
 
 def among(
-    xq: Vectors, vectors: NDArray[np.float16], rows: NDArray[np.int64], k: int
+    xq: Vectors, some: NDArray[np.float16], rows: NDArray[np.int64], k: int
 ) -> tuple[Scores, Ids]:
     """The k best of some rows for each query, best first, equal scores in row order.
 
-    rows: int64 (m,), ascending, the same for all queries.
+    some: float16 (m, d), the vectors of the rows; rows: int64 (m,), ascending.
     Returns D float32 (nq, k) and I int64 (nq, k), padded with -inf and -1.
     """
-    some = vectors[rows]
     D, at = view(some).search(np.ascontiguousarray(xq), min(k + SPARE, len(rows)))
     return ordered(D, np.where(at >= 0, rows[at], -1), k)

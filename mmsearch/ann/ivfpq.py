@@ -68,6 +68,7 @@ class IvfPq:
         self._lock = threading.Lock()
         self._exact: Any = None
         self._ahead = 0  # up to where the vectors were checked in passing
+        self._asked: dict[tuple[Effort, int], Any] = {}  # what FAISS is told for an effort
         self._filters: dict[int, _Filter] = {}  # id of a mask -> what was made of it
 
     def search(
@@ -150,17 +151,19 @@ class IvfPq:
         return self._step_by_step(xq, k, effort, selector)
 
     def _at_once(self, xq: Vectors, k: int, effort: Effort, selector: Any) -> tuple[Scores, Ids]:
-        faiss = faiss_module()
         _, index, refined = self._open()
         k_found = min(k + exact.SPARE, effort.candidates)
-        D, ids = refined.search(
-            xq,
-            k_found,
-            params=faiss.IndexRefineSearchParameters(
+        asked = (effort, k_found)
+        parameters = self._asked.get(asked) if selector is None else None
+        if parameters is None:
+            faiss = faiss_module()
+            parameters = faiss.IndexRefineSearchParameters(
                 k_factor=(effort.candidates + 0.5) / k_found,  # FAISS cuts the product
                 base_index_params=_parameters(index, effort, selector),
-            ),
-        )
+            )
+            if selector is None:  # the same are asked for again and again
+                self._asked = {**self._asked, asked: parameters} if len(self._asked) < 64 else {}
+        D, ids = refined.search(xq, k_found, params=parameters)
         return ordered(D, ids, k)
 
     def _step_by_step(
@@ -194,11 +197,11 @@ class IvfPq:
         """The k best of some rows, checked first, by their exact scores."""
         if not len(rows):
             return _nothing(len(xq), k)
-        if not self._vector_file.whole:
-            width = self._xb.shape[1] * self._xb.itemsize
-            starts = self._vectors_at + rows * width
-            self._vector_file.check(starts, starts + width)
-        return exact.among(xq, self._xb, rows, k)
+        if self._vector_file.whole:
+            return exact.among(xq, self._xb[rows], rows, k)
+        width = self._xb.shape[1] * self._xb.itemsize
+        some = self._vector_file.take(self._vectors_at + rows * width, width)
+        return exact.among(xq, some.view(np.float16), rows, k)
 
     def _check_ahead(self) -> None:
         start = self._ahead

@@ -30,6 +30,7 @@ _CODES_TRAIN = 65_536  # vectors that the codes' centroids are trained from
 # compared faster and need three times the candidates: slower on texts, not on captions
 # (CONTRIBUTING.md has the figures). Where memory is short, the wider ones must do.
 _CODE_DIMS = (4, 8, 16)
+_ERROR_ROWS = 512  # of a chunk: from so many it is known how well it fits the lists
 _ID_BYTES = 8  # of a row's number in the lists
 _LISTS_COMPARED = 256  # so few centroids are all compared with a query
 _COARSE_CODE_DIM = 4
@@ -73,8 +74,8 @@ def code_bytes(n: int, d: int, memory_bytes: int | None) -> int:
         if memory_bytes is None or needed <= memory_bytes:
             return size
     raise UsageError(
-        f"the lists of {n:,} vectors take at least {needed / 1e6:,.1f} MB in memory; "
-        f"{(memory_bytes or 0) / 1e6:,.1f} MB are allowed. Allow more with --memory, or search "
+        f"the lists of {n:,} vectors take at least {needed / 1e3:,.0f} kB in memory; "
+        f"{(memory_bytes or 0) / 1e3:,.1f} kB are allowed. Allow more with --memory, or search "
         "exactly with --ann flat, which keeps nothing in memory."
     )
 
@@ -85,8 +86,7 @@ def train(
     """A trained, empty quantiser for about n vectors, serialised, and its facts.
 
     sample: float32 (m, d) of the vectors to come, at least ``MIN_TRAIN``. The facts say
-    ``nlist``, ``code_bytes`` a vector, and ``error``: the mean squared distance of the
-    sample to the centroids of its lists, which ``drift`` compares new vectors with.
+    ``nlist`` and ``code_bytes`` a vector.
     """
     faiss = faiss_module()
     nlist = nlist_for(n)
@@ -98,7 +98,7 @@ def train(
     index: Any = faiss.IndexIVFPQFastScan(coarse, d, nlist, m, 4, faiss.METRIC_INNER_PRODUCT)
     with _one_thread():
         index.train(sample[:_CODES_TRAIN])
-    facts = {"nlist": nlist, "code_bytes": size, "error": error(index, sample[:8192])}
+    facts = {"nlist": nlist, "code_bytes": size}
     return faiss.serialize_index(index), facts
 
 
@@ -123,8 +123,9 @@ def encode(
 ) -> tuple[Iterator[NDArray[np.uint8]], float]:
     """A segment's lists under a trained quantiser, in pieces of their file, and its error.
 
-    chunks: float16 (m, d) blocks in row order; row r gets id r. The error is
-    that of ``train``'s facts, over all that was coded.
+    chunks: float16 (m, d) blocks in row order; row r gets id r. The error is the mean
+    squared distance of an even part of them to the centroids of their lists: how well
+    vectors fit the lists, which later ones are compared with.
     """
     faiss = faiss_module()
     index = faiss.deserialize_index(quantiser)
@@ -135,7 +136,7 @@ def encode(
     for chunk in chunks:
         xb = chunk.astype(np.float32)
         index.add(xb)
-        total += error(index, xb[:256]) * len(xb)
+        total += error(index, xb[:: 1 + len(xb) // _ERROR_ROWS]) * len(xb)
     return lists.packed(index), total / max(1, index.ntotal)
 
 

@@ -98,7 +98,8 @@ def show_curve(facts: dict[str, Any], before: str = "") -> None:
     kind = "given queries" if facts["queries_of"] == "given" else facts["queries_of"]
     _echo(f"{before}recall@10, measured with {facts['queries']:,} {kind}")
     if taken["recall"] < target:
-        _echo(f"{before}{target:g} was not reached; --recall 1 compares every vector")
+        exactly = "searches compare every vector" if target == 1 else "--recall 1 compares all"
+        _echo(f"{before}{target:g} was not reached by lists; {exactly}")
 
 
 def show_skipped(rows: list[dict[str, Any]]) -> None:

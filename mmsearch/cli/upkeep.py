@@ -45,7 +45,9 @@ def tune(
     recall: RecallOption = None,
     queries: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Your own queries, one a line. Default: sample texts."),
+        typer.Option(
+            metavar="FILE", help="Your own queries, one a line, at least 20. Default: made up."
+        ),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw recall against speed (.png, .svg).")
@@ -56,7 +58,8 @@ def tune(
     """Tune approximate search: measure how recall and speed go together.
 
     Asks queries both approximately and exactly, and keeps the curve in the index;
-    later searches take the least effort that reached the recall asked for.
+    later searches take the least effort that reached the recall asked for. --recall
+    is what they aim at from then on. Others cannot write to the index meanwhile.
 
     \b
     mmsearch tune --index photos
@@ -83,16 +86,13 @@ def tune(
 
 
 def compact(
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Merge everything into one segment.")
-    ] = False,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Compact an index: merge small segments, and drop what was deleted.
+    """Compact an index: merge its segments into one, without what was deleted.
 
-    Trains the lists of approximate search anew where the vectors have drifted away
-    from them. Queries go on meanwhile.
+    Copies the index once, and trains the lists of approximate search anew where the
+    vectors have drifted away from them. Queries go on meanwhile.
 
     \b
     mmsearch compact --index photos
@@ -101,7 +101,7 @@ def compact(
         from mmsearch.indexer import compact as run
 
         with _telling() as tell:
-            before, after = run(folder_of(index), whole, tell)
+            before, after = run(folder_of(index), tell)
         trained = after.ann is not None and before.ann != after.ann
         trained = trained and (before.ann is None or before.ann.name != after.ann.name)  # type: ignore[union-attr]
         if json:
@@ -113,6 +113,8 @@ def compact(
                     "trained": trained,
                 }
             )
+        elif before.segments == after.segments:
+            typer.echo("nothing to do: one segment, nothing deleted")
         else:
             typer.echo(
                 f"segments {len(before.segments):,} → {len(after.segments):,}"
@@ -147,6 +149,8 @@ def merge(
 def _lines(path: Path) -> list[str]:
     """The texts of a file, one a line. Raises UsageError."""
     try:
+        if path.exists() and not path.is_file():
+            raise errors.UsageError(f"{path} is no file of texts.")
         if path.stat().st_size > _MAX_QUERIES_BYTES:
             raise errors.UsageError(f"{path} is larger than 64 MB: a thousand queries are enough.")
         text = path.read_text("utf-8")

@@ -11,17 +11,15 @@ from mmsearch.evaluation.results import Evaluation
 
 _SIZE_INCHES = (7.0, 4.5)
 _DPI = 150
+_KINDS = ("png", "svg", "pdf", "jpg", "jpeg", "webp")  # others need programs of their own
 
 
 def ready(path: Path) -> None:
     """Says early what would fail late: raises UsageError without matplotlib, for a
     format that it does not write, or for a folder that is not there."""
     _matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    kinds = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix[1:].lower() not in kinds:
-        raise UsageError(f"{path}: a plot is one of {', '.join(sorted(kinds))}, by its name.")
+    if path.suffix[1:].lower() not in _KINDS:
+        raise UsageError(f"{str(path)!r}: a plot is one of {', '.join(_KINDS)}, by its name.")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path.parent} is no folder: make it, or name another place for a plot.")
     if path.is_dir():

@@ -131,7 +131,11 @@ def _code(writer: Writer, current: AnnRef, trained: NDArray[np.uint8], progress:
         pieces, error = quantiser.encode(trained, _chunks(segment))
         codes[name] = writer.write_codes(name, current.name, pieces)
         errors[name] = [segment.ref.rows, error]
-    writer.set_ann(replace(current, facts={**current.facts, "errors": errors}), codes)
+    facts = {**current.facts, "errors": errors}
+    if "error" not in facts:  # just trained: how well vectors fit now is what drift starts from
+        rows = sum(n for n, _ in errors.values())
+        facts["error"] = sum(n * e for n, e in errors.values()) / max(1, rows)
+    writer.set_ann(replace(current, facts=facts), codes)
 
 
 def tune_ann(

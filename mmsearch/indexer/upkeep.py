@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch import ann
-from mmsearch.errors import IndexNotFound, UsageError
-from mmsearch.indexer.quantise import drift, tune_ann, update_ann
+from mmsearch.errors import IndexNotFound, SpaceMismatch, UsageError
+from mmsearch.indexer.quantise import tune_ann, update_ann
 from mmsearch.query import check_text, checked_recall, listed
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Snapshot, Writer, manifest
@@ -52,18 +52,16 @@ def tune(
     return facts
 
 
-def compact(
-    folder: Path, whole: bool = False, progress: Progress = lambda _: None
-) -> tuple[Manifest, Manifest]:
-    """Merges segments, drops deleted rows, and trains the lists anew where vectors drifted.
+def compact(folder: Path, progress: Progress = lambda _: None) -> tuple[Manifest, Manifest]:
+    """Makes one segment of all, without deleted rows; trains lists anew where vectors drifted.
 
-    Readers go on meanwhile. whole: all segments become one. Returns the manifests of
-    before and after. Raises what writing raises; killed at any moment, nothing is lost.
+    Readers go on meanwhile. Returns the manifests of before and after. Raises what writing
+    raises; killed at any moment, nothing is lost.
     """
     before = manifest.read(folder)
     with Writer(folder, before.space, __version__) as writer:
         progress("merging segments")
-        writer.compact(whole)
+        writer.compact(whole=True)
         update_ann(writer, None, progress)
         writer.finish()
         return before, writer.manifest
@@ -88,6 +86,15 @@ def merge(
         space = snapshots[0].manifest.space
     if any(s.folder.resolve() == folder.resolve() for s in snapshots):
         raise UsageError(f"{folder} cannot be merged into itself.")
+    for other in snapshots:  # before anything is made
+        if other.manifest.space.fingerprint != space.fingerprint:
+            raise SpaceMismatch(
+                f"{other.folder} holds {other.manifest.space}; {folder} holds or gets {space}. "
+                "Only indexes of one space can be merged."
+            )
+        progress(f"checking {other.folder}")
+        for segment in other.segments:
+            segment.check_whole()
     parts = replaced = 0
     with Writer(folder, space, __version__) as writer:
         if (kept := snapshots[0].kept_space) is not None:
@@ -109,15 +116,12 @@ def _encoded(writer: Writer, texts: list[str]) -> Any:
     for text in texts:
         check_text(text)
     if len(texts) < _LEAST_QUERIES:
-        raise UsageError(f"at least {_LEAST_QUERIES} queries are needed; got {len(texts)}.")
+        raise UsageError(
+            f"at least {_LEAST_QUERIES} different queries are needed; got {len(texts)}."
+        )
     snapshot = writer.snapshot
     encoder = encoder_of(snapshot.manifest.space, snapshot.kept_space, snapshot.check_kept_space)
     if Modality.TEXT not in encoder.space.modalities:
         raise UsageError(f"{encoder.space} has no tower for texts.")
     blocks = (texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED))
     return np.concatenate([encoder.encode(Modality.TEXT, block) for block in blocks])
-
-
-def fit(found: Manifest) -> float | None:
-    """How well the vectors still fit their lists: 1 as in training, more is worse."""
-    return None if found.ann is None else drift(found.ann)

@@ -182,7 +182,9 @@ class Segment:
                 self.vectors, self._vectors_at = earlier.vectors, earlier._vectors_at
                 self._parts = earlier._parts
             else:
-                self.vector_blocks = open_checked(self.folder, self._vectors_name, ref.files)
+                self.vector_blocks = open_checked(
+                    self.folder, self._vectors_name, ref.files, at_random=True
+                )
                 self.arrow_blocks = open_checked(self.folder, ARROW_NAME, ref.files)
                 self.vectors, self._vectors_at = _npy(self.vector_blocks)
                 self._parts = Parts(self.folder / ARROW_NAME, self.arrow_blocks, ref.rows)
