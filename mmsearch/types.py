@@ -49,6 +49,12 @@ class Checked(Protocol):
         For few places far apart. Raises IndexDamaged naming the file.
         """
 
+    def check_more(self, size: int) -> None:
+        """Checks so many bytes more, from the file's start on: called often, it gets whole.
+
+        Raises IndexDamaged naming the file.
+        """
+
     def check_all(self) -> None:
         """Checks what was not checked yet. Raises IndexDamaged naming the file."""
 

@@ -43,6 +43,7 @@ class File:
         self.data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
         self.whole = whole
         self.checked = np.zeros(len(self.data), bool)
+        self.walked = 0
 
     def check(self, starts: np.ndarray, stops: np.ndarray) -> None:
         for start, stop in zip(starts, stops, strict=True):
@@ -51,6 +52,10 @@ class File:
     def take(self, starts: np.ndarray, width: int) -> np.ndarray:
         self.check(starts, starts + width)
         return self.data[starts[:, None] + np.arange(width)]
+
+    def check_more(self, size: int) -> None:
+        self.checked[self.walked : self.walked + size] = True
+        self.walked += size
 
     def check_all(self) -> None:
         self.checked[:] = True

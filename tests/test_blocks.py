@@ -574,3 +574,22 @@ def test_the_kept_space_is_compared_when_it_is_to_be_used(tmp_path: Path) -> Non
     (kept / "text.onnx").unlink()
     with pytest.raises(IndexDamaged, match=str(kept / "text.onnx")):
         snapshot.check_kept_space()
+
+
+def test_what_is_asked_often_gets_whole_and_then_needs_no_checks(tmp_path: Path) -> None:
+    segment = only(fill(tmp_path / "ix", range(9000)))
+    asked = 0
+    while not segment.arrow_blocks.whole:
+        segment.rows([5000])
+        asked += 1
+        assert asked < 100
+    assert segment.rows([0, 8999]) == only(tmp_path / "ix").rows([0, 8999])
+
+
+def test_checking_more_finds_damage_where_nobody_asked(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "ix", range(9000))
+    path = damaged(only(folder), "parts.arrow", 100_000)
+    segment = only(folder)
+    with pytest.raises(IndexDamaged, match=str(path)):
+        for _ in range(100):
+            segment.rows([8999])

@@ -67,7 +67,6 @@ class IvfPq:
         self._parts: tuple[Lists, Any, Any] | None = None
         self._lock = threading.Lock()
         self._exact: Any = None
-        self._ahead = 0  # up to where the vectors were checked in passing
         self._asked: dict[tuple[Effort, int], Any] = {}  # what FAISS is told for an effort
         self._filters: dict[int, _Filter] = {}  # id of a mask -> what was made of it
 
@@ -178,7 +177,7 @@ class IvfPq:
             for q, ids in zip(xq, candidates, strict=True)
         ]
         lists.load_ahead(_AHEAD_LISTS, index)
-        self._check_ahead()
+        self._vector_file.check_more(_AHEAD_BYTES)
         return np.concatenate([D for D, _ in found]), np.concatenate([i for _, i in found])
 
     def _exactly(self, xq: Vectors, k: int, only: _Filter | None) -> tuple[Scores, Ids]:
@@ -202,13 +201,6 @@ class IvfPq:
         width = self._xb.shape[1] * self._xb.itemsize
         some = self._vector_file.take(self._vectors_at + rows * width, width)
         return exact.among(xq, some.view(np.float16), rows, k)
-
-    def _check_ahead(self) -> None:
-        start = self._ahead
-        if start < len(self._vector_file.data):
-            stop = min(start + _AHEAD_BYTES, len(self._vector_file.data))
-            self._vector_file.check(np.array([start]), np.array([stop]))
-            self._ahead = stop
 
     def _filter(self, allowed: Mask) -> _Filter:
         """What was made of a mask: the same filter is asked again and again."""

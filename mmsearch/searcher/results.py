@@ -41,7 +41,6 @@ class Results(Sequence[Hit]):
         self.folder = folder
         self.took_ms = took_ms
         self.filter_ms = filter_ms
-        self._n = int(np.count_nonzero(rows >= 0))
         self._found = scores, rows
         self._hits: tuple[Hit, ...] | None = None
         self._view: View | None = view
@@ -66,7 +65,8 @@ class Results(Sequence[Hit]):
         return self.hits[at]
 
     def __len__(self) -> int:
-        return self._n
+        hits = self._hits
+        return int(np.count_nonzero(self._found[1] >= 0)) if hits is None else len(hits)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -112,6 +112,7 @@ class Blocks:
                 f"{listed} has {len(self._sums):,} checks and {path.name} "
                 f"{len(self._seen):,} blocks. {remedy}"
             )
+        self._walked = 0  # how many blocks ``check_more`` has gone past
         self.whole = not len(self._seen)
 
     def take(self, starts: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
@@ -154,6 +155,13 @@ class Blocks:
             blocks = np.repeat(first - before, counts) + np.arange(counts.sum())
             # sets are quick enough, and np.unique loads numpy.ma, which takes 10 ms
             self._check_blocks(sorted(set(blocks[~self._seen[blocks]].tolist())))
+
+    def check_more(self, size: int) -> None:
+        """See ``types.Checked``."""
+        if not self.whole:
+            start, self._walked = self._walked, self._walked + max(1, size >> _SHIFT)
+            unseen = np.flatnonzero(~self._seen[start : self._walked])
+            self._check_blocks((start + unseen).tolist())
 
     def check_all(self) -> None:
         """See ``types.Checked``."""
@@ -208,6 +216,10 @@ class Whole:
         if len(starts):
             self.check_all()
 
+    def check_more(self, size: int) -> None:
+        """See ``types.Checked``; reads all of the file."""
+        self.check_all()
+
     def check_all(self) -> None:
         """See ``types.Checked``."""
         if not self.whole:
@@ -221,14 +233,17 @@ class Unchecked:
 
     whole = True
 
+    def __init__(self, path: Path, ref: FileRef) -> None:
+        self.data = mapped(path, ref.bytes)
+
     def take(self, starts: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """See ``types.Checked``."""
         return _gathered(self.data, starts, width)
 
-    def __init__(self, path: Path, ref: FileRef) -> None:
-        self.data = mapped(path, ref.bytes)
-
     def check(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Does nothing: there is nothing to compare with."""
+
+    def check_more(self, size: int) -> None:
         """Does nothing: there is nothing to compare with."""
 
     def check_all(self) -> None:

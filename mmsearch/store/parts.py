@@ -26,6 +26,7 @@ from mmsearch.store.rows import BATCH_ROWS, MODALITIES, HitRow, PartRow, batch_t
 from mmsearch.types import Checked
 
 _MAX_OPEN_BATCHES = 4096  # some 4 KB each, held for looking up hits
+_AHEAD_BYTES = 1 << 17  # checked beside what a hit needs, so that soon nothing has to be
 _TAIL_BYTES = 10  # the footer's length and "ARROW1"
 # Fields of the footer, and what stands in them for each message: Apache Arrow, format/File.fbs.
 _DICTIONARIES, _RECORD_BATCHES = 2, 3
@@ -79,6 +80,7 @@ class Parts:
             places = [(opened[n // BATCH_ROWS], n % BATCH_ROWS) for n in numbers]
             if not self._checked.whole:
                 self._check(span for columns, at in places for span in columns.spans(at))
+                self._checked.check_more(_AHEAD_BYTES)
             return [columns.row(at) for columns, at in places]
         except (ValueError, IndexError) as e:  # of a file that has no checks
             raise self._unreadable(e) from e
@@ -183,6 +185,7 @@ def _spans(buffers: Iterable[Any], base: int) -> Ranges:
 # Validity bits, offsets, bytes, and the place of the bytes in the file.
 _Texts = tuple[memoryview | None, memoryview, memoryview, int]
 _Numbers = tuple[memoryview | None, memoryview]  # validity bits, values
+_object = json.JSONDecoder().decode  # json.loads, but for its questions
 _TEXTS = ("id", "path", "path_bytes", "text", "meta")
 
 
@@ -243,36 +246,35 @@ class _Columns:
 
     def row(self, at: int) -> HitRow:
         """One row of the batch."""
-        part, path, raw, text, meta = [_text(texts, at) for texts in self._texts]
+        values: list[Any] = []
+        for texts in self._texts:  # in line: this is what looking at a hit costs
+            if texts is None:
+                values.append(None)
+                continue
+            bits, offsets, content, _ = texts
+            if bits is None or bits[at >> 3] >> (at & 7) & 1:
+                values.append(content[offsets[at] : offsets[at + 1]])
+            else:
+                values.append(None)
+        part, path, raw, text, meta = values
+        if raw is not None:
+            path = os.fsdecode(raw.tobytes())
+        elif path is not None:
+            path = str(path, "utf-8")
         return HitRow(
             str(part, "utf-8"),
             self._roots[at],
-            os.fsdecode(raw.tobytes()) if raw is not None else _decoded(path),
+            path,
             MODALITIES[self._modalities[at]],
             self._part_nos[at],
-            _number(self._starts, at),
-            _number(self._ends, at),
-            _decoded(text),
-            json.loads(str(meta, "utf-8")) if meta is not None else {},
+            None if self._starts is None else _number(self._starts, at),
+            None if self._ends is None else _number(self._ends, at),
+            None if text is None else str(text, "utf-8"),
+            {} if meta is None else _object(str(meta, "utf-8")),
         )
 
 
-def _text(texts: _Texts | None, at: int) -> Any:
-    if texts is None:
-        return None
-    bits, offsets, content, _ = texts
-    if bits is not None and not bits[at >> 3] >> (at & 7) & 1:
-        return None
-    return content[offsets[at] : offsets[at + 1]]
-
-
-def _decoded(text: memoryview | None) -> str | None:
-    return None if text is None else str(text, "utf-8")
-
-
-def _number(numbers: _Numbers | None, at: int) -> float | None:
-    if numbers is None:
-        return None
+def _number(numbers: _Numbers, at: int) -> float | None:
     bits, values = numbers
     if bits is not None and not bits[at >> 3] >> (at & 7) & 1:
         return None
