@@ -124,12 +124,10 @@ class View:
 
     def hit(self, rank: int, score: float, row: HitRow) -> Hit:
         """A row as a hit."""
-        path = row.path
+        part, root, path, modality, _, start_s, end_s, text, meta = row
         if path is not None:
-            path = self.prefixes[row.root] + (path if os.sep == "/" else path.replace("/", os.sep))
-        return Hit(
-            rank, score, row.id, row.modality, path, row.start_s, row.end_s, row.text, row.meta
-        )
+            path = self.prefixes[root] + (path if os.sep == "/" else path.replace("/", os.sep))
+        return Hit(rank, score, part, modality, path, start_s, end_s, text, meta)
 
     def ids(self, numbers: NDArray[np.int64]) -> list[str]:
         """The part ids of rows. numbers: int64 (m,), none of them -1. Raises IndexDamaged."""

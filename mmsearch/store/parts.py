@@ -26,7 +26,7 @@ from mmsearch.store.rows import BATCH_ROWS, MODALITIES, HitRow, PartRow, batch_t
 from mmsearch.types import Checked
 
 _MAX_OPEN_BATCHES = 4096  # some 4 KB each, held for looking up hits
-_AHEAD_BYTES = 1 << 17  # checked beside what a hit needs, so that soon nothing has to be
+_AHEAD_BYTES = 1 << 19  # checked beside what a hit needs, so that soon nothing has to be
 _TAIL_BYTES = 10  # the footer's length and "ARROW1"
 # Fields of the footer, and what stands in them for each message: Apache Arrow, format/File.fbs.
 _DICTIONARIES, _RECORD_BATCHES = 2, 3
