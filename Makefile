@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-train check format campaign bench bench-latency bench-search bench-filters quality clean
+.PHONY: demo test test-train check format campaign bench bench-latency bench-search bench-filters bench-growth quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -85,6 +85,12 @@ bench-search: $(BENCH_VENV)/.made
 		--queries $(DATA)/passage_queries.npy $(if $(COUNT),--count $(COUNT))
 	@test ! -f $(DATA)/crops.npy || $(BENCH_VENV)/bin/python benchmarks/search.py --name crops \
 		--base $(DATA)/crops.npy --queries $(DATA)/crop_queries.npy
+
+# How it grows: 1,000,000 and 10,000,000 rows between those (some 40 GB of disk, an hour).
+bench-growth: $(BENCH_VENV)/.made
+	@test -n "$(DATA)" || { echo "say where the vectors are: make bench-growth DATA=folder"; exit 2; }
+	$(BENCH_VENV)/bin/python benchmarks/growth.py --base $(DATA)/passages.npy \
+		--queries $(DATA)/passage_queries.npy
 
 # The same data, searched with filters, beside LanceDB.
 bench-filters: $(BENCH_VENV)/.made

@@ -16,6 +16,7 @@ from mmsearch.store import PartRow, Writer
 from mmsearch.types import Modality, Preprocess, Space
 
 COMMIT_ROWS = 65_536
+STEPS = ("rows", "merging", "training", "coding", "tuning")
 
 
 def index_of(
@@ -31,9 +32,18 @@ def index_of(
     then makes the queries that the index is tuned with), else of one without an encoder.
     meta: what is stored with each part. texts: the passages; without them the parts are
     pictures. note: is told the share that is done.
-    Returns the seconds of its two steps: ``rows_s``, ``ann_s``.
+    Returns the seconds of each of ``STEPS``.
     """
-    started = time.perf_counter()
+    taken = dict.fromkeys(STEPS, 0.0)
+    step, since = "rows", time.perf_counter()
+
+    def said(message: str) -> None:
+        nonlocal step, since
+        now = time.perf_counter()
+        taken[step] += now - since
+        first = message.split(maxsplit=1)[0]
+        step, since = first if first in STEPS else "tuning", now
+
     space = load_encoder("mini").space
     if space.dimension != xb.shape[1]:
         space = Space("bench", "0" * 64, xb.shape[1], tuple(Modality), Preprocess(1, 16_000, 10.0))
@@ -64,10 +74,10 @@ def index_of(
             writer.commit()
             note((start + len(block)) / len(xb))
         writer.compact()
-        rows_s = time.perf_counter() - started
-        update_ann(writer)
+        update_ann(writer, progress=said)
         writer.finish()
-    return {"rows_s": rows_s, "ann_s": time.perf_counter() - started - rows_s}
+    said("done")
+    return taken
 
 
 def texts_beside(xb: NDArray[Any]) -> list[str] | None:
