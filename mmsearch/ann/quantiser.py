@@ -28,7 +28,7 @@ _ITERATIONS = 10  # of k-means: the objective moves by less than 0.1 % after the
 _CODES_TRAIN = 65_536  # vectors that the codes' centroids are trained from
 # Components a 4-bit code stands for: 64 bytes a part at d = 512. Half as many codes are
 # compared faster and need three times the candidates: slower on texts, not on captions
-# (CONTRIBUTING.md has the figures). Where memory is short, the wider ones must do.
+# (benchmarks/codes.py). Where memory is short, the wider ones must do.
 _CODE_DIMS = (4, 8, 16)
 _ERROR_ROWS = 512  # of a chunk: from so many it is known how well it fits the lists
 _ID_BYTES = 8  # of a row's number in the lists
