@@ -21,7 +21,7 @@ Note = Callable[[float], None]  # is told the share of a build that is done
 _BLOCK_ROWS = 20_000
 # More rows a list bring FAISS's lists nothing: its guide says 30 to 256
 _TRAIN_PER_LIST = 64
-_HNSW_EF = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+_HNSW_EF = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1280)
 
 
 def blocks(xb: NDArray[Any], note: Note) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -116,7 +116,7 @@ class Scann(Contender):
 
     def knobs(self, n: int) -> Sequence[Any]:
         shares = [(0.003, 30), (0.006, 40), (0.01, 60), (0.015, 80), (0.02, 100), (0.03, 120)]
-        shares += [(0.05, 150), (0.08, 200), (0.12, 300), (0.2, 400), (0.3, 600)]
+        shares += [(0.05, 150), (0.08, 200), (0.12, 300), (0.2, 400), (0.3, 600), (0.5, 1000)]
         return [(max(1, round(share * self._leaves(n))), count) for share, count in shares]
 
     def search(self, xq: NDArray[np.float32], k: int, knob: Any) -> Found:
