@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -228,7 +229,9 @@ def _search(
 ) -> tuple[Scores, Ids]:
     """What ``View.search`` finds. Raises SpaceUnavailable for vectors that are not finite."""
     D, rows = view.search(xq, k, masks, recall)
-    if not np.isfinite(D).all() and not (np.isfinite(xq).all() and np.isfinite(D[rows >= 0]).all()):
+    if math.isfinite(D.sum()):  # where fewer than k were found it is not, and no error
+        return D, rows
+    if not (np.isfinite(xq).all() and np.isfinite(D[rows >= 0]).all()):
         raise SpaceUnavailable(
             f"{view.snapshot.manifest.space} gave vectors that are not finite: its weights are "
             "damaged. Train it again and index anew."
