@@ -5,9 +5,10 @@
 FILE.npy: float16 (n, d) and float32 (nq, d), rows of unit length (``search_data.py`` makes
 them). What is indexed is interpolated between random pairs of those rows, projected to 384
 numbers (``search_data.py interpolated``): no real corpus, only a large one. The smaller indexes
-hold the first of the same rows. The queries are the real ones, projected likewise. Each index
-is built in a process of its own and asked in another, as ``search.py`` does it; ``--work``
-needs some 30 GB for ten million. What is there already is used again.
+hold the first of the same rows. The queries are the real ones, projected likewise; such vectors
+have no encoder that could make queries to tune with, so each index is tuned with others of
+these. It is built in a process of its own and asked in another, as ``search.py`` does it;
+``--work`` needs some 30 GB for ten million. What is there already is used again.
 """
 
 from __future__ import annotations
@@ -20,18 +21,24 @@ from typing import Any
 
 import numpy as np
 
+import mmsearch
 from common import Line, save, table
+from mmsearch.indexer.quantise import tune_ann
+from mmsearch.store import Writer
+from mmsearch.types import Vectors
 from search import Run
 from search_data import save_rows, unit
 from search_index import STEPS
 from search_plot import OURS, speed_at
 
 RECALLS = (0.9, 0.95, 0.99)
+TUNED_WITH = 400  # queries
 MAX_TIMES, MAX_BYTES = 4.0, 6e9
 
 
-def vectors(args: argparse.Namespace) -> tuple[Path, Path]:
-    """The files of the interpolated vectors and of the queries, made if they are not there."""
+def vectors(args: argparse.Namespace) -> tuple[Path, Path, Vectors]:
+    """The files of the interpolated vectors and of the queries, made if they are not there,
+    and the queries to tune with."""
     count = max(args.counts)
     rows = args.work / f"interpolated-{count}-{args.dimension}.npy"
     if not rows.exists():
@@ -41,11 +48,14 @@ def vectors(args: argparse.Namespace) -> tuple[Path, Path]:
         subprocess.run([sys.executable, *command], check=True)
     asked = rows.with_name(f"{rows.stem}-queries.npy")
     projection = np.load(rows.with_name(f"{rows.stem}-projection.npy"))
-    save_rows(asked, unit(np.load(args.queries)[: args.asked], projection), np.float32)
-    return rows, asked
+    real = unit(np.load(args.queries)[: args.asked + TUNED_WITH], projection)
+    save_rows(asked, real[: args.asked], np.float32)
+    return rows, asked, real[args.asked :]
 
 
-def measured(args: argparse.Namespace, base: Path, queries: Path, count: int) -> dict[str, Any]:
+def measured(
+    args: argparse.Namespace, base: Path, queries: Path, known: Vectors, count: int
+) -> dict[str, Any]:
     """What ``search.py`` measures of mmsearch on the first ``count`` rows."""
     work = args.work / str(count)
     work.mkdir(parents=True, exist_ok=True)
@@ -62,6 +72,13 @@ def measured(args: argparse.Namespace, base: Path, queries: Path, count: int) ->
             resume=True,
         )
     )
+    run._build(OURS)
+    folder = run._folder(OURS)
+    present = mmsearch.open(folder).snapshot.manifest.ann
+    if present is not None and present.facts["queries_of"] != "given":
+        print("  tuning", flush=True)
+        with Writer(folder, mmsearch.open(folder).space) as writer:
+            tune_ann(writer, queries=known)
     run.contender(OURS)
     if OURS not in run.results:
         raise SystemExit(run.skipped[OURS])
@@ -112,8 +129,8 @@ def main() -> None:
     args = parser.parse_args()
     args.work = args.work or args.base.parent / "growth-work"
     args.work.mkdir(parents=True, exist_ok=True)
-    base, queries = vectors(args)
-    results = {count: measured(args, base, queries, count) for count in sorted(args.counts)}
+    base, queries, known = vectors(args)
+    results = {n: measured(args, base, queries, known, n) for n in sorted(args.counts)}
     figures = lines(results)
     save("growth", {
         "dimension": args.dimension,
