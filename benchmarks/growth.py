@@ -49,7 +49,8 @@ def vectors(args: argparse.Namespace) -> tuple[Path, Path, Vectors]:
     asked = rows.with_name(f"{rows.stem}-queries.npy")
     projection = np.load(rows.with_name(f"{rows.stem}-projection.npy"))
     real = unit(np.load(args.queries)[: args.asked + TUNED_WITH], projection)
-    save_rows(asked, real[: args.asked], np.float32)
+    if not asked.exists() or not np.array_equal(np.load(asked), real[: args.asked]):
+        save_rows(asked, real[: args.asked], np.float32)  # a new file would undo what is kept
     return rows, asked, real[args.asked :]
 
 
