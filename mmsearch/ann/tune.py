@@ -24,12 +24,12 @@ _COMPARED_QUERIES = 64  # with their candidates: 400,000 comparisons at a time
 _BLOCK_ROWS = 32_768  # 64 MB of float32 at d = 512
 _CANDIDATES = (20, 40, 60, 80, 100, 140, 200, 300, 400, 600, 1000)
 _LEAST = 0.8  # less recall than this is of no use, and its speed is not measured
-_TIMED_QUERIES = 500
+_TIMED_QUERIES = 250
 _ENOUGH = 0.995  # recall at which looking into more lists is not tried
 _DEPTHS = (30, 100, 300, 1000)
 _DEPTH_QUERIES = 100
 # A step of the curve must gain this much recall: nearer points are noise.
-_STEP = 0.002
+_STEP = 0.004
 
 
 def exact_nearest(

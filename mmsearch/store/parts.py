@@ -26,7 +26,9 @@ from mmsearch.store.rows import BATCH_ROWS, MODALITIES, HitRow, PartRow, batch_t
 from mmsearch.types import Checked
 
 _MAX_OPEN_BATCHES = 4096  # some 4 KB each, held for looking up hits
-_AHEAD_BYTES = 1 << 19  # checked beside what a hit needs, so that soon nothing has to be
+# Checked beside what hits need, so that soon nothing has to be: so much, but of a small file
+# no more than a share.
+_AHEAD_BYTES, _AHEAD_SHARE = 1 << 19, 32
 _TAIL_BYTES = 10  # the footer's length and "ARROW1"
 # Fields of the footer, and what stands in them for each message: Apache Arrow, format/File.fbs.
 _DICTIONARIES, _RECORD_BATCHES = 2, 3
@@ -80,7 +82,8 @@ class Parts:
             places = [(opened[n // BATCH_ROWS], n % BATCH_ROWS) for n in numbers]
             if not self._checked.whole:
                 self._check(span for columns, at in places for span in columns.spans(at))
-                self._checked.check_more(_AHEAD_BYTES)
+                ahead = min(_AHEAD_BYTES, len(self._checked.data) // _AHEAD_SHARE)
+                self._checked.check_more(ahead)
             return [columns.row(at) for columns, at in places]
         except (ValueError, IndexError) as e:  # of a file that has no checks
             raise self._unreadable(e) from e
