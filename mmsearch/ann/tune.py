@@ -23,6 +23,7 @@ from mmsearch.types import Ids, Mask, Scores, Vectors
 _COMPARED_QUERIES = 64  # with their candidates: 400,000 comparisons at a time
 _BLOCK_ROWS = 32_768  # 64 MB of float32 at d = 512
 _CANDIDATES = (20, 40, 60, 80, 100, 140, 200, 300, 400, 600, 1000)
+_MORE_CANDIDATES = (2000, 4000)  # where neighbours lie so close that codes do not tell them
 _LEAST = 0.8  # less recall than this is of no use, and its speed is not measured
 _TIMED_QUERIES = 250
 _ENOUGH = 0.995  # recall at which looking into more lists is not tried
@@ -78,12 +79,15 @@ def tuned(
     _, truth = exact_nearest(vectors, masks, xq, K)
     reached: list[tuple[float, Effort]] = []  # recall of each effort that was tried
     nlist = indexes[0].nlist
-    for nprobe in _probes(nlist):
-        progress(f"{nprobe} of {nlist} lists")
-        ranks = _ranks(indexes, masks, xq, truth, Effort(nprobe, max(_CANDIDATES)))
-        tried = [(float((ranks < c).mean()), Effort(nprobe, c)) for c in _CANDIDATES]
-        reached += [point for point in tried if point[0] >= _LEAST or nprobe == nlist]
-        if tried[-1][0] >= _ENOUGH:
+    for counts in (_CANDIDATES, _MORE_CANDIDATES):
+        for nprobe in _probes(nlist):
+            progress(f"{nprobe} of {nlist} lists, {max(counts):,} candidates")
+            ranks = _ranks(indexes, masks, xq, truth, Effort(nprobe, max(counts)))
+            tried = [(float((ranks < c).mean()), Effort(nprobe, c)) for c in counts]
+            reached += [point for point in tried if point[0] >= _LEAST or nprobe == nlist]
+            if tried[-1][0] >= _ENOUGH:
+                break
+        if max(recall for recall, _ in reached) >= _ENOUGH:
             break
     progress("speed")
     few = xq[:_TIMED_QUERIES]
