@@ -77,9 +77,10 @@ def tuned(
     progress("exact answers")
     vectors = [index.vectors for index in indexes]
     _, truth = exact_nearest(vectors, masks, xq, K)
-    reached: list[tuple[float, Effort]] = []  # recall of each effort that was tried
+    tries: list[list[tuple[float, Effort]]] = []  # recall of each effort that was tried
     nlist = indexes[0].nlist
     for counts in (_CANDIDATES, _MORE_CANDIDATES):
+        tries.append(reached := [])
         for nprobe in _probes(nlist):
             progress(f"{nprobe} of {nlist} lists, {max(counts):,} candidates")
             ranks = _ranks(indexes, masks, xq, truth, Effort(nprobe, max(counts)))
@@ -95,8 +96,11 @@ def tuned(
     def speed(effort: Effort) -> float:
         return len(few) / _timed(indexes, masks, few, effort)
 
-    cost = _cost([effort for _, effort in reached], speed)
-    likely = _frontier([(recall, 1 / cost(effort), effort) for recall, effort in reached])
+    guessed = []
+    for reached in tries:  # apart: one plane does not fit both few candidates and thousands
+        cost = _cost([effort for _, effort in reached], speed)
+        guessed += [(recall, 1 / cost(effort), effort) for recall, effort in reached]
+    likely = _frontier(guessed)
     points = [(recall, speed(effort), effort) for recall, _, effort in likely]
     progress("lists of the further ones")
     return {
