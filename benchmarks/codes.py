@@ -20,7 +20,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from common import save, table
+from children import columns
+from common import save
 from mmsearch.ann import exact, quantiser, tune
 from mmsearch.types import Ids, Vectors
 
@@ -115,7 +116,7 @@ def main() -> None:
         rows.append((f"{nlist:,}", code, words, *speeds, f"{taken_s:.1f}"))
         print(" · ".join(rows[-1]), flush=True)
     save("codes", {"rows": len(xb), "queries": len(xq), "tried": results})
-    table(rows)
+    columns(rows)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import mmsearch
-from common import save, table
+from children import columns
+from common import save
 from mmsearch.ann import tune
 from mmsearch.ann.effort import effort_for
 from mmsearch.indexer.quantise import tune_ann
@@ -93,7 +94,7 @@ def main() -> None:
                 )
                 rows.append((kind, *words))
     save(f"tuner-{args.name}", {"rows": len(xb), "unseen": len(unseen), "found": results})
-    table(rows)
+    columns(rows)
 
 
 if __name__ == "__main__":
