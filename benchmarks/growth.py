@@ -29,7 +29,7 @@ from mmsearch.types import Vectors
 from search import Run
 from search_data import save_rows, unit
 from search_index import STEPS
-from search_plot import OURS, speed_at
+from search_plot import OURS, speed_at, used
 
 RECALLS = (0.85, 0.9, 0.95)
 TUNED_WITH = 400  # queries
@@ -97,12 +97,12 @@ def lines(results: dict[int, dict[str, Any]]) -> list[Line]:
                  at_most=True, note=f"with mapped files {result['peak_rss_bytes'] / 1e6:,.0f}"),
             Line(f"{count:,}: on disk, MB", result["disk_bytes"] / 1e6, digits=0),
             Line(f"{count:,}: memory after the queries at 0.95, MB",
-                 next((p["anon"] for p in result["points"] if p["recall"] >= 0.95), 0) / 1e6,
-                 digits=0),
+                 (used(result) or result["points"][-1])["anon"] / 1e6, digits=0),
         ]  # fmt: skip
         for recall in RECALLS:
             speed = speed_at(result["points"], recall)
-            out.append(Line(f"{count:,}: queries/s at {recall:g}", speed or 0.0, digits=0))
+            missed = "" if speed else "not reached"
+            out.append(Line(f"{count:,}: queries/s at {recall:g}", speed, digits=0, note=missed))
         if result["alone"]:
             out.append(Line(f"{count:,}: a query alone, ms", result["alone"]["median_ms"],
                             digits=2, note=f"at {result['alone']['knob']:g}"))  # fmt: skip

@@ -225,6 +225,16 @@ def test_a_recall_of_one_compares_every_vector(index: ann.SegmentIndex) -> None:
         assert ids.tolist() == exact(corpus(), questions(), 10, allowed).tolist()
 
 
+def test_where_codes_do_not_tell_neighbours_the_tuner_tries_more_candidates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = build("ivfpq", corpus())
+    monkeypatch.setattr(tune, "_CANDIDATES", (12,))
+    monkeypatch.setattr(tune, "_MORE_CANDIDATES", (500, N))
+    curve = tune.tuned([index], [None], questions(100), 0.97)["curve"]
+    assert curve[-1]["recall"] >= 0.99 and curve[-1]["candidates"] > 12
+
+
 def test_more_recall_takes_more_lists_and_candidates() -> None:
     curve = [
         {"recall": 0.9, "nprobe": 4, "candidates": 40},
