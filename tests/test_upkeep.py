@@ -15,8 +15,10 @@ from mmsearch.cli.app import app
 from mmsearch.errors import IndexNotFound, SpaceMismatch, UsageError
 from mmsearch.indexer import Options, compact, merge, run, tune
 from mmsearch.indexer.quantise import parsed_bytes
+from mmsearch.indexer.sampling import likely_queries
 from mmsearch.sample_queries import sample_queries
 from mmsearch.store import Writer, manifest, verify
+from mmsearch.types import Vectors
 
 
 def make(tmp_path: Path, name: str, texts: list[str], **options: object) -> mmsearch.Index:
@@ -33,6 +35,27 @@ def make(tmp_path: Path, name: str, texts: list[str], **options: object) -> mmse
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> mmsearch.Index:
     texts = sample_queries(3000, seed=4)
     return make(tmp_path_factory.mktemp("tuned"), "ix", texts, ann="ivfpq")
+
+
+def test_the_tuner_asks_for_what_is_in_the_index(tmp_path: Path, samples: Path) -> None:
+    index = mmsearch.index([samples / "photos", samples / "texts"], tmp_path / "ix")
+    segments = index.snapshot.segments
+    asked, kind = likely_queries(index.snapshot, None, 40)
+    assert kind == "fragments of the index's texts and sample texts"
+    assert asked.shape == (40, 512)
+    is_text = np.concatenate([s.modality_codes == 1 for s in segments])
+    assert 0 < is_text.mean() < 1
+    n_made_up = 40 - round(40 * float(is_text.mean()))
+    photos = np.concatenate([s.vectors for s in segments])[~is_text].astype(np.float32)
+
+    def nearness(xq: Vectors) -> float:
+        return float(np.sort(xq @ photos.T, axis=1)[:, -10:].mean())
+
+    every = mmsearch.load_space("mini").encode_texts(sample_queries(2 * n_made_up))
+    made_up = asked[-n_made_up:]
+    assert all((every == one).all(axis=1).any() for one in made_up)
+    others = [one for one in every if not (made_up == one).all(axis=1).any()]
+    assert nearness(made_up) > nearness(np.array(others)) + 0.03
 
 
 def cli(*args: object) -> tuple[int, str, str]:

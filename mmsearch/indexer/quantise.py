@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,21 +14,17 @@ from mmsearch import ann
 from mmsearch.ann import quantiser, tune
 from mmsearch.ann.effort import TARGET
 from mmsearch.errors import MmsearchError, UsageError
-from mmsearch.sample_queries import sample_queries
+from mmsearch.indexer.sampling import likely_queries, row_sample
 from mmsearch.spaces import Encoder
-from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Segment, Writer
 from mmsearch.store.manifest import AnnRef, FileRef
-from mmsearch.store.rows import MODALITIES
 from mmsearch.store.segment import codes_name
-from mmsearch.types import Modality, Vectors
+from mmsearch.types import Vectors
 
 _CHUNK_ROWS = 16384
 # Queries that the tuner asks: enough for recall to within 0.004. Each is compared with
 # every vector, so of a very large index fewer.
 _TUNE_QUERIES, _TUNE_LEAST, _TUNE_PRODUCTS = 1000, 400, 2_000_000_000
-_ENCODED = 256  # texts encoded at a time
-_FRAGMENT_CHARS = 200
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,3})?)\s*([kKmMgGtT]?(?:i?[bB])?)")
 _UNITS = {
     name + suffix: base**i
@@ -106,7 +101,7 @@ def _train(writer: Writer, encoder: Encoder | None, progress: Progress) -> None:
     progress("merging segments")
     writer.compact(whole=True)
     progress("training the lists")
-    sample = _sample(writer.snapshot.segments, manifest.live)
+    sample = row_sample(writer.snapshot.segments, quantiser.sample_size(manifest.live))
     trained, facts = quantiser.train(
         manifest.live, manifest.space.dimension, sample, manifest.memory_bytes
     )
@@ -156,7 +151,7 @@ def tune_ann(
     kind = "given"
     if queries is None:
         n = min(_TUNE_QUERIES, max(_TUNE_LEAST, _TUNE_PRODUCTS // max(1, writer.manifest.live)))
-        queries, kind = _sample_vectors(writer, encoder, n)
+        queries, kind = likely_queries(writer.snapshot, encoder, n)
     indexes = []
     for segment in snapshot.segments:
         if segment.code_blocks is not None:
@@ -182,86 +177,6 @@ def tune_ann(
     return facts
 
 
-def _sample_vectors(writer: Writer, encoder: Encoder | None, n: int) -> tuple[Vectors, str]:
-    """Queries of the kind that people ask: float32 (n, d), and what they are.
-
-    Of pictures and sounds people ask with sentences like the sample texts; of texts, with
-    words that are in them. So as many of the queries as there are texts among the parts
-    are fragments of those.
-    """
-    space = writer.manifest.space
-    if Modality.TEXT in space.modalities:
-        try:
-            own = _fragments(writer.snapshot.segments, n)
-            snapshot = writer.snapshot
-            encoder = encoder or encoder_of(space, snapshot.kept_space, snapshot.check_kept_space)
-            asked = own + [q for q in sample_queries(n) if q not in own][: n - len(own)]
-            kind = "sample texts" if not own else "fragments of the index's texts"
-            kind += " and sample texts" if own and len(own) < len(asked) else ""
-            blocks = [asked[at : at + _ENCODED] for at in range(0, len(asked), _ENCODED)]
-            return np.concatenate([encoder.encode(Modality.TEXT, b) for b in blocks]), kind
-        except MmsearchError:  # the index can be built without its encoder, only less well
-            pass
-    rows = _sample(writer.snapshot.segments, writer.manifest.live)
-    pick = np.random.default_rng(1).choice(len(rows), min(n, len(rows)), replace=False)
-    return rows[pick], "stored vectors"
-
-
-def _fragments(segments: Sequence[Segment], n: int) -> list[str]:
-    """A few words out of each of some stored texts, which people might ask for.
-
-    Of n queries as many as texts are among the live parts, all different.
-    """
-    rng = np.random.default_rng(2)
-    text = MODALITIES.index(Modality.TEXT)
-    rows = [np.flatnonzero(s.live & (s.modality_codes == text)) for s in segments]
-    n_live = sum(int(np.count_nonzero(s.live)) for s in segments)
-    n_texts = sum(map(len, rows))
-    wanted = round(n * n_texts / max(1, n_live))
-    found: dict[str, None] = {}
-    for segment, mine in zip(segments, rows, strict=True):
-        # twice as many: short texts give the same words
-        take = min(len(mine), math.ceil(2 * wanted * len(mine) / max(1, n_texts)))
-        picked = np.sort(rng.choice(mine, take, replace=False)).tolist()
-        for row in segment.rows(picked):
-            if row.text and (fragment := _fragment(row.text, rng)):
-                found[fragment] = None
-    return rng.permutation(list(found))[:wanted].tolist() if found else []
-
-
-def _fragment(text: str, rng: np.random.Generator) -> str:
-    """Three to twelve neighbouring words; of a text without spaces as many pairs of signs."""
-    size = int(rng.integers(3, 13))
-    words = text.split()
-    if len(words) >= 3:
-        at = int(rng.integers(max(1, len(words) - size + 1)))
-        return " ".join(words[at : at + size])[:_FRAGMENT_CHARS]
-    joined = " ".join(words)
-    at = int(rng.integers(max(1, len(joined) - 2 * size + 1)))
-    return joined[at : at + 2 * size]
-
-
 def _chunks(segment: Segment) -> Iterator[NDArray[np.float16]]:
     for start in range(0, segment.ref.rows, _CHUNK_ROWS):
         yield segment.vectors[start : start + _CHUNK_ROWS]
-
-
-def _sample(segments: tuple[Segment, ...], live: int) -> Vectors:
-    """An even sample of the live vectors: the same for the same snapshot."""
-    rng = np.random.default_rng(0)
-    share = quantiser.sample_size(live) / live
-    chosen = []  # (segment, rows)
-    for segment in segments:
-        rows = np.flatnonzero(segment.live)
-        n = min(len(rows), int(np.ceil(share * len(rows))))
-        chosen.append((segment, np.sort(rng.choice(rows, n, replace=False))))
-    d = segments[0].vectors.shape[1]
-    out = np.empty((sum(len(rows) for _, rows in chosen), d), np.float32)
-    at = 0
-    for segment, rows in chosen:
-        segment.check_rows(rows)
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            some = rows[start : start + _CHUNK_ROWS]
-            out[at : at + len(some)] = segment.vectors[some]
-            at += len(some)
-    return out

@@ -1,0 +1,130 @@
+"""Even samples of an index's vectors, and the queries that it is likely to be asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmsearch.errors import MmsearchError
+from mmsearch.sample_queries import sample_queries
+from mmsearch.spaces import Encoder
+from mmsearch.spaces.kept import encoder_of
+from mmsearch.store import Segment, Snapshot
+from mmsearch.store.rows import MODALITIES
+from mmsearch.types import Mask, Modality, Vectors
+
+_BLOCK_ROWS = 16384
+_ENCODED = 256  # texts encoded at a time
+_FRAGMENT_CHARS = 200
+# Sample texts for each that is asked: the half that is nearer to what is stored. Of photos
+# captions ask for what is on them, and the nearest are as far as those half's (all of them
+# are further, and harder to find the neighbours of: benchmarks/tuner.py).
+_MADE_UP = 2
+_NEAR_ROWS, _NEAREST = 5_000, 10  # how near: the mean of so many nearest of so many rows
+
+
+def row_sample(segments: Sequence[Segment], n: int, masks: Sequence[Mask] | None = None) -> Vectors:
+    """An even sample of about n vectors, float32 (n, d): the same for the same snapshot.
+
+    masks: which rows of each segment count; None is all that live.
+    """
+    rng = np.random.default_rng(0)
+    counted = [np.flatnonzero(s.live) for s in segments]
+    if masks is not None:
+        counted = [np.flatnonzero(mask) for mask in masks]
+    share = min(1.0, n / max(1, sum(map(len, counted))))
+    chosen = []  # (segment, rows)
+    for segment, rows in zip(segments, counted, strict=True):
+        take = min(len(rows), int(np.ceil(share * len(rows))))
+        chosen.append((segment, np.sort(rng.choice(rows, take, replace=False))))
+    d = segments[0].vectors.shape[1]
+    out = np.empty((sum(len(rows) for _, rows in chosen), d), np.float32)
+    at = 0
+    for segment, rows in chosen:
+        segment.check_rows(rows)
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            some = rows[start : start + _BLOCK_ROWS]
+            out[at : at + len(some)] = segment.vectors[some]
+            at += len(some)
+    return out
+
+
+def likely_queries(snapshot: Snapshot, encoder: Encoder | None, n: int) -> tuple[Vectors, str]:
+    """Queries of the kind that people ask of an index: float32 (n, d), and what they are.
+
+    Of texts people ask with words that are in them: as many of the queries as there are
+    texts among the parts are fragments of those. Of pictures and sounds they ask for what
+    they know to be there: the others are those sample texts that lie nearest to them.
+    encoder: of the index's space; None loads it. Where that fails, the queries are stored
+    vectors: the index can be built without its encoder, only less well.
+    """
+    segments, space = snapshot.segments, snapshot.manifest.space
+    if Modality.TEXT in space.modalities:
+        try:
+            encoder = encoder or encoder_of(space, snapshot.kept_space, snapshot.check_kept_space)
+            own = _fragments(segments, n)
+            asked, kind = _encoded(encoder, own), "fragments of the index's texts"
+            if len(own) < n:
+                kind = f"{kind} and sample texts" if own else "sample texts"
+                asked = np.concatenate([asked, _near_texts(segments, encoder, n - len(own))])
+            return asked, kind
+        except MmsearchError:
+            pass
+    rows = row_sample(segments, max(n, _NEAR_ROWS))
+    pick = np.random.default_rng(1).choice(len(rows), min(n, len(rows)), replace=False)
+    return rows[pick], "stored vectors"
+
+
+def _encoded(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    blocks = [texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED)]
+    vectors = [encoder.encode(Modality.TEXT, block) for block in blocks]
+    return np.concatenate([np.empty((0, encoder.space.dimension), np.float32), *vectors])
+
+
+def _near_texts(segments: Sequence[Segment], encoder: Encoder, n: int) -> Vectors:
+    """The n of the sample texts, encoded, that are nearest to the pictures and sounds."""
+    xq = _encoded(encoder, sample_queries(_MADE_UP * n))
+    text = MODALITIES.index(Modality.TEXT)
+    masks = [s.live & (s.modality_codes != text) for s in segments]
+    if not any(mask.any() for mask in masks):  # too few different words in the texts
+        masks = [s.live for s in segments]
+    scores = xq @ row_sample(segments, _NEAR_ROWS, masks).T
+    nearness = np.sort(scores, axis=1)[:, -_NEAREST:].mean(axis=1)
+    nearest: Vectors = xq[np.sort(np.argsort(-nearness, kind="stable")[:n])]
+    return nearest
+
+
+def _fragments(segments: Sequence[Segment], n: int) -> list[str]:
+    """A few words out of each of some stored texts, which people might ask for.
+
+    Of n queries as many as texts are among the live parts, all different.
+    """
+    rng = np.random.default_rng(2)
+    text = MODALITIES.index(Modality.TEXT)
+    rows = [np.flatnonzero(s.live & (s.modality_codes == text)) for s in segments]
+    n_live = sum(int(np.count_nonzero(s.live)) for s in segments)
+    n_texts = sum(map(len, rows))
+    wanted = round(n * n_texts / max(1, n_live))
+    found: dict[str, None] = {}
+    for segment, mine in zip(segments, rows, strict=True):
+        # twice as many: short texts give the same words
+        take = min(len(mine), math.ceil(2 * wanted * len(mine) / max(1, n_texts)))
+        picked = np.sort(rng.choice(mine, take, replace=False)).tolist()
+        for row in segment.rows(picked):
+            if row.text and (fragment := _fragment(row.text, rng)):
+                found[fragment] = None
+    return rng.permutation(list(found))[:wanted].tolist() if found else []
+
+
+def _fragment(text: str, rng: np.random.Generator) -> str:
+    """Three to twelve neighbouring words; of a text without spaces as many pairs of signs."""
+    size = int(rng.integers(3, 13))
+    words = text.split()
+    if len(words) >= 3:
+        at = int(rng.integers(max(1, len(words) - size + 1)))
+        return " ".join(words[at : at + size])[:_FRAGMENT_CHARS]
+    joined = " ".join(words)
+    at = int(rng.integers(max(1, len(joined) - 2 * size + 1)))
+    return joined[at : at + 2 * size]
