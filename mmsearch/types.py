@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol
@@ -83,11 +84,15 @@ class Modality(StrEnum):
 class Preprocess:
     """How a space wants its inputs decoded; part of the space's fingerprint.
 
-    Pictures arrive as uint8 (image_px, image_px, 3) RGB: the whole picture,
-    squashed to a square. Sounds arrive as float32 (samples,) mono in [-1, 1]
-    at ``sample_rate_hz``, cut into windows of ``window_s`` seconds. Texts
-    arrive as passages of about ``passage_words`` words (or
-    ``passage_cjk_chars`` characters where words are not spaced), each sharing
+    Pictures arrive as uint8 (image_px, image_px, 3) RGB. ``image_fit``: ``squash`` makes the
+    whole picture a square, ``crop`` takes the middle of one whose shorter side fits, ``pad``
+    the whole of one whose longer side fits, on the gray ``image_fill`` (0 to 255);
+    ``image_resampling`` is ``bicubic`` or ``bilinear``. A JPEG may be unpacked at a fraction
+    of its size, but not at less than ``image_draft`` times ``image_px``.
+
+    Sounds arrive as float32 (samples,) mono in [-1, 1] at ``sample_rate_hz``, cut into
+    windows of ``window_s`` seconds. Texts arrive as passages of about ``passage_words`` words
+    (or ``passage_cjk_chars`` characters where words are not spaced), each sharing
     ``passage_overlap`` (a fraction) with the one before.
     """
 
@@ -97,13 +102,24 @@ class Preprocess:
     passage_words: int = 200
     passage_cjk_chars: int = 300
     passage_overlap: float = 0.15
+    image_fit: str = "squash"
+    image_resampling: str = "bicubic"
+    image_fill: int = 0
+    image_draft: float = 1.5
+
+
+# Came after the first indexes were written: in a fingerprint only where they say something.
+_NEWER = ("image_fit", "image_resampling", "image_fill", "image_draft")
+# A place in a space's name: openclip:local-dir:/FOLDER, clap:/FOLDER, openclip:MODEL//FILE.
+_PLACE = re.compile(r"(:local-dir:|[:/](?=/|[A-Za-z]:\\)).*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Space:
     """An embedding space: two vectors are comparable only inside one.
 
-    ``digest`` is the SHA-256 (hex) of the weights, tokenizer and graph files.
+    ``name`` is what loads its encoder. ``digest`` is the SHA-256 (hex) of the weights,
+    tokenizer and graph files.
     """
 
     name: str
@@ -116,8 +132,13 @@ class Space:
     @cached_property
     def fingerprint(self) -> str:
         """8 hex digits over everything that changes a vector."""
-        facts = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:8]
+        facts = asdict(self)
+        facts["name"] = _PLACE.sub("", self.name)  # a moved model is the same
+        usual = {f.name: f.default for f in fields(Preprocess)}
+        for name in _NEWER:
+            if facts["preprocess"][name] == usual[name]:
+                del facts["preprocess"][name]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
     def __str__(self) -> str:
         return f"{self.name}@{self.fingerprint} (d={self.dimension})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,58 @@ def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
         image_array(tmp_path / "none.png", PREPROCESS)
     with pytest.raises(DecodeError, match="not a regular file"):
         image_array(tmp_path, PREPROCESS)
+
+
+# -- how a space wants it fitted
+
+
+def noise(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(width * height)
+    small = rng.integers(0, 256, (max(2, height // 9), max(2, width // 9), 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("size", [(301, 200), (199, 301), (64, 64), (65, 640), (40, 31), (3, 500)])
+@pytest.mark.parametrize("resampling", ["bicubic", "bilinear"])
+def test_a_crop_is_the_middle_of_the_whole(size: tuple[int, int], resampling: str) -> None:
+    preprocess = replace(PREPROCESS, image_fit="crop", image_resampling=resampling)
+    short, long = min(size), max(size)
+    longer = int(PX * long / short)
+    whole_size = (longer, PX) if size[0] > size[1] else (PX, longer)
+    image = noise(*size)
+    whole = image.resize(whole_size, Image.Resampling[resampling.upper()])
+    left, top = (round((one - PX) / 2) for one in whole_size)
+    wanted = np.asarray(whole.crop((left, top, left + PX, top + PX))).astype(int)
+    found = image_array(image, preprocess).astype(int)
+    assert np.abs(found - wanted).max() <= (0 if long <= 8 * short else 2)
+
+
+def test_a_padded_picture_is_whole_on_its_ground() -> None:
+    preprocess = replace(PREPROCESS, image_fit="pad", image_fill=9)
+    image = noise(300, 100)
+    found = image_array(image, preprocess)
+    height = round(100 / (300 / PX))
+    top = (PX - height) // 2
+    wanted = image.resize((PX, height), Image.Resampling.BICUBIC)
+    assert (found[top : top + height] == np.asarray(wanted)).all()
+    assert (found[:top] == 9).all()
+    assert (found[top + height :] == 9).all()
+    assert image_array(noise(1, 900), preprocess).shape == (PX, PX, 3)
+
+
+def test_a_ribbon_is_cropped_without_making_the_whole() -> None:
+    preprocess = replace(PREPROCESS, image_fit="crop")
+    found = image_array(Image.new("RGB", (100_000, 1), "red"), preprocess)  # 6.4 million wide
+    assert (found == (255, 0, 0)).all()
+
+
+def test_a_jpeg_is_unpacked_as_finely_as_the_space_asks(tmp_path: Path) -> None:
+    image = noise(1600, 1200)
+    image.save(tmp_path / "photo.jpg", quality=92)
+    exact = replace(PREPROCESS, image_draft=1000.0)
+    with Image.open(tmp_path / "photo.jpg") as opened:
+        wanted = np.asarray(opened.resize((PX, PX), Image.Resampling.BICUBIC)).astype(int)
+    assert (image_array(tmp_path / "photo.jpg", exact) == wanted).all()
+    coarse = np.abs(image_array(tmp_path / "photo.jpg", PREPROCESS) - wanted).mean()
+    fine = replace(PREPROCESS, image_draft=6.0)
+    assert 0 < np.abs(image_array(tmp_path / "photo.jpg", fine) - wanted).mean() < coarse

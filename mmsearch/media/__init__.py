@@ -114,7 +114,7 @@ def image_array(
 
     limits = limits or Limits()
     if isinstance(source, PIL.Image.Image):
-        return image.square(source.copy(), preprocess.image_px, limits)[0]
+        return image.square(source.copy(), preprocess, limits)[0]
     part = next(decode(source, "image", preprocess, limits))
     assert not isinstance(part.data, str)
     return part.data

@@ -1,6 +1,6 @@
 """Pictures: any format → one uint8 (px, px, 3) RGB square.
 
-The whole picture is squashed, not cropped. What makes it cheap: a JPEG is unpacked at an
+Squashed, cropped or padded, as the space wants it. What makes it cheap: a JPEG is unpacked at an
 8th to the full of its size by libjpeg itself (`draft`), everything else happens on the small
 square: orientation, alpha, colour profile, depth. Measured on a 12-megapixel mosaic of real
 photos at quality 88 and px=224, against `Image.open(f).convert("RGB").resize(...)`: 0.20 of
@@ -32,12 +32,13 @@ FORMATS = (
     *("ICO", "CUR", "ICNS", "PPM", "TGA", "PCX", "DCX", "PSD", "QOI", "DDS", "SGI", "SUN"),
     *("XBM", "XPM", "MSP", "BLP"),
 )
-DRAFT_FACTOR = 1.5  # ask libjpeg for at least this times px: the last step stays a reduction
 MAX_ICC_BYTES = 4 << 20  # printers' CMYK tables have 0.5–2 MB
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 
 _ORIENTATION, _DATETIME, _EXIF_IFD = 0x0112, 0x0132, 0x8769
 _DATETIME_ORIGINAL, _OFFSET_ORIGINAL = 0x9003, 0x9011
+_RIBBON = 8  # times as long as wide: the whole of such a picture is never resized
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _UPRIGHT = {  # EXIF orientation -> what makes it upright; the values of ImageOps.exif_transpose
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,15 +57,20 @@ def parts(
     if skip_parts:
         return
     image = open_image(data, limits)
-    if image.info.get("progressive") and _at_an_8th(image, preprocess.image_px):
+    if image.info.get("progressive") and _at_an_8th(image, preprocess):
         image = open_image(without_fine_luma(data), limits)
-    array, meta = square(image, preprocess.image_px, limits)
+    array, meta = square(image, preprocess, limits)
     yield Part(Modality.IMAGE, 0, array, meta=meta)
 
 
-def _at_an_8th(image: Image.Image, px: int) -> bool:
+def _at_an_8th(image: Image.Image, preprocess: Preprocess) -> bool:
     """Whether `draft` will ask libjpeg for an 8th of each side, the least it gives."""
-    return image.format == "JPEG" and min(image.size) >= 8 * round(px * DRAFT_FACTOR)
+    return image.format == "JPEG" and min(image.size) >= 8 * _least(preprocess)
+
+
+def _least(preprocess: Preprocess) -> int:
+    """What a side of a picture must have before it is fitted: the last step is a reduction."""
+    return round(preprocess.image_px * preprocess.image_draft)
 
 
 def open_image(data: bytes, limits: Limits) -> Image.Image:
@@ -89,7 +95,9 @@ def _formats(data: bytes) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)  # a build may lack some
 
 
-def square(image: Image.Image, px: int, limits: Limits) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+def square(
+    image: Image.Image, preprocess: Preprocess, limits: Limits
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """The picture as uint8 (px, px, 3) and what is known about it.
 
     meta: width, height (upright), format, and taken (ISO 8601) where EXIF has it.
@@ -100,7 +108,7 @@ def square(image: Image.Image, px: int, limits: Limits) -> tuple[NDArray[np.uint
     if width * height > limits.max_pixels:
         raise _too_many(width, height, limits.max_pixels)
     try:
-        least = round(px * DRAFT_FACTOR)
+        least = _least(preprocess)
         drafted = image.draft(None, (least, least)) is not None
         if image.width * image.height > limits.max_decoded_pixels:
             raise _too_many(image.width, image.height, limits.max_decoded_pixels)
@@ -109,7 +117,7 @@ def square(image: Image.Image, px: int, limits: Limits) -> tuple[NDArray[np.uint
             width, height = image.size  # TIFF turns itself upright while loading
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)
-        small = _small_rgb(image, px)
+        small = _fitted(image, preprocess)
         if orientation in _UPRIGHT:
             small = small.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
@@ -125,8 +133,47 @@ def square(image: Image.Image, px: int, limits: Limits) -> tuple[NDArray[np.uint
         raise _translated(error, f"{name} picture") from error
 
 
-def _small_rgb(image: Image.Image, px: int) -> Image.Image:
-    """(px, px) RGB: transparency on white, colours in sRGB, any depth brought to 8 bits."""
+def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+    """(px, px) RGB: squashed, its middle, or all of it on a ground.
+
+    Sizes and places are rounded as torchvision's Resize and CenterCrop and open_clip's
+    ResizeKeepRatio and CenterCropOrPad round them.
+    """
+    px, (width, height) = preprocess.image_px, image.size
+    resampling = _RESAMPLING[preprocess.image_resampling]
+    if preprocess.image_fit == "crop":
+        short, long = min(width, height), max(width, height)
+        longer = int(px * long / short)
+        offset = round((longer - px) / 2.0)
+        if longer <= _RIBBON * px:
+            size = (longer, px) if width > height else (px, longer)
+            at = (offset, 0) if width > height else (0, offset)
+            whole = _small_rgb(image, size, resampling)
+            return whole.crop((*at, at[0] + px, at[1] + px))
+        # only the middle of it is made; rounded a little otherwise
+        start, stop = offset * long / longer, (offset + px) * long / longer
+        box = (start, 0, stop, short) if width > height else (0, start, short, stop)
+        return _small_rgb(image, (px, px), resampling, box)
+    if preprocess.image_fit == "pad":
+        ratio = max(width, height) / px
+        size = max(1, round(width / ratio)), max(1, round(height / ratio))
+        whole = Image.new("RGB", (px, px), (preprocess.image_fill,) * 3)
+        at = (px - size[0]) // 2, (px - size[1]) // 2
+        whole.paste(_small_rgb(image, size, resampling), at)
+        return whole
+    return _small_rgb(image, (px, px), resampling)
+
+
+def _small_rgb(
+    image: Image.Image,
+    size: tuple[int, int],
+    resampling: Image.Resampling,
+    box: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    """RGB of a size: transparency on white, colours in sRGB, any depth brought to 8 bits.
+
+    box: left, top, right, bottom of what is taken; all if left out.
+    """
     mode = image.mode
     if "transparency" in image.info and mode in ("1", "L", "P", "RGB"):
         image = image.convert("RGBA")
@@ -136,7 +183,7 @@ def _small_rgb(image: Image.Image, px: int) -> Image.Image:
         image = image.convert("L")
     elif mode in ("La", "RGBa"):
         image = image.convert(mode.upper())
-    small = image if image.size == (px, px) else image.resize((px, px), Image.Resampling.BICUBIC)
+    small = image if image.size == size else image.resize(size, resampling, box)
     if small.mode.startswith("I") or small.mode == "F":
         return _eight_bits(small).convert("RGB")
     if small.mode in ("RGBA", "LA"):
