@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-train check format campaign bench bench-latency bench-search bench-filters bench-growth quality clean
+.PHONY: demo test test-torch test-train check format campaign bench bench-latency bench-search bench-filters bench-growth quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -36,7 +36,11 @@ $(TRAIN_VENV)/.made: pyproject.toml
 	$(TRAIN_VENV)/bin/python -m pip install --quiet --editable '.[cpu,torch]' 'pytest>=8,<10'
 	@touch $@
 
-# The tests of training: with PyTorch (some gigabytes), so in an environment of their own.
+# The tests of what runs on PyTorch (some gigabytes), so in an environment of their own:
+# training, and the spaces of other libraries.
+test-torch: test-train $(TRAIN_VENV)/.made
+	$(TRAIN_VENV)/bin/python -m pytest tests/test_openclip*.py
+
 test-train: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py
 

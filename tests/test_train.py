@@ -29,6 +29,7 @@ from mmsearch.train.onnx_torch import Net
 from mmsearch.train.pairs import read_pairs
 from mmsearch.train.recipe import read_recipe
 from mmsearch.train.split import held_out, read
+from tiny_clip import tiny_clip
 from tiny_space import write_pairs, write_recipe, write_space
 
 
@@ -452,38 +453,6 @@ def test_a_cut_graph_gives_the_vectors_of_the_whole(work: Path, modality: str, l
     found = net([torch.from_numpy(v) for v in net.before()(x)]).detach().numpy()
     wanted = open_session(path).run(["vector"], {"x": x})[0]
     assert np.allclose(found, wanted, atol=1e-5)
-
-
-def tiny_clip(folder: Path) -> Path:
-    """A checkpoint with random weights, written by open_clip's own classes."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    model = {
-        "embed_dim": 32,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 2,
-            "width": 64,
-            "patch_size": 8,
-            "head_width": 32,
-        },
-        "text_cfg": {
-            "context_length": 77,
-            "vocab_size": 49408,
-            "width": 32,
-            "heads": 2,
-            "layers": 2,
-        },
-    }
-    mean_std = {"mean": [0.48, 0.45, 0.4], "std": [0.26, 0.26, 0.27]}
-    config = {"model_cfg": model, "preprocess_cfg": mean_std}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    torch.manual_seed(0)
-    state = {k: v.contiguous() for k, v in open_clip.CLIP(**model).state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors")
-    return folder
 
 
 def test_a_side_of_open_clip_that_is_not_trained_runs_once(

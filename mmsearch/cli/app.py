@@ -65,8 +65,9 @@ def index(
         str | None,
         typer.Option(
             metavar="NAME|PATH",
-            help="Embedding space: a name, or a folder from `mmsearch train`. "
-            "Default: the index's own; mini for a new one.",
+            help="Embedding space: a name that `mmsearch spaces` lists, such as "
+            "openclip:ViT-B-32/laion2b_s34b_b79k or openclip:local-dir:FOLDER, or a folder from "
+            "`mmsearch train`. Default: the index's own; mini for a new one.",
         ),
     ] = None,
     exclude: Annotated[
@@ -100,6 +101,17 @@ def index(
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where a model on PyTorch runs."),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|fp16|bf16",
+            help="How exactly it runs. Default: fp16 on a GPU, fp32 on a CPU.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Index folders, or bring an index up to date with them.
@@ -111,6 +123,7 @@ def index(
     mmsearch index ~/Pictures
     mmsearch index ~/Music ~/Notes --index home
     mmsearch index . --exclude '*.psd' --exclude drafts/
+    mmsearch index ~/Pictures --space openclip:ViT-B-32/laion2b_s34b_b79k --index clip
     """
     from mmsearch.cli.progress import IndexProgress
 
@@ -125,6 +138,8 @@ def index(
             memory=memory,
             prune=prune,
             workers=workers,
+            device=device,
+            dtype=dtype,
         )
         folder = folder_of(index)
         with IndexProgress(sys.stderr) as progress:

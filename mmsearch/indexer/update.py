@@ -50,6 +50,7 @@ class Options:
     the lists may take, in bytes or as "2GB"; None leaves the index's own choice of each.
     prune: remove items even where a whole source is missing or empty.
     workers: decoding processes; None is one for each core.
+    device, dtype: where a space on PyTorch runs, and how exactly (see ``load_encoder``).
     commit_s, commit_parts: a commit is due after so many seconds or parts.
     """
 
@@ -60,6 +61,8 @@ class Options:
     memory: int | str | None = None
     prune: bool = False
     workers: int | None = None
+    device: str | None = None
+    dtype: str | None = None
     commit_s: float = 30.0
     commit_parts: int = 8192
     limits: Limits = field(default_factory=Limits)
@@ -104,17 +107,20 @@ class Report:
 Progress = Callable[[Report, str], None]
 
 
-def open_writer(folder: Path, space: str | None) -> tuple[Writer, Encoder]:
+def open_writer(
+    folder: Path, space: str | None, device: str | None = None, dtype: str | None = None
+) -> tuple[Writer, Encoder]:
     """The index's writer and the encoder of its space (None: the index's own, else mini)."""
     encoder: Encoder
     if space is None:
         try:
             known = Snapshot.open(folder)
-            encoder = encoder_of(known.manifest.space, known.kept_space, known.check_kept_space)
+            kept, check = known.kept_space, known.check_kept_space
+            encoder = encoder_of(known.manifest.space, kept, check, True, device, dtype)
         except IndexNotFound:
-            encoder = load_encoder("mini")
+            encoder = load_encoder("mini", device, dtype)
     else:
-        encoder = load_encoder(space)
+        encoder = load_encoder(space, device, dtype)
     writer = Writer(folder, encoder.space, __version__)
     try:
         writer.keep_space(encoder.files)
@@ -153,7 +159,7 @@ def run(
     except IndexNotFound:
         known = None
     scopes_of(sources, known)
-    writer, encoder = open_writer(folder, space)
+    writer, encoder = open_writer(folder, space, options.device, options.dtype)
     with writer:
         writer.want(options.ann, options.recall, memory_bytes)
         report = _Run(writer, encoder, sources, options, progress).go()
@@ -235,6 +241,7 @@ class _Run:
             workers=workers,
             limits=options.limits,
             include=self.include,
+            modalities=self.encoder.space.modalities,
         ) as pool:
             for event in pool.run(tasks, self._accept, self._commit_if_due):
                 self._handle(event)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mmsearch.errors import DecodeError, LimitExceeded, MmsearchError, UsageError
 from mmsearch.media.limits import Limits
 from mmsearch.media.sniff import HEAD_BYTES, included, sniff
-from mmsearch.types import Part, Preprocess
+from mmsearch.types import Modality, Part, Preprocess
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -37,6 +37,7 @@ __all__ = [
     "image_array",
     "included",
     "max_bytes",
+    "modality_of",
     "passages",
     "sniff",
 ]
@@ -56,6 +57,11 @@ def max_bytes(kind: str, limits: Limits) -> int | None:
     """How large a file of this kind may be; None where it is streamed."""
     attribute = KINDS[kind][1]
     return None if attribute is None else int(getattr(limits, attribute))
+
+
+def modality_of(kind: str) -> Modality:
+    """What the parts of that kind of file are."""
+    return Modality(kind) if kind in list(Modality) else Modality.TEXT
 
 
 def decode(

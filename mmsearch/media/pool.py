@@ -13,7 +13,7 @@ import queue
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 
@@ -30,7 +30,7 @@ from mmsearch.media.events import (
     Task,
 )
 from mmsearch.media.limits import Limits
-from mmsearch.types import Preprocess, Signature
+from mmsearch.types import Modality, Preprocess, Signature
 
 __all__ = [
     "DecodePool",
@@ -58,18 +58,20 @@ class DecodePool:
         workers: int,
         limits: Limits | None = None,
         include: tuple[str, ...] = (),
+        modalities: Sequence[Modality] = tuple(Modality),
         timeout_s: float = 120.0,
         queue_parts: int = 64,
     ) -> None:
         """Start the workers; they import while the caller loads its encoder.
 
+        modalities: what there are towers for; files of others are ignored, unread.
         timeout_s: a worker that says nothing for so long, while it has a file, is killed.
         queue_parts: decoded parts that wait here at most; what bounds the memory.
         Raises MmsearchError if no process can be started.
         """
         self._setup = wire.pack(
             {"preprocess": asdict(preprocess), "limits": asdict(limits or Limits()),
-             "include": include}
+             "include": include, "modalities": [str(m) for m in modalities]}
         )  # fmt: skip
         self._timeout_s = timeout_s
         self._prefetch = 2 * queue_parts  # tasks are small; many files give one part or none

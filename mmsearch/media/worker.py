@@ -21,7 +21,7 @@ from functools import cache
 from typing import BinaryIO, NoReturn
 
 from mmsearch.errors import DecodeError, LimitExceeded
-from mmsearch.media import HEAD_BYTES, decode, max_bytes, open_regular, sniff, wire
+from mmsearch.media import HEAD_BYTES, decode, max_bytes, modality_of, open_regular, sniff, wire
 from mmsearch.media.limits import Limits
 from mmsearch.types import Preprocess, signature_of
 
@@ -49,6 +49,7 @@ class _Worker:
         self.preprocess = Preprocess(**setup["preprocess"])
         self.limits = Limits(**setup["limits"])
         self.include = tuple(setup["include"])
+        self.modalities = frozenset(setup["modalities"])
         _silence()
         _bound_memory(self.limits.worker_memory_bytes)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -99,7 +100,7 @@ class _Worker:
             before = os.fstat(file.fileno())
             head = file.read(HEAD_BYTES)
             kind = sniff(head, task["path"], self.include)
-            if kind is None:
+            if kind is None or modality_of(kind) not in self.modalities:
                 return {"is": "ignored"}
             most = max_bytes(kind, self.limits)
             source: bytes | BinaryIO

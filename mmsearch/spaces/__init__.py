@@ -1,6 +1,6 @@
 """Spaces: decoded parts in, unit vectors out.
 
-One class an encoder, one line a name in ``SPACES``. With ``train/`` this is the
+One class an encoder, one line a name in ``SPACES`` or ``FAMILIES``. With ``train/`` this is the
 only room that imports onnxruntime, torch or open_clip, and it does so only when
 an encoder is loaded.
 """
@@ -11,14 +11,21 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mmsearch.errors import SpaceUnavailable
+from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.types import Modality, Space, Vectors
+
+if TYPE_CHECKING:
+    from mmsearch.spaces.folder import FolderSpace
 
 # name -> (module, class, what it needs): one line for each space
 SPACES: dict[str, tuple[str, str, str]] = {
     "mini": ("mmsearch.spaces.mini", "Mini", "nothing: it is built in"),
+}
+# what stands before a model's name -> the same, for each library whose models can be used
+FAMILIES: dict[str, tuple[str, str, str]] = {
+    "openclip": ("mmsearch.spaces.openclip", "OpenClip", "the extra torch, and weights"),
 }
 
 
@@ -45,25 +52,35 @@ class Encoder(Protocol):
         """How many tokens of each text the tower leaves out; mostly 0."""
 
 
-def load_encoder(name: str) -> Encoder:
+def load_encoder(name: str, device: str | None = None, dtype: str | None = None) -> Encoder:
     """The encoder of a space, by its name or by the path of a space folder.
 
-    A path is what holds a separator, or a folder with a card. Raises SpaceUnavailable
-    if there is none.
+    A name is one of ``SPACES``, or one of ``FAMILIES``, a colon and a model. A path is what
+    holds a separator, or a folder with a card. device, dtype: where and how exactly a space
+    on PyTorch runs; the others run on the CPU, and know no choice.
+    Raises SpaceUnavailable if there is none, UsageError for a device or dtype.
     """
+    family, colon, _ = name.partition(":")
+    if colon and family in FAMILIES:
+        module, cls, _ = FAMILIES[family]
+        made: Encoder = getattr(import_module(module), cls)(name, device, dtype)
+        return made
+    if device not in (None, "cpu") or dtype not in (None, "fp32"):
+        raise UsageError(f"{name} runs on the CPU in fp32: leave out --device and --dtype.")
     if name in SPACES:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
         return encoder
     if os.sep in name or (os.altsep or os.sep) in name or (Path(name) / "card.json").exists():
         return open_folder(Path(name).expanduser())
+    families = ", ".join(f"{family}:MODEL" for family in FAMILIES)
     raise SpaceUnavailable(
-        f"no space is called {name!r}; there is: {', '.join(sorted(SPACES))}, or the path of a "
-        "folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
+        f"no space is called {name!r}; there is: {', '.join(sorted(SPACES))}, {families}, or the "
+        "path of a folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
     )
 
 
-def open_folder(folder: Path, check: bool = True) -> Encoder:
+def open_folder(folder: Path, check: bool = True) -> FolderSpace:
     """The encoder of a space folder. check: whether its files fit the digest in its card.
 
     Raises SpaceUnavailable for a folder that is no space, or was changed.

@@ -50,6 +50,8 @@ class FolderSpace:
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         card = read_card(folder)
         self.space = space_of(card, folder)
+        holds = card.get("holds", card["modalities"])
+        self.holds = tuple(m for m in self.space.modalities if m in holds)  # has towers for
         self._max_tokens, self._end = int(card.get("max_tokens", 512)), int(card.get("end", 2))
         self._assets = folder
         self._threads = threads or available_cores()
@@ -67,10 +69,10 @@ class FolderSpace:
         array of another shape or type, and SpaceUnavailable for a modality that the
         space has no tower for.
         """
-        if modality not in self.space.modalities:
+        if modality not in self.holds:
             raise SpaceUnavailable(
                 f"the space {self.space.name} has no tower for {modality}; "
-                f"it has: {', '.join(self.space.modalities)}."
+                f"it has: {', '.join(self.holds)}."
             )
         prepare = self.input_of(modality)
         session = self._load(f"{modality}.onnx", open_session)

@@ -1,28 +1,43 @@
 """The encoder of an index: the program's own where it is the same space, else the kept one.
 
 An index keeps the files of its space, so a newer built-in model, or a trained space
-whose folder is gone, leaves it as it was: it can be asked, and added to.
+whose folder is gone, leaves it as it was: it can be asked, and added to. Of a model on
+PyTorch it keeps what can be asked without PyTorch, and the model is loaded for the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable
-from mmsearch.spaces import SPACES, Encoder, load_encoder, open_folder
-from mmsearch.types import Space
+from mmsearch.spaces import FAMILIES, SPACES, Encoder, load_encoder, open_folder
+from mmsearch.spaces.folder import FolderSpace
+from mmsearch.types import Modality, Space, Vectors
 
 
 def encoder_of(
-    space: Space, kept: Path | None, check: Callable[[], None] = lambda: None
+    space: Space,
+    kept: Path | None,
+    check: Callable[[], None] = lambda: None,
+    to_index: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> Encoder:
     """The encoder that made the vectors of an index.
 
     kept: where the index keeps the space's files; None if it does not. check: called before
-    they are used, and raises where they are not those that were kept.
+    they are used, and raises where they are not those that were kept. to_index: a model on
+    PyTorch is loaded whole, on that device, in that dtype.
     Raises SpaceMismatch where there is no encoder of exactly that space.
     """
+    if space.name.partition(":")[0] in FAMILIES:
+        if kept is None or to_index:
+            return _model_of(space, device, dtype)
+        check()
+        return KeptTowers(space, _opened(space, kept))
     own: Encoder | None = None
     if space.name in SPACES:
         try:
@@ -39,6 +54,50 @@ def encoder_of(
             "Index again into a new folder, or use the mmsearch that wrote it."
         )
     check()
+    return _opened(space, kept)
+
+
+class KeptTowers:
+    """The towers that an index keeps of a model; the others are the model's own.
+
+    Safe to call from several threads.
+    """
+
+    def __init__(self, space: Space, kept: FolderSpace) -> None:
+        self.space, self._kept = space, kept
+        self._model: Encoder | None = None
+        self._lock = Lock()
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What is kept."""
+        return self._kept.files
+
+    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+        """See ``Encoder``. Raises SpaceUnavailable where the model is needed and not here."""
+        if modality in self._kept.holds:
+            return self._kept.encode(modality, data)
+        with self._lock:
+            if self._model is None:
+                self._model = _model_of(self.space)
+        return self._model.encode(modality, data)
+
+    def truncated(self, texts: Sequence[str]) -> list[int]:
+        """See ``Encoder``."""
+        return self._kept.truncated(texts)
+
+
+def _model_of(space: Space, device: str | None = None, dtype: str | None = None) -> Encoder:
+    found = load_encoder(space.name, device, dtype)
+    if found.space.fingerprint != space.fingerprint:
+        raise SpaceMismatch(
+            f"the index holds {space}, but what is loaded by that name is {found.space}: other "
+            "weights. Index again into a new folder, or bring back the weights that made it."
+        )
+    return found
+
+
+def _opened(space: Space, kept: Path) -> FolderSpace:
     found = open_folder(kept, check=False)  # the index has checked them
     if found.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody reads
 
 from mmsearch.errors import SpaceUnavailable
+from mmsearch.spaces.portable import text_side, write_onnx
 from mmsearch.train import recipe as asked
 from mmsearch.train.towers import Head
 from mmsearch.types import Modality, Preprocess
 
 Rows = list[NDArray[Any]]
 CHUNK = 64  # inputs that go through a side at a time where it is not trained
-OPSET = 18  # the oldest that torch's exporter writes
 
 
 class ClipModel:
@@ -119,7 +119,7 @@ class ClipTower(nn.Module):
         super().__init__()
         self.modality, self.what, self._clip = modality, what, [clip]  # not a submodule twice
         self.head = Head(what.head, clip.dimension, what.hidden, what.dropout, what.noise)
-        self.side = clip.model.visual if modality == Modality.IMAGE else _TextSide(clip.model)
+        self.side = clip.model.visual if modality == Modality.IMAGE else text_side(clip.model)
         mean = torch.tensor(clip.mean).view(1, 3, 1, 1)
         self.mean: Tensor
         self.std: Tensor
@@ -203,21 +203,9 @@ class ClipTower(nn.Module):
             if self.modality == Modality.IMAGE
             else clip.tokens(["a"])
         )
-        training, fast = self.training, torch.backends.mha.get_fastpath_enabled()
+        training = self.training
         self.eval()
-        torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no such operator
-        torch.onnx.export(
-            _Plain(self).eval(),
-            (one,),
-            str(path),
-            input_names=["x"],
-            output_names=["vector"],
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        torch.backends.mha.set_fastpath_enabled(fast)
+        write_onnx(_Plain(self).eval(), one, path)
         self.train(training)
         clip.unmerged()
 
@@ -230,71 +218,3 @@ class _Plain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.tower.from_inputs(x)
         return found
-
-
-class _TextSide(nn.Module):
-    """A model's text side as one module."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        own = [n for n, _ in model.named_children() if n != "visual"]
-        self.parts = nn.ModuleList(getattr(model, n) for n in own)
-        self.extra = nn.ParameterList(
-            p
-            for n, p in model.named_parameters(recurse=False)
-            if n not in ("logit_scale", "logit_bias")
-        )
-        self._model = [model]
-
-    def forward(self, ids: Tensor) -> Tensor:
-        found: Tensor = self._model[0].encode_text(ids)
-        return found
-
-
-def write_tokenizer(clip: ClipModel, path: Path) -> None:
-    """open_clip's byte-pair tokenizer as a ``tokenizer.json``, checked against it.
-
-    Raises SpaceUnavailable for a model whose tokenizer is of another kind.
-    """
-    from tokenizers import (
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        processors,
-    )
-
-    own = clip.tokenizer
-    if not hasattr(own, "bpe_ranks"):
-        inner = getattr(getattr(own, "tokenizer", None), "backend_tokenizer", None)
-        if inner is None:
-            raise SpaceUnavailable("this model's tokenizer cannot be written down.")
-        Path(path).write_text(inner.to_str(), encoding="utf-8")
-        return
-    start, end = own.sot_token_id, own.eot_token_id
-    merges = [pair for pair, _ in sorted(own.bpe_ranks.items(), key=lambda one: one[1])]
-    tokenizer = Tokenizer(models.BPE(vocab=own.encoder, merges=merges, end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    pattern = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    marks = {"cls": (own.decoder[start], start), "sep": (own.decoder[end], end)}
-    tokenizer.post_processor = processors.BertProcessing(marks["sep"], marks["cls"])
-    length = int(own.context_length)
-    tokenizer.enable_truncation(length)
-    tokenizer.enable_padding(length=length, pad_id=0, pad_token="!")
-    for text in ("A dog runs on the beach!", "it's 2 cats & 30 dogs", "a " * 300, "狗"):
-        if tokenizer.encode(text).ids != clip.tokens([text])[0].tolist():
-            raise SpaceUnavailable(
-                f"the tokenizer could not be written down: {text[:40]!r} differs."
-            )
-    tokenizer.save(str(path))

@@ -12,7 +12,8 @@ from torch import nn
 from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.spaces import load_encoder
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
-from mmsearch.train.clip import ClipModel, ClipTower, write_tokenizer
+from mmsearch.spaces.portable import write_tokenizer
+from mmsearch.train.clip import ClipModel, ClipTower
 from mmsearch.train.recipe import Recipe
 from mmsearch.train.towers import Tower
 from mmsearch.types import Modality, Preprocess
@@ -83,7 +84,7 @@ class Start:
             "modalities": [str(m) for m in self.modalities],
         }
         if self._clip is not None:
-            write_tokenizer(self._clip, folder / TOKENIZER)
+            write_tokenizer(self._clip.tokenizer, self._clip.tokens, folder / TOKENIZER)
             card |= {
                 "preprocess": {
                     "image_px": self.preprocess.image_px,

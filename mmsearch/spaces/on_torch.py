@@ -1,0 +1,133 @@
+"""What the spaces that run on PyTorch share: devices, precision, batches that fit the memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.types import Vectors
+
+DTYPES = ("fp32", "fp16", "bf16")
+_CPU_BATCH, _GPU_BATCH = 32, 256
+_offline_lock = Lock()
+
+
+def imported(first: str, *others: str) -> Any:
+    """A module, and others imported with it; SpaceUnavailable says how to install them."""
+    from importlib import import_module
+
+    try:
+        for name in others:
+            import_module(name)
+        return import_module(first)
+    except ImportError as e:
+        raise SpaceUnavailable(
+            f"this space runs on PyTorch, and {e.name or e} is not installed: "
+            "pip install 'mmsearch[torch]'."
+        ) from None
+
+
+def device_of(name: str | None) -> Any:
+    """The torch device that was asked for; None is a GPU where there is one.
+
+    Raises UsageError for one that torch does not know or that is not there.
+    """
+    torch = imported("torch")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name is None:
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device is cpu, cuda, cuda:1, … or mps; not {name!r}.") from None
+    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False)
+    if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        have = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if cuda else []
+        have += ["mps"] if mps else []
+        raise UsageError(
+            f"--device {name}: PyTorch sees no such device; there is: {', '.join([*have, 'cpu'])}."
+        )
+    return device
+
+
+def precision(device: Any, dtype: str | None) -> Callable[[], AbstractContextManager[Any]]:
+    """What a model runs in: autocast to 16 bits, or nothing for fp32.
+
+    dtype: one of ``DTYPES``; None is fp16 on a GPU and fp32 on a CPU. Raises UsageError.
+    """
+    torch = imported("torch")
+    if dtype not in (None, *DTYPES):
+        raise UsageError(f"--dtype is one of {', '.join(DTYPES)}, not {dtype!r}.")
+    wanted = dtype or ("fp16" if device.type == "cuda" else "fp32")
+    if wanted == "fp32":
+        return nullcontext
+    if wanted == "fp16" and device.type == "cpu":
+        raise UsageError("--dtype fp16 needs a GPU; on a CPU there are fp32 and bf16.")
+    kind = torch.float16 if wanted == "fp16" else torch.bfloat16
+    return lambda: torch.autocast(device.type, kind)
+
+
+class InBatches:
+    """Runs a tower over inputs, as many at a time as the device has memory for."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+        self.size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+
+    def __call__(
+        self, inputs: Sequence[Any], encode: Callable[[Sequence[Any]], Any], width: int
+    ) -> Vectors:
+        """float32 (n, width), rows of unit length, of what ``encode`` gives for some inputs.
+
+        Where the device runs out of memory half as many are tried, down to one.
+        """
+        torch = imported("torch")
+        out = np.empty((len(inputs), width), np.float32)
+        at = 0
+        with torch.inference_mode():
+            while at < len(inputs):
+                some = inputs[at : at + self.size]
+                try:
+                    rows = torch.nn.functional.normalize(encode(some).float(), dim=-1)
+                    out[at : at + len(some)] = rows.cpu().numpy()
+                except torch.OutOfMemoryError:
+                    if self.size == 1:
+                        raise SpaceUnavailable(
+                            f"{self.device} has too little memory for one input of this model: "
+                            "take a smaller one, or --device cpu."
+                        ) from None
+                    self.size //= 2
+                    if self.device.type == "cuda":
+                        torch.cuda.empty_cache()
+                    continue
+                at += len(some)
+        return out
+
+
+def digest_of(model: Any, more: str = "") -> str:
+    """SHA-256 (hex) over a model's weights as they were loaded, and what else makes a vector."""
+    torch = imported("torch")
+    found = hashlib.sha256(more.encode())
+    for name, value in sorted(model.state_dict().items()):
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}\0".encode())
+        flat = value.detach().cpu().reshape(-1).contiguous()
+        found.update(flat.view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keeps the Hugging Face libraries to what is here: nothing is fetched unasked."""
+    constants = imported("huggingface_hub.constants")
+    with _offline_lock:
+        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before

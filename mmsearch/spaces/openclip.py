@@ -1,0 +1,340 @@
+"""open_clip's models: pictures and texts, through the library's own loader (extra ``torch``).
+
+A name is what open_clip knows: ``openclip:MODEL/PRETRAINED``, where PRETRAINED is a tag of
+``mmsearch spaces`` or a safetensors file; ``openclip:hf-hub:OWNER/REPOSITORY``; or
+``openclip:local-dir:FOLDER`` with ``open_clip_config.json`` and safetensors weights. Nothing
+is fetched: weights are here, or ``mmsearch spaces pull`` brings them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from mmsearch.errors import DecodeError, SpaceUnavailable
+from mmsearch.spaces.on_torch import (
+    InBatches,
+    device_of,
+    digest_of,
+    imported,
+    offline,
+    precision,
+)
+from mmsearch.types import Modality, Preprocess, Space, Vectors
+
+PREFIX = "openclip:"
+_LOCAL, _HUB = "local-dir:", "hf-hub:"
+_FIT = {"squash": "squash", "shortest": "crop", "longest": "pad"}  # open_clip's words -> ours
+# A JPEG is unpacked at no less than this times the model's side: half as fine as the whole
+# changes a vector as little as another JPEG decoder does (benchmarks/openclip.py).
+_DRAFT = 3.0
+# A passage should fit the text tower: of English some 1.3 tokens a word, of Chinese some two
+# a sign, and both ends are marked.
+_WORDS_A_TOKEN, _SIGNS_A_TOKEN, _LEAST_PASSAGE = 0.65, 0.45, 12
+
+
+class OpenClip:
+    """The encoder of an open_clip model. Safe to call from several threads.
+
+    name: see the module. device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None is a GPU where
+    there is one. dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU, else fp32.
+    Raises SpaceUnavailable where it cannot be loaded, UsageError for a device or dtype.
+    """
+
+    def __init__(self, name: str, device: str | None = None, dtype: str | None = None) -> None:
+        torch = imported("torch", "open_clip")
+        self.device = device_of(device)
+        self._precision = precision(self.device, dtype)
+        name, self._model, self.tokenizer = loaded(name)
+        self._model.to(self.device).eval().requires_grad_(False)
+        cfg = self._model.visual.preprocess_cfg
+        self.context = int(self.tokenizer.context_length)
+        preprocess = _preprocess(name, cfg, self.context)
+        with torch.inference_mode():
+            width = int(self._model.encode_text(self.tokens(["a"]).to(self.device)).shape[1])
+        mean, std = (
+            torch.tensor(list(_three(cfg[key])), device=self.device).view(1, 3, 1, 1)
+            for key in ("mean", "std")
+        )
+        self._mean, self._std = mean, std
+        more = f"{type(self.tokenizer).__name__} {self.context} {_three(cfg['mean'])} "
+        digest = digest_of(self._model, more + f"{_three(cfg['std'])}")
+        modalities = (Modality.IMAGE, Modality.TEXT)
+        self.space = Space(name, digest, width, modalities, preprocess)
+        self._batches = {modality: InBatches(self.device) for modality in modalities}
+        self._lock = Lock()
+
+    @property
+    def model(self) -> Any:
+        """The open_clip model."""
+        return self._model
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The text tower as ONNX, with its tokenizer; see ``portable``."""
+        from mmsearch.spaces.portable import text_tower
+
+        return text_tower(self)
+
+    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+        """One unit vector for each decoded input, in order: float32 (n, d).
+
+        data: uint8 (px, px, 3) RGB for a picture, str for a text, as ``space.preprocess``
+        says. What a text has beyond the model's context is left out; see ``truncated``.
+        """
+        if modality not in self._batches:
+            raise SpaceUnavailable(
+                f"the space {self.space.name} has no tower for {modality}; "
+                f"it has: {', '.join(self.space.modalities)}."
+            )
+        tower = self._pictures if modality == Modality.IMAGE else self._texts
+        with self._lock:  # one model, one device
+            return self._batches[modality](data, tower, self.space.dimension)
+
+    def truncated(self, texts: Sequence[str]) -> list[int]:
+        """For each text, how many of its tokens the tower does not read."""
+        return [
+            0
+            if text.isascii() and len(text) < self.context - 2  # a token is a sign or more
+            else max(0, self._count(text) - self.context)
+            for text in texts
+        ]
+
+    def tokens(self, texts: Sequence[str]) -> Any:
+        """int64 (n, context length), by the model's own tokenizer."""
+        return self.tokenizer([_clean(text) for text in texts])
+
+    def _pictures(self, data: Sequence[Any]) -> Any:
+        torch = imported("torch")
+        px = self.space.preprocess.image_px
+        for one in data:
+            if one.shape != (px, px, 3) or one.dtype != np.uint8:
+                raise DecodeError(
+                    f"a picture must be uint8 ({px}, {px}, 3), got {one.dtype} {one.shape}",
+                    "encode",
+                )
+        pixels = torch.from_numpy(np.stack(list(data))).to(self.device)
+        x = (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+        with self._precision():
+            return self._model.encode_image(x)
+
+    def _texts(self, data: Sequence[str]) -> Any:
+        ids = self.tokens(data).to(self.device)
+        with self._precision():
+            return self._model.encode_text(ids)
+
+    def _count(self, text: str) -> int:
+        own = self.tokenizer
+        if hasattr(own, "encode"):  # its own byte pairs, between two marks
+            return len(own.encode(_clean(text))) + 2
+        clean = getattr(own, "clean_fn", lambda whole: whole)
+        return len(own.tokenizer(clean(_clean(text))).input_ids)
+
+
+def loaded(name: str) -> tuple[str, Any, Any]:
+    """A space's full name, its model on the CPU, and its tokenizer, from what is here.
+
+    Raises SpaceUnavailable for what is not known, not here, or damaged.
+    """
+    open_clip = imported("open_clip", "torch")
+    name, model, pretrained = _resolved(name)
+    try:
+        with offline(), _quiet():
+            made = open_clip.create_model(
+                model, pretrained=pretrained, require_pretrained=True, weights_only=True
+            )
+            tokenizer = open_clip.get_tokenizer(model)
+    except MemoryError:
+        raise SpaceUnavailable(f"{name} needs more memory than there is.") from None
+    except Exception as e:  # open_clip raises many kinds: RuntimeError, KeyError, OSError
+        raise SpaceUnavailable(f"{name} cannot be loaded: {_reason(e)}") from None
+    return name, made, tokenizer
+
+
+def pull(name: str) -> str:
+    """Fetches what a model needs from where open_clip says it is; returns its full name.
+
+    Raises SpaceUnavailable for a name that is not known, or where fetching fails.
+    """
+    open_clip = imported("open_clip", "torch")
+    name, model, pretrained = _resolved(name, here=False)
+    try:
+        with _quiet():
+            open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
+            open_clip.get_tokenizer(model)
+    except Exception as e:
+        raise SpaceUnavailable(f"{name} could not be fetched: {_reason(e)}") from None
+    return name
+
+
+def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
+    """The full name, and what open_clip's loader is told: a model, and a tag or file.
+
+    here: whether the weights must be on this machine.
+    """
+    asked = name.removeprefix(PREFIX)
+    if asked.startswith(_LOCAL):
+        folder = Path(asked.removeprefix(_LOCAL)).expanduser().absolute()
+        if here:
+            _check_folder(folder)
+        return f"{PREFIX}{_LOCAL}{folder}", f"{_LOCAL}{folder}", None
+    if asked.startswith(_HUB):
+        repository = asked.removeprefix(_HUB)
+        if here and not _in_hub_cache(repository, ("open_clip_config.json",)):
+            raise _not_here(name)
+        return name, asked, None
+    model, slash, tag = asked.partition("/")
+    _check_model(model, tag if slash else None)
+    if (file := Path(tag).expanduser()).suffix or file.is_absolute():
+        _check_weights(file.absolute())
+        return f"{PREFIX}{model}/{file.absolute()}", model, str(file.absolute())
+    _check_tag(model, tag)
+    if here and not _tag_is_here(model, tag):
+        raise _not_here(name)
+    return name, model, tag
+
+
+def _check_model(model: str, tag: str | None) -> None:
+    open_clip = imported("open_clip")
+    known = open_clip.list_models()
+    if model not in known:
+        raise SpaceUnavailable(
+            f"open_clip has no model {model!r}{_did_you_mean(model, known)}. "
+            "`mmsearch spaces --all` lists them."
+        )
+    if not tag:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        named = ", ".join(f"{PREFIX}{model}/{one}" for one in tags[:4])
+        raise SpaceUnavailable(
+            f"say which weights of {model}: {named or 'there are none to fetch; name a file'}"
+            f"{', …' if len(tags) > 4 else ''}."
+        )
+
+
+def _check_tag(model: str, tag: str) -> None:
+    open_clip = imported("open_clip")
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    cfg = open_clip.get_pretrained_cfg(model, tag)
+    if not cfg:
+        raise SpaceUnavailable(
+            f"open_clip has no weights {tag!r} for {model}{_did_you_mean(tag, tags)}; "
+            f"there is: {', '.join(tags) or 'nothing'}."
+        )
+    quick = bool((open_clip.get_model_config(model) or {}).get("quick_gelu", False))
+    if bool(cfg.get("quick_gelu", False)) != quick:
+        other = model.removesuffix("-quickgelu") if quick else f"{model}-quickgelu"
+        raise SpaceUnavailable(
+            f"the weights {tag!r} were trained with{'out' if quick else ''} QuickGELU, and "
+            f"{model} is with{'' if quick else 'out'} it: use {PREFIX}{other}/{tag}."
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise SpaceUnavailable(f"{folder} is no folder: {PREFIX}{_LOCAL}FOLDER names a model's.")
+    if not (folder / "open_clip_config.json").is_file():
+        raise SpaceUnavailable(f"{folder} holds no open_clip_config.json: it is no model's folder.")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        others = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth") for p in folder.glob(kind))
+        found = f" ({', '.join(others)} would have to be unpickled)" if others else ""
+        raise SpaceUnavailable(f"{folder} holds no weights as *.safetensors{found}.")
+
+
+def _check_weights(file: Path) -> None:
+    if file.suffix != ".safetensors":
+        raise SpaceUnavailable(
+            f"{file} is no safetensors file; other kinds of weights can hold programs."
+        )
+    if not file.is_file():
+        raise SpaceUnavailable(f"there are no weights at {file}.")
+
+
+def _tag_is_here(model: str, tag: str) -> bool:
+    """Whether open_clip will find the weights of a tag without fetching anything."""
+    open_clip = imported("open_clip")
+    cfg = open_clip.get_pretrained_cfg(model, tag)
+    if cfg.get("hf_hub"):
+        repository, _, file = str(cfg["hf_hub"]).rpartition("/")
+        names = [file] if file else ["open_clip_pytorch_model.bin"]
+        names += [Path(names[0]).stem + ".safetensors", "open_clip_model.safetensors"]
+        return _in_hub_cache(repository, names)
+    return (Path.home() / ".cache" / "clip" / Path(str(cfg.get("url", ""))).name).is_file()
+
+
+def _in_hub_cache(repository: str, names: Iterable[str]) -> bool:
+    hub = imported("huggingface_hub")
+    try:
+        return any(isinstance(hub.try_to_load_from_cache(repository, n), str) for n in names)
+    except ValueError:  # no such name is possible
+        return False
+
+
+def _not_here(name: str) -> SpaceUnavailable:
+    return SpaceUnavailable(
+        f"the weights of {name} are not on this machine: fetch them once with "
+        f"`mmsearch spaces pull {name}`."
+    )
+
+
+def _preprocess(name: str, cfg: Mapping[str, Any], context: int) -> Preprocess:
+    size = cfg["size"]
+    width, height = (size, size) if isinstance(size, int) else tuple(size)[:2]
+    if width != height:
+        raise SpaceUnavailable(f"{name} takes pictures of {width} × {height}; only squares can be.")
+    return Preprocess(
+        image_px=int(width),
+        sample_rate_hz=16_000,
+        window_s=10.0,
+        passage_words=max(_LEAST_PASSAGE, int(context * _WORDS_A_TOKEN)),
+        passage_cjk_chars=max(_LEAST_PASSAGE, int(context * _SIGNS_A_TOKEN)),
+        image_fit=_FIT[cfg["resize_mode"]],
+        image_resampling="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
+        image_fill=int(cfg["fill_color"]),
+        image_draft=_DRAFT,
+    )
+
+
+def _three(value: Any) -> tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),) * 3
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    folded = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(word.casefold(), folded, 3, 0.6)
+    return f"; did you mean {', '.join(folded[one] for one in near)}?" if near else ""
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    more = lines[1].strip() if len(lines) > 1 and lines[0].rstrip().endswith(":") else ""
+    return f"{lines[0].strip()} {more}".strip()[:300]
+
+
+def _clean(text: str) -> str:
+    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps open_clip's and Python's warnings from stderr: what matters is said here.
+
+    open_clip logs to the root, which would give itself a handler that prints.
+    """
+    root, nothing = logging.getLogger(), logging.NullHandler()
+    root.addHandler(nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(nothing)

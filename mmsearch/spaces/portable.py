@@ -1,0 +1,264 @@
+"""The text tower of a model on PyTorch, written so that an index can be asked without PyTorch.
+
+A folder with ``text.onnx``, ``tokenizer.json`` and a card, as ``FolderSpace`` opens it, made
+once for each space and kept in the user's cache; every index of the space gets a copy. It is
+compared with the original before it is kept: what differs is not portable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmsearch.errors import SpaceUnavailable
+from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace
+from mmsearch.spaces.on_torch import imported
+from mmsearch.types import Modality, Vectors
+
+OPSET = 18  # the oldest that torch's exporter writes
+LEAST_COSINE = 0.9999
+# What the written tokenizer and tower must agree on with the original.
+PROBES = (
+    "a dog on a beach",
+    "A Dog, running on the BEACH!",
+    "it's 2 cats & 30 dogs; don't they look alike?",
+    "ein Hund läuft über den Strand – schön",
+    "一只狗在海滩上奔跑",
+    "собака на пляже",
+    "snow ❄️ in July :-)",
+    "  spaces\tand\nlines  ",
+    "x",
+    "word " * 300,
+)
+
+
+def text_tower(encoder: Any) -> Mapping[str, Path]:
+    """The files of a portable text tower: name -> file; empty where there can be none.
+
+    encoder: an ``OpenClip``. Made on first use, which takes seconds.
+    """
+    folder = _cache() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}"
+    names = (CARD, TOKENIZER, "text.onnx")
+    if not all((folder / name).is_file() for name in names):
+        try:
+            _make(encoder, folder)
+        except SpaceUnavailable:
+            return {}
+    return {name: folder / name for name in names}
+
+
+def _make(encoder: Any, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        work = Path(name) / "tower"
+        work.mkdir()
+        write_tokenizer(encoder.tokenizer, encoder.tokens, work / TOKENIZER)
+        export_text(encoder, work / "text.onnx")
+        card = {
+            "name": encoder.space.name,
+            "digest": encoder.space.digest,
+            "dimension": encoder.space.dimension,
+            "modalities": [str(m) for m in encoder.space.modalities],
+            "holds": ["text"],
+            "preprocess": asdict(encoder.space.preprocess),
+            "max_tokens": encoder.context,
+        }
+        text = json.dumps(card, ensure_ascii=False, indent=2)
+        (work / CARD).write_text(text + "\n", encoding="utf-8")
+        _compare(FolderSpace(work).encode(Modality.TEXT, PROBES), _own(encoder, PROBES))
+        shutil.rmtree(folder, ignore_errors=True)  # a part of one, left by somebody killed
+        with contextlib.suppress(OSError):  # somebody else was faster
+            os.replace(work, folder)
+
+
+def export_text(encoder: Any, path: Path) -> None:
+    """The text tower as ONNX: int64 (1, context length) to a unit row float32 (1, d)."""
+    torch = imported("torch", "onnx", "onnxscript")
+    model = encoder.model
+
+    class Tower(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = text_side(model)
+
+        def forward(self, ids: Any) -> Any:
+            return torch.nn.functional.normalize(self.model(ids).float(), dim=1)
+
+    device = encoder.device
+    model.to("cpu")
+    try:
+        write_onnx(Tower().eval(), encoder.tokens(["a"]), path)
+    finally:
+        model.to(device)
+
+
+def text_side(model: Any) -> Any:
+    """An open_clip model's text side as one module: ids (n, context length) to rows (n, d)."""
+    torch = imported("torch")
+
+    class TextSide(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            own = [n for n, _ in model.named_children() if n not in ("visual", "text_decoder")]
+            self.parts = torch.nn.ModuleList(getattr(model, n) for n in own)
+            self.extra = torch.nn.ParameterList(
+                p
+                for n, p in model.named_parameters(recurse=False)
+                if n not in ("logit_scale", "logit_bias")
+            )
+            self._model = [model]  # not a submodule: that would bring the pictures' side
+
+        def forward(self, ids: Any) -> Any:
+            return self._model[0].encode_text(ids)
+
+    return TextSide()
+
+
+def write_onnx(tower: Any, example: Any, path: Path) -> None:
+    """A module in eval mode as an ONNX graph from ``x`` to ``vector``, weights inside."""
+    torch = imported("torch", "onnx", "onnxscript")
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no such operator
+    try:
+        with _quiet_exporter():
+            torch.onnx.export(
+                tower,
+                (example,),
+                str(path),
+                input_names=["x"],
+                output_names=["vector"],
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as e:  # the exporter's own errors derive from nothing narrower
+        reason = (str(e).splitlines() or [type(e).__name__])[0][:300]
+        raise SpaceUnavailable(f"the tower cannot be written as ONNX: {reason}") from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def write_tokenizer(own: Any, tokens: Any, path: Path) -> None:
+    """An open_clip tokenizer as a ``tokenizer.json``, checked against it.
+
+    own: the tokenizer. tokens: what makes ids int64 (n, context length) of texts with it.
+    Raises SpaceUnavailable for one that cannot be written down.
+    """
+    tokenizer = _byte_pairs(own) if hasattr(own, "bpe_ranks") else _hugging_face(own)
+    for text in PROBES:
+        if tokenizer.encode(text).ids != tokens([text])[0].tolist():
+            raise SpaceUnavailable(
+                f"the tokenizer could not be written down: {text[:40]!r} differs."
+            )
+    tokenizer.save(str(path))
+
+
+def _byte_pairs(own: Any) -> Any:
+    """open_clip's own tokenizer, CLIP's."""
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
+
+    start, end = own.sot_token_id, own.eot_token_id
+    merges = [pair for pair, _ in sorted(own.bpe_ranks.items(), key=lambda one: one[1])]
+    tokenizer = Tokenizer(models.BPE(vocab=own.encoder, merges=merges, end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    pattern = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    marks = {"cls": (own.decoder[start], start), "sep": (own.decoder[end], end)}
+    tokenizer.post_processor = processors.BertProcessing(marks["sep"], marks["cls"])
+    _fixed_length(tokenizer, int(own.context_length), 0, "!")
+    return tokenizer
+
+
+def _hugging_face(own: Any) -> Any:
+    """A tokenizer of transformers, with open_clip's cleaning before it."""
+    from tokenizers import Regex, Tokenizer, normalizers
+
+    inner: Any = getattr(own, "tokenizer", None)
+    backend = getattr(inner, "backend_tokenizer", None)
+    if backend is None or _flag(own, "tokenizer_mode") or _flag(own, "strip_sep_token"):
+        raise SpaceUnavailable("this model's tokenizer cannot be written down.")
+    tokenizer = Tokenizer.from_str(backend.to_str())
+    cleaning = str(getattr(getattr(own, "clean_fn", None), "__name__", "canonicalize"))
+    steps: list[Any] = []
+    if "lower" in cleaning or "canonicalize" in cleaning:
+        steps.append(normalizers.Lowercase())
+    if "canonicalize" in cleaning:  # underscores are spaces, and punctuation goes
+        steps.append(normalizers.Replace("_", " "))
+        steps.append(normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""))
+    steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    before = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+    tokenizer.normalizer = normalizers.Sequence([*steps, *before])
+    _fixed_length(tokenizer, int(own.context_length), inner.pad_token_id, inner.pad_token)
+    return tokenizer
+
+
+def _fixed_length(tokenizer: Any, length: int, pad_id: int, pad_token: str) -> None:
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=pad_id, pad_token=pad_token)
+
+
+def _flag(thing: Any, name: str) -> bool:
+    return bool(getattr(thing, name, False))
+
+
+def _own(encoder: Any, texts: Sequence[str]) -> Vectors:
+    found: Vectors = encoder.encode(Modality.TEXT, texts)
+    return found
+
+
+def _compare(written: Vectors, own: Vectors) -> None:
+    least = float((written * own).sum(axis=1).min())
+    if not np.isfinite(least) or least < LEAST_COSINE:
+        raise SpaceUnavailable(
+            f"the tower as ONNX gives other vectors (cosine {least:.5f} to the original's)."
+        )
+
+
+def _cache() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("mmsearch")) / "towers"
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter reports its progress to stdout and its doubts to stderr and the log."""
+    import io
+    import logging
+    import warnings
+
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,276 @@
+"""Spaces of open_clip: answered to open_clip itself, called as its README does.
+
+Needs the extra ``torch`` (`make test-torch`); without it everything here is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+open_clip = pytest.importorskip("open_clip")
+
+import mmsearch
+from mmsearch.cli.app import app
+from mmsearch.errors import SpaceUnavailable
+from mmsearch.spaces import load_encoder
+from mmsearch.spaces.openclip import OpenClip
+from mmsearch.types import Modality
+from tiny_clip import tiny_clip
+
+SIZES = [(32, 32), (31, 47), (333, 200), (64, 500), (5, 7), (640, 480), (1, 1)]
+TEXTS = ["a dog", "A Dog!  It's   here", "狗", "snow ❄", "long " * 200, "x"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed + size[0])
+    small = rng.integers(0, 256, (max(2, size[1] // 7), max(2, size[0] // 7), 3), np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def theirs(folder: Path, images: list[Image.Image], texts: list[str]) -> tuple[np.ndarray, ...]:
+    """As open_clip's README does it, one input at a time."""
+    name = f"local-dir:{folder}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(name)
+    with torch.no_grad():
+        pictures = [model.encode_image(preprocess(image).unsqueeze(0)) for image in images]
+        sentences = [model.encode_text(tokenizer([text])) for text in texts]
+    return tuple(
+        np.concatenate([(v / v.norm(dim=-1, keepdim=True)).numpy() for v in several])
+        for several in (pictures, sentences)
+    )
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        {},
+        {"resize_mode": "squash", "interpolation": "bilinear"},
+        {"resize_mode": "longest", "fill_color": 77},
+        {"resize_mode": "shortest", "interpolation": "bilinear", "mean": 0.5, "std": 0.5},
+    ],
+)
+def test_vectors_are_open_clips_own(tmp_path: Path, preprocess: dict[str, object]) -> None:
+    folder = tiny_clip(tmp_path / "clip", **preprocess)
+    images = [photo(size) for size in SIZES] + [photo((300, 200)).convert("L")]
+    pictures, sentences = theirs(folder, images, TEXTS)
+    space = mmsearch.load_space(f"openclip:local-dir:{folder}")
+    assert (space.encode_images(images) * pictures).sum(1).min() > 0.99999
+    assert (space.encode_texts(TEXTS) * sentences).sum(1).min() > 0.99999
+
+
+def test_a_vector_is_the_same_in_any_batch(tmp_path: Path) -> None:
+    encoder = load_encoder(f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}")
+    rng = np.random.default_rng(0)
+    pictures = list(rng.integers(0, 256, (70, 32, 32, 3), np.uint8))
+    together = encoder.encode(Modality.IMAGE, pictures)
+    singly = np.concatenate([encoder.encode(Modality.IMAGE, [one]) for one in pictures])
+    assert (together * singly).sum(1).min() > 0.99999
+
+
+def test_an_index_is_asked_through_the_tower_that_it_keeps(tmp_path: Path, samples: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    index = mmsearch.index([samples / "photos"], tmp_path / "ix", space=name)
+    assert index.space.name == name
+    space = mmsearch.load_space(name)
+    asked = "a dog on a beach"
+    vector = space.encode_texts([asked])[0]
+    wanted = [(hit.id, hit.score) for hit in index.search(vector=vector)]
+    (tmp_path / "clip").rename(tmp_path / "gone")
+    again = mmsearch.open(tmp_path / "ix")
+    found = [(hit.id, hit.score) for hit in again.search(asked)]
+    assert [one for one, _ in found] == [one for one, _ in wanted]
+    assert np.allclose([s for _, s in found], [s for _, s in wanted], atol=1e-4)
+
+
+def cli(*args: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_what_a_space_has_no_tower_for_is_ignored(tmp_path: Path, samples: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    folders = [samples / kind for kind in ("photos", "sounds", "texts")]
+    sounds = sum(p.suffix in (".ogg", ".wav", ".flac", ".mp3") for p in folders[1].rglob("*"))
+    out = cli("index", *folders, "--index", tmp_path / "ix", "--space", name, "--json")
+    assert out[0] == 0, out
+    report = json.loads(out[1])
+    assert report["skipped"] == 0
+    assert report["ignored"] >= sounds > 0
+    again = json.loads(cli("index", *folders, "--index", tmp_path / "ix", "--json")[1])
+    assert again["indexed"] == again["parts"] == 0
+    rc, _, said = cli(
+        "query", "--audio", next(folders[1].glob("*.ogg")), "--index", tmp_path / "ix"
+    )
+    assert rc != 0
+    assert "has no tower for audio" in said
+    texts = mmsearch.open(tmp_path / "ix").search("a dog", to="text", k=100)
+    assert texts
+    assert all(len(hit.text.split()) <= 60 for hit in texts if hit.text and hit.text.isascii())
+
+
+def broken(folder: Path, how: str) -> str:
+    """A checkpoint that cannot be loaded, by what is wrong with it; returns the space's name."""
+    weights = folder / "open_clip_model.safetensors"
+    config = folder / "open_clip_config.json"
+    content = weights.read_bytes()
+    match how:
+        case "truncated":
+            weights.write_bytes(content[: len(content) // 2])
+        case "empty":
+            weights.write_bytes(b"")
+        case "garbage":
+            weights.write_bytes(b"\x93" * 5000)
+        case "another model's":
+            config.write_text(config.read_text().replace('"width": 64', '"width": 128'))
+        case "no weights":
+            weights.unlink()
+        case "pickle":
+            weights.rename(folder / "open_clip_pytorch_model.bin")
+        case "no config":
+            config.unlink()
+        case "config cut":
+            config.write_text(config.read_text()[:50])
+        case "renamed":
+            return f"openclip:local-dir:{folder}-2"
+        case "file":
+            return f"openclip:ViT-B-32/{weights}"
+        case "pickled file":
+            return f"openclip:ViT-B-32/{folder}/weights.pt"
+        case "no file":
+            return f"openclip:ViT-B-32/{folder}/weights.safetensors"
+    return f"openclip:local-dir:{folder}"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("truncated", "cannot be loaded"),
+        ("empty", "cannot be loaded"),
+        ("garbage", "cannot be loaded"),
+        ("another model's", "cannot be loaded"),
+        ("no weights", "holds no weights"),
+        ("pickle", "would have to be unpickled"),
+        ("no config", "holds no open_clip_config.json"),
+        ("config cut", "cannot be loaded"),
+        ("renamed", "is no folder"),
+        ("file", "cannot be loaded"),
+        ("pickled file", "is no safetensors file"),
+        ("no file", "there are no weights at"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_one_line(
+    tmp_path: Path, samples: Path, how: str, said: str
+) -> None:
+    name = broken(tiny_clip(tmp_path / "clip"), how)
+    rc, _, err = cli("index", samples / "photos", "--index", tmp_path / "ix", "--space", name)
+    assert rc != 0
+    assert said in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert not (tmp_path / "ix").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("openclip:ViT-B-23/laion2b_s34b_b79k", "did you mean ViT-B-32"),
+        ("openclip:ViT-B-32/laion2b_s34b_b97k", "did you mean laion2b_s34b_b79k"),
+        ("openclip:ViT-B-32/laion2b_s34b_b79k", "mmsearch spaces pull openclip:ViT-B-32/laion2b"),
+        ("openclip:ViT-B-32/openai", "use openclip:ViT-B-32-quickgelu/openai"),
+        ("openclip:ViT-B-32", "say which weights of ViT-B-32: openclip:ViT-B-32/"),
+        ("openclip:", "open_clip has no model ''"),
+        ("openclip:hf-hub:nobody/nothing", "are not on this machine"),
+        ("openclip:hf-hub:../..", "are not on this machine"),
+        ("openclup:ViT-B-32/openai", "is no folder|no space"),
+    ],
+)
+def test_a_name_that_cannot_be_loaded_is_one_line(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rc, _, err = cli("index", samples / "photos", "--index", tmp_path / "ix", "--space", name)
+    assert rc != 0
+    assert re.search(said, err), err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--device", "cuda"), "PyTorch sees no such device; there is: cpu"),
+        (("--device", "gpu"), "--device is cpu, cuda"),
+        (("--dtype", "fp8"), "--dtype is one of fp32, fp16, bf16"),
+        (("--dtype", "fp16", "--device", "cpu"), "fp16 needs a GPU"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line(
+    tmp_path: Path, samples: Path, options: tuple[str, ...], said: str
+) -> None:
+    if torch.cuda.is_available() and "cuda" in options:
+        pytest.skip("there is a GPU here")
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    where = ("--index", tmp_path / "ix", "--space", name)
+    rc, _, err = cli("index", samples / "photos", *where, *options)
+    assert rc == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def test_another_models_index_is_refused(tmp_path: Path, samples: Path) -> None:
+    first = f"openclip:local-dir:{tiny_clip(tmp_path / 'one')}"
+    second = f"openclip:local-dir:{tiny_clip(tmp_path / 'two', resize_mode='squash')}"
+    cli("index", samples / "photos", "--index", tmp_path / "ix", "--space", first)
+    rc, _, err = cli("index", samples / "photos", "--index", tmp_path / "ix", "--space", second)
+    assert rc != 0
+    assert first in err
+    assert second in err
+
+
+def test_a_moved_model_goes_on(tmp_path: Path, samples: Path) -> None:
+    first = tiny_clip(tmp_path / "one")
+    where = ("--index", tmp_path / "ix")
+    cli("index", samples / "photos", *where, "--space", f"openclip:local-dir:{first}")
+    moved = first.rename(tmp_path / "moved")
+    name = f"openclip:local-dir:{moved}"
+    rc, out, _ = cli("index", samples / "photos", *where, "--space", name, "--json")
+    assert rc == 0
+    assert json.loads(out)["parts"] == 0
+
+
+def test_memory_that_runs_out_halves_the_batch(tmp_path: Path) -> None:
+    encoder = load_encoder(f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}")
+    assert isinstance(encoder, OpenClip)
+    whole, sizes = encoder.model.encode_image, []
+
+    def small(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 5:
+            raise torch.OutOfMemoryError
+        return whole(x)
+
+    rng = np.random.default_rng(0)
+    pictures = list(rng.integers(0, 256, (20, 32, 32, 3), np.uint8))
+    wanted = encoder.encode(Modality.IMAGE, pictures)
+    encoder.model.encode_image = small
+    assert np.allclose(encoder.encode(Modality.IMAGE, pictures), wanted, atol=1e-6)
+    assert sizes == [20, 16, 8, 4, 4, 4, 4, 4]
+    encoder.model.encode_image = lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError())
+    with pytest.raises(SpaceUnavailable, match="too little memory for one input"):
+        encoder.encode(Modality.IMAGE, pictures)
