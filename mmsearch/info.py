@@ -8,7 +8,8 @@ import numpy as np
 
 from mmsearch.errors import MmsearchError
 from mmsearch.searcher import Index
-from mmsearch.spaces import SPACES, load_encoder
+from mmsearch.spaces import SPACES, load_encoder, missing_for
+from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
 from mmsearch.store.ledger import read_ledger
 from mmsearch.store.rows import MODALITIES
 
@@ -69,7 +70,11 @@ def skipped_files(index: Index) -> list[dict[str, Any]]:
 
 
 def list_spaces() -> list[dict[str, Any]]:
-    """Every space by name: what it takes, whether it can be used here, what it needs."""
+    """Every space by name: what it takes, whether it can be used here, what it needs.
+
+    Of models that must be fetched also ``licence``, ``megabytes``, ``languages`` and the
+    published ``recall_at_1`` and ``recall_at_5`` in percent, with their ``source``.
+    """
     rows = []
     for name, (_, _, needs) in SPACES.items():
         try:
@@ -95,4 +100,23 @@ def list_spaces() -> list[dict[str, Any]]:
                 "fingerprint": space.fingerprint,
             }
         )
-    return rows
+    rows += [_known(known) for known in CATALOGUE]
+    name, why = recommended()
+    return [{**row, "recommended": why if row["name"] == name else None} for row in rows]
+
+
+def _known(known: Known) -> dict[str, Any]:
+    missing = missing_for(known.name)
+    return {
+        "name": known.name,
+        "available": missing is None,
+        "modalities": [str(m) for m in known.modalities],
+        "dimension": known.dimension,
+        "needs": missing or "nothing: it is here",
+        "licence": known.licence,
+        "megabytes": round(known.megabytes),
+        "languages": known.languages,
+        "recall_at_1": known.recall_at_1,
+        "recall_at_5": known.recall_at_5,
+        "source": SOURCE if known.recall_at_1 is not None else None,
+    }

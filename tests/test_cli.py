@@ -192,7 +192,10 @@ def test_every_command_has_help_with_an_example() -> None:
 
 def test_spaces_says_what_is_ready_here() -> None:
     done = mmsearch("spaces", home=Path())
-    assert done.stdout.startswith("mini  ready  image, text, audio  d=512")
+    mini = next(line for line in done.stdout.splitlines() if line.startswith("mini "))
+    assert mini.split(maxsplit=2)[:2] == ["mini", "ready"]
+    assert "image, text, audio" in mini
+    assert "openclip:ViT-B-32/laion2b_s34b_b79k" in done.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(home: Path) -> None:

@@ -21,6 +21,7 @@ import mmsearch
 from mmsearch.cli.app import app
 from mmsearch.errors import SpaceUnavailable
 from mmsearch.spaces import load_encoder
+from mmsearch.spaces.catalogue import CATALOGUE
 from mmsearch.spaces.openclip import OpenClip
 from mmsearch.types import Modality
 from tiny_clip import tiny_clip
@@ -274,3 +275,36 @@ def test_memory_that_runs_out_halves_the_batch(tmp_path: Path) -> None:
     encoder.model.encode_image = lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError())
     with pytest.raises(SpaceUnavailable, match="too little memory for one input"):
         encoder.encode(Modality.IMAGE, pictures)
+
+
+def test_what_is_said_of_known_models_is_what_open_clip_says() -> None:
+    for known in CATALOGUE:
+        model, _, tag = known.name.removeprefix("openclip:").partition("/")
+        assert open_clip.get_model_config(model)["embed_dim"] == known.dimension
+        assert open_clip.get_pretrained_cfg(model, tag)
+
+
+def test_spaces_are_listed_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    rows = json.loads(cli("spaces", "--json")[1])["spaces"]
+    clip = next(row for row in rows if row["name"] == "openclip:ViT-B-32/laion2b_s34b_b79k")
+    assert not clip["available"]
+    assert "mmsearch spaces pull" in clip["needs"]
+    assert (clip["recall_at_1"], clip["dimension"], clip["licence"]) == (39.3, 512, "MIT")
+    names = cli("spaces", "--all")[1].split()
+    assert clip["name"] in names
+    assert len(names) > 100
+
+
+def test_fetching_without_a_network_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    rc, _, err = cli("spaces", "pull", "openclip:ViT-B-32/laion2b_s34b_b79k")
+    assert rc == 6
+    assert "could not be fetched" in err
+    assert len(err.strip().splitlines()) == 1, err
+    rc, _, err = cli("spaces", "pull", "mini")
+    assert rc == 2
+    assert "is no model that is fetched" in err

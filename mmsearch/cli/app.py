@@ -11,6 +11,7 @@ import typer
 from mmsearch import errors
 from mmsearch.cli.edge import IndexOption, JsonOption, ToOption, edge, folder_of, print_json, say
 from mmsearch.cli.evaluate import evaluate
+from mmsearch.cli.spaces import spaces_app
 from mmsearch.cli.text import plain, prepare_streams
 from mmsearch.cli.upkeep import RecallOption, compact, merge, tune
 from mmsearch.version import __version__
@@ -309,24 +310,7 @@ def remove(
             typer.echo(f"removed {removed:,}")
 
 
-@app.command()
-def spaces(json: JsonOption = False) -> None:
-    """List the embedding spaces, and what each needs.
-
-    \b
-    mmsearch spaces
-    """
-    with edge():
-        from mmsearch.cli.show import show_spaces
-        from mmsearch.info import list_spaces
-
-        rows = list_spaces()
-        if json:
-            print_json({"schema": 1, "spaces": rows})
-        else:
-            show_spaces(rows)
-
-
+app.add_typer(spaces_app, name="spaces")
 app.command("eval")(evaluate)
 app.command()(tune)
 app.command()(compact)

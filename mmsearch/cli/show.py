@@ -111,8 +111,32 @@ def show_skipped(rows: list[dict[str, Any]]) -> None:
 
 
 def show_spaces(rows: list[dict[str, Any]]) -> None:
-    """The spaces, one a line."""
+    """The spaces, one a line; then where figures are from, and which one suits this machine."""
+    header = ("space", "state", "for", "d", "MB", "R@1", "R@5", "texts in", "licence")
+    table = [header]
     for row in rows:
-        state = "ready" if row["available"] else "not here"
-        kinds = ", ".join(row["modalities"])
-        _echo(f"{row['name']}  {state}  {kinds}  d={row['dimension']}  needs {row['needs']}")
+        figures = [row.get("recall_at_1"), row.get("recall_at_5")]
+        table.append(
+            (
+                row["name"],
+                "ready" if row["available"] else "not here",
+                ", ".join(row["modalities"]),
+                f"{row['dimension']}",
+                f"{row['megabytes']:,}" if "megabytes" in row else "",
+                *("" if one is None else f"{one:.1f}" for one in figures),
+                row.get("languages", ""),
+                row.get("licence", ""),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        _echo(
+            "  ".join(f"{one:<{width}}" for one, width in zip(line, widths, strict=True)).rstrip()
+        )
+    if source := next((row["source"] for row in rows if row.get("source")), None):
+        _echo(f"R@1, R@5 in percent, as published: {source}")
+    if lacking := [row for row in rows if not row["available"]]:
+        _echo(f"not here: {lacking[0]['needs']}")
+    for row in rows:
+        if row["recommended"]:
+            _echo(f"recommended here: {row['name']}, because {row['recommended']}")

@@ -80,6 +80,39 @@ def load_encoder(name: str, device: str | None = None, dtype: str | None = None)
     )
 
 
+def missing_for(name: str) -> str | None:
+    """What a space of a family lacks on this machine, in words; None where it is all here."""
+    try:
+        _family(name).check_here(name)
+    except SpaceUnavailable as e:
+        return str(e)
+    return None
+
+
+def pull(name: str) -> str:
+    """Fetches what a space of a family needs, from where its library says; its full name.
+
+    Raises SpaceUnavailable where it cannot be fetched, UsageError for what needs no fetching.
+    """
+    full: str = _family(name).pull(name)
+    return full
+
+
+def known_names() -> list[str]:
+    """Every name that the libraries at hand know weights for: hundreds."""
+    return [name for family in FAMILIES for name in _family(f"{family}:").names()]
+
+
+def _family(name: str) -> Any:
+    family, colon, _ = name.partition(":")
+    if not colon or family not in FAMILIES:
+        raise UsageError(
+            f"{name!r} is no model that is fetched: those begin with "
+            f"{', '.join(f'{one}:' for one in FAMILIES)}."
+        )
+    return import_module(FAMILIES[family][0])
+
+
 def open_folder(folder: Path, check: bool = True) -> FolderSpace:
     """The encoder of a space folder. check: whether its files fit the digest in its card.
 

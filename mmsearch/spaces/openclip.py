@@ -175,6 +175,17 @@ def pull(name: str) -> str:
     return name
 
 
+def check_here(name: str) -> None:
+    """Raises SpaceUnavailable where a model is not known, or not on this machine."""
+    _resolved(name)
+
+
+def names() -> list[str]:
+    """Every model and weights that open_clip knows, as spaces are named."""
+    open_clip = imported("open_clip", "torch")
+    return [f"{PREFIX}{model}/{tag}" for model, tag in open_clip.list_pretrained()]
+
+
 def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
     """The full name, and what open_clip's loader is told: a model, and a tag or file.
 
