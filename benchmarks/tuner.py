@@ -55,13 +55,16 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--queries", type=Path, required=True)
     parser.add_argument("--count", type=int)
-    parser.add_argument("--asked", type=int, default=4_000)
+    parser.add_argument("--asked", type=int, default=8_000)
     parser.add_argument("--name", default="passages", help="of the data, in the results")
     args = parser.parse_args()
     base = np.load(args.base, mmap_mode="r")
     xb = base[: args.count or len(base)]
     texts = texts_beside(base)
-    xq = np.ascontiguousarray(np.load(args.queries)[: args.asked], np.float32)
+    # spread over all: captions of one photo stand side by side
+    asked = np.load(args.queries, mmap_mode="r")
+    rows = np.linspace(0, len(asked) - 1, min(args.asked, len(asked))).astype(np.int64)
+    xq = np.ascontiguousarray(asked[np.random.default_rng(0).permutation(rows)], np.float32)
     known, unseen = xq[::2].copy(), xq[1::2].copy()
     results = []
     rows = [("tuned with", "aimed at", "promised", "measured", "difference")]

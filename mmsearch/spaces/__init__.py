@@ -26,6 +26,7 @@ SPACES: dict[str, tuple[str, str, str]] = {
 # what stands before a model's name -> the same, for each library whose models can be used
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "openclip": ("mmsearch.spaces.openclip", "OpenClip", "the extra torch, and weights"),
+    "clap": ("mmsearch.spaces.clap", "Clap", "the extra torch, and weights"),
 }
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any
@@ -131,3 +134,61 @@ def offline() -> Iterator[None]:
             yield
         finally:
             constants.HF_HUB_OFFLINE = before
+
+
+def in_hub_cache(repository: str, names: Iterable[str]) -> bool:
+    """Whether one of some files of a Hugging Face repository was fetched before."""
+    hub = imported("huggingface_hub")
+    try:
+        return any(isinstance(hub.try_to_load_from_cache(repository, n), str) for n in names)
+    except ValueError:  # no such name is possible
+        return False
+
+
+def not_here(name: str) -> SpaceUnavailable:
+    """What is said of a model whose weights were never fetched."""
+    return SpaceUnavailable(
+        f"the weights of {name} are not on this machine: fetch them once with "
+        f"`mmsearch spaces pull {name}`."
+    )
+
+
+def reason(error: Exception) -> str:
+    """A library's error in one line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    more = lines[1].strip() if len(lines) > 1 and lines[0].rstrip().endswith(":") else ""
+    return f"{lines[0].strip()} {more}".strip()[:300]
+
+
+@contextmanager
+def quiet(progress: bool = False) -> Iterator[None]:
+    """Keeps what libraries log, warn of and draw from stderr: what matters is said here.
+
+    open_clip logs to the root, which would give itself a handler that prints; transformers
+    has one of its own. progress: their bars stay, for what is fetched.
+    """
+    root, nothing = logging.getLogger(), logging.NullHandler()
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    root.addHandler(nothing)
+    bars = [] if progress else _shown_bars()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    for bar in bars:
+        bar.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(nothing)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for bar in bars:
+            bar.enable_progress_bar()
+
+
+def _shown_bars() -> list[Any]:
+    """The module of transformers, where it is used, that draws progress bars now."""
+    module = sys.modules.get("transformers.utils.logging")
+    return [module] if module is not None and module.is_progress_bar_enabled() else []

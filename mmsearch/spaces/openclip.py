@@ -9,10 +9,7 @@ is fetched: weights are here, or ``mmsearch spaces pull`` brings them.
 from __future__ import annotations
 
 import difflib
-import logging
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,8 +22,12 @@ from mmsearch.spaces.on_torch import (
     device_of,
     digest_of,
     imported,
+    in_hub_cache,
+    not_here,
     offline,
     precision,
+    quiet,
+    reason,
 )
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
@@ -48,6 +49,8 @@ class OpenClip:
     there is one. dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU, else fp32.
     Raises SpaceUnavailable where it cannot be loaded, UsageError for a device or dtype.
     """
+
+    any_length = False  # texts have as many tokens as the context has places
 
     def __init__(self, name: str, device: str | None = None, dtype: str | None = None) -> None:
         torch = imported("torch", "open_clip")
@@ -112,6 +115,18 @@ class OpenClip:
         """int64 (n, context length), by the model's own tokenizer."""
         return self.tokenizer([_clean(text) for text in texts])
 
+    def text_side(self) -> Any:
+        """The text tower as a module: ids (n, context length) to rows (n, d)."""
+        from mmsearch.spaces.portable import text_side
+
+        return text_side(self._model)
+
+    def write_tokenizer(self, path: Path) -> None:
+        """The tokenizer as ``tokenizer.json``; raises SpaceUnavailable where it cannot be."""
+        from mmsearch.spaces.portable import write_tokenizer
+
+        write_tokenizer(self.tokenizer, self.tokens, path)
+
     def _pictures(self, data: Sequence[Any]) -> Any:
         torch = imported("torch")
         px = self.space.preprocess.image_px
@@ -147,7 +162,7 @@ def loaded(name: str) -> tuple[str, Any, Any]:
     open_clip = imported("open_clip", "torch")
     name, model, pretrained = _resolved(name)
     try:
-        with offline(), _quiet():
+        with offline(), quiet():
             made = open_clip.create_model(
                 model, pretrained=pretrained, require_pretrained=True, weights_only=True
             )
@@ -155,7 +170,7 @@ def loaded(name: str) -> tuple[str, Any, Any]:
     except MemoryError:
         raise SpaceUnavailable(f"{name} needs more memory than there is.") from None
     except Exception as e:  # open_clip raises many kinds: RuntimeError, KeyError, OSError
-        raise SpaceUnavailable(f"{name} cannot be loaded: {_reason(e)}") from None
+        raise SpaceUnavailable(f"{name} cannot be loaded: {reason(e)}") from None
     return name, made, tokenizer
 
 
@@ -167,11 +182,11 @@ def pull(name: str) -> str:
     open_clip = imported("open_clip", "torch")
     name, model, pretrained = _resolved(name, here=False)
     try:
-        with _quiet():
+        with quiet(progress=True):
             open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
             open_clip.get_tokenizer(model)
     except Exception as e:
-        raise SpaceUnavailable(f"{name} could not be fetched: {_reason(e)}") from None
+        raise SpaceUnavailable(f"{name} could not be fetched: {reason(e)}") from None
     return name
 
 
@@ -199,8 +214,8 @@ def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
         return f"{PREFIX}{_LOCAL}{folder}", f"{_LOCAL}{folder}", None
     if asked.startswith(_HUB):
         repository = asked.removeprefix(_HUB)
-        if here and not _in_hub_cache(repository, ("open_clip_config.json",)):
-            raise _not_here(name)
+        if here and not in_hub_cache(repository, ("open_clip_config.json",)):
+            raise not_here(name)
         return name, asked, None
     model, slash, tag = asked.partition("/")
     _check_model(model, tag if slash else None)
@@ -209,7 +224,7 @@ def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
         return f"{PREFIX}{model}/{file.absolute()}", model, str(file.absolute())
     _check_tag(model, tag)
     if here and not _tag_is_here(model, tag):
-        raise _not_here(name)
+        raise not_here(name)
     return name, model, tag
 
 
@@ -277,23 +292,8 @@ def _tag_is_here(model: str, tag: str) -> bool:
         repository, _, file = str(cfg["hf_hub"]).rpartition("/")
         names = [file] if file else ["open_clip_pytorch_model.bin"]
         names += [Path(names[0]).stem + ".safetensors", "open_clip_model.safetensors"]
-        return _in_hub_cache(repository, names)
+        return in_hub_cache(repository, names)
     return (Path.home() / ".cache" / "clip" / Path(str(cfg.get("url", ""))).name).is_file()
-
-
-def _in_hub_cache(repository: str, names: Iterable[str]) -> bool:
-    hub = imported("huggingface_hub")
-    try:
-        return any(isinstance(hub.try_to_load_from_cache(repository, n), str) for n in names)
-    except ValueError:  # no such name is possible
-        return False
-
-
-def _not_here(name: str) -> SpaceUnavailable:
-    return SpaceUnavailable(
-        f"the weights of {name} are not on this machine: fetch them once with "
-        f"`mmsearch spaces pull {name}`."
-    )
 
 
 def _preprocess(name: str, cfg: Mapping[str, Any], context: int) -> Preprocess:
@@ -324,28 +324,6 @@ def _did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {', '.join(folded[one] for one in near)}?" if near else ""
 
 
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    more = lines[1].strip() if len(lines) > 1 and lines[0].rstrip().endswith(":") else ""
-    return f"{lines[0].strip()} {more}".strip()[:300]
-
-
 def _clean(text: str) -> str:
     """The text without what no UTF-8 can say (lone surrogates become question marks)."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps open_clip's and Python's warnings from stderr: what matters is said here.
-
-    open_clip logs to the root, which would give itself a handler that prints.
-    """
-    root, nothing = logging.getLogger(), logging.NullHandler()
-    root.addHandler(nothing)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.removeHandler(nothing)

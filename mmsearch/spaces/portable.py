@@ -44,7 +44,7 @@ PROBES = (
 def text_tower(encoder: Any) -> Mapping[str, Path]:
     """The files of a portable text tower: name -> file; empty where there can be none.
 
-    encoder: an ``OpenClip``. Made on first use, which takes seconds.
+    encoder: an ``OpenClip`` or ``Clap``. Made on first use, which takes seconds.
     """
     folder = _cache() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}"
     names = (CARD, TOKENIZER, "text.onnx")
@@ -61,7 +61,7 @@ def _make(encoder: Any, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         work = Path(name) / "tower"
         work.mkdir()
-        write_tokenizer(encoder.tokenizer, encoder.tokens, work / TOKENIZER)
+        encoder.write_tokenizer(work / TOKENIZER)
         export_text(encoder, work / "text.onnx")
         card = {
             "name": encoder.space.name,
@@ -81,14 +81,14 @@ def _make(encoder: Any, folder: Path) -> None:
 
 
 def export_text(encoder: Any, path: Path) -> None:
-    """The text tower as ONNX: int64 (1, context length) to a unit row float32 (1, d)."""
+    """The text tower as ONNX: int64 (1, tokens) to a unit row float32 (1, d)."""
     torch = imported("torch", "onnx", "onnxscript")
     model = encoder.model
 
     class Tower(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.model = text_side(model)
+            self.model = encoder.text_side()
 
         def forward(self, ids: Any) -> Any:
             return torch.nn.functional.normalize(self.model(ids).float(), dim=1)
@@ -96,7 +96,8 @@ def export_text(encoder: Any, path: Path) -> None:
     device = encoder.device
     model.to("cpu")
     try:
-        write_onnx(Tower().eval(), encoder.tokens(["a"]), path)
+        example = encoder.tokens(["an example of seven words or so"])
+        write_onnx(Tower().eval(), example, path, encoder.any_length)
     finally:
         model.to(device)
 
@@ -123,9 +124,13 @@ def text_side(model: Any) -> Any:
     return TextSide()
 
 
-def write_onnx(tower: Any, example: Any, path: Path) -> None:
-    """A module in eval mode as an ONNX graph from ``x`` to ``vector``, weights inside."""
+def write_onnx(tower: Any, example: Any, path: Path, any_length: bool = False) -> None:
+    """A module in eval mode as an ONNX graph from ``x`` to ``vector``, weights inside.
+
+    any_length: whether the second axis of ``x`` may have any length, or only the example's.
+    """
     torch = imported("torch", "onnx", "onnxscript")
+    free = ({1: torch.export.Dim("length", min=2)},) if any_length else None
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no such operator
     try:
@@ -138,6 +143,7 @@ def write_onnx(tower: Any, example: Any, path: Path) -> None:
                 output_names=["vector"],
                 opset_version=OPSET,
                 dynamo=True,
+                dynamic_shapes=free,
                 external_data=False,
                 verbose=False,
             )

@@ -1,0 +1,265 @@
+"""CLAP models of Hugging Face: sounds and texts, through transformers (extra ``torch``).
+
+A name is ``clap:OWNER/REPOSITORY`` or ``clap:FOLDER``, as ``from_pretrained`` takes it, with
+weights as safetensors. Sounds come in windows that the model takes whole: nothing of them is
+cut at random, as the library's own front end does with what is longer. Nothing is fetched:
+weights are here, or ``mmsearch spaces pull`` brings them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
+from mmsearch.spaces.on_torch import (
+    InBatches,
+    device_of,
+    digest_of,
+    imported,
+    in_hub_cache,
+    not_here,
+    offline,
+    precision,
+    quiet,
+    reason,
+)
+from mmsearch.types import Modality, Preprocess, Space, Vectors
+
+PREFIX = "clap:"
+_TOKENIZERS = ("tokenizer.json", "vocab.json")
+_PASSAGE_WORDS, _PASSAGE_SIGNS = 100, 60  # texts describe sounds in a sentence or two
+
+
+class Clap:
+    """The encoder of a CLAP model. Safe to call from several threads.
+
+    name: see the module. device, dtype: as for ``OpenClip``.
+    Raises SpaceUnavailable where it cannot be loaded, UsageError for a device or dtype.
+    """
+
+    any_length = True  # of tokens that the text tower takes
+
+    def __init__(self, name: str, device: str | None = None, dtype: str | None = None) -> None:
+        imported("torch", "transformers")
+        self.device = device_of(device)
+        self._precision = precision(self.device, dtype)
+        name, self._model, self._front, self.tokenizer = _loaded(name)
+        self._model.to(self.device).eval().requires_grad_(False)
+        config = self._model.config
+        self.context = min(
+            int(self.tokenizer.model_max_length), config.text_config.max_position_embeddings - 2
+        )
+        self._fusion = bool(config.audio_config.enable_fusion)
+        preprocess = Preprocess(
+            image_px=1,  # there is no tower for pictures
+            sample_rate_hz=int(self._front.sampling_rate),
+            window_s=float(self._front.max_length_s),
+            passage_words=_PASSAGE_WORDS,
+            passage_cjk_chars=_PASSAGE_SIGNS,
+        )
+        digest = digest_of(self._model, f"{self._front.to_json_string()} {self.context}")
+        modalities = (Modality.TEXT, Modality.AUDIO)
+        self.space = Space(name, digest, int(config.projection_dim), modalities, preprocess)
+        self._batches = {modality: InBatches(self.device) for modality in modalities}
+        self._lock = Lock()
+
+    @property
+    def model(self) -> Any:
+        """The ``ClapModel``."""
+        return self._model
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The text tower as ONNX, with its tokenizer; see ``portable``."""
+        from mmsearch.spaces.portable import text_tower
+
+        return text_tower(self)
+
+    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+        """One unit vector for each decoded input, in order: float32 (n, d).
+
+        data: float32 (samples,) mono for a sound of at most one window, str for a text, as
+        ``space.preprocess`` says. What a text has beyond the model's context is left out.
+        """
+        if modality not in self._batches:
+            raise SpaceUnavailable(
+                f"the space {self.space.name} has no tower for {modality}; "
+                f"it has: {', '.join(self.space.modalities)}."
+            )
+        inputs: list[Any] = list(data)
+        order = np.arange(len(inputs))
+        if modality == Modality.TEXT:  # padding costs: those of one length go together
+            inputs = [self.tokens([text])[0] for text in data]
+            order = np.argsort([len(ids) for ids in inputs], kind="stable")
+        tower = self._texts if modality == Modality.TEXT else self._sounds
+        out = np.empty((len(inputs), self.space.dimension), np.float32)
+        with self._lock:  # one model, one device
+            ordered = [inputs[i] for i in order]
+            out[order] = self._batches[modality](ordered, tower, self.space.dimension)
+        return out
+
+    def truncated(self, texts: Sequence[str]) -> list[int]:
+        """For each text, how many of its tokens the tower does not read."""
+        counts = [len(self.tokenizer(_clean(text)).input_ids) for text in texts]
+        return [max(0, count - self.context) for count in counts]
+
+    def tokens(self, texts: Sequence[str]) -> Any:
+        """int64 (n, longest), padded, by the model's own tokenizer."""
+        return self.tokenizer(
+            [_clean(text) for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.context,
+            return_tensors="pt",
+        ).input_ids
+
+    def text_side(self) -> Any:
+        """The text tower as a module: ids (1, n), without padding, to rows (1, d)."""
+        torch = imported("torch")
+        model = self._model
+
+        class TextSide(torch.nn.Module):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.tower, self.projection = model.text_model, model.text_projection
+
+            def forward(self, ids: Any) -> Any:
+                return self.projection(self.tower(input_ids=ids).pooler_output)
+
+        return TextSide()
+
+    def write_tokenizer(self, path: Path) -> None:
+        """The tokenizer as ``tokenizer.json``; raises SpaceUnavailable where it cannot be."""
+        from tokenizers import Tokenizer
+
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise SpaceUnavailable("this model's tokenizer cannot be written down.")
+        tokenizer = Tokenizer.from_str(backend.to_str())
+        tokenizer.enable_truncation(self.context)
+        tokenizer.no_padding()
+        tokenizer.save(str(path))
+
+    def _sounds(self, data: Sequence[NDArray[np.float32]]) -> Any:
+        torch = imported("torch")
+        front = self._front
+        features = []
+        for samples in data:
+            if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples):
+                raise DecodeError(
+                    f"a sound must be float32 (samples,), got {samples.dtype} {samples.shape}",
+                    "encode",
+                )
+            if len(samples) > front.nb_max_samples:
+                raise LimitExceeded(
+                    f"a sound of {len(samples)} samples is longer than one window of "
+                    f"{front.nb_max_samples}; cut it into windows."
+                )
+            clean = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+            found = front([clean], sampling_rate=front.sampling_rate, return_tensors="np")
+            features.append(found["input_features"][0])
+        x = torch.from_numpy(np.stack(features).astype(np.float32)).to(self.device)
+        # alone, a sound is what the library calls longer where features are fused
+        longer = torch.full((len(data), 1), self._fusion, device=self.device)
+        with self._precision():
+            found = self._model.get_audio_features(input_features=x, is_longer=longer)
+        return getattr(found, "pooler_output", found)
+
+    def _texts(self, data: Sequence[Any]) -> Any:
+        torch = imported("torch")
+        pad = int(self._model.config.text_config.pad_token_id)
+        ids = torch.nn.utils.rnn.pad_sequence(list(data), batch_first=True, padding_value=pad)
+        # by length, not by what is in it: a text may hold the sign for padding
+        lengths = torch.tensor([len(one) for one in data])
+        mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+        with self._precision():
+            found = self._model.get_text_features(
+                input_ids=ids.to(self.device), attention_mask=mask.to(self.device)
+            )
+        return getattr(found, "pooler_output", found)
+
+
+def check_here(name: str) -> None:
+    """Raises SpaceUnavailable where a model is not on this machine."""
+    imported("torch", "transformers")
+    _resolved(name)
+
+
+def names() -> list[str]:
+    """Hugging Face keeps no list of such models."""
+    return []
+
+
+def pull(name: str) -> str:
+    """Fetches a model from Hugging Face; returns its full name."""
+    transformers = imported("transformers", "torch")
+    asked = name.removeprefix(PREFIX)
+    try:
+        with quiet(progress=True):
+            transformers.ClapModel.from_pretrained(asked, use_safetensors=True)
+            transformers.ClapProcessor.from_pretrained(asked)
+    except Exception as e:
+        raise SpaceUnavailable(f"{name} could not be fetched: {reason(e)}") from None
+    return name
+
+
+def _resolved(name: str) -> tuple[str, str]:
+    """The full name, and what transformers is told."""
+    asked = name.removeprefix(PREFIX)
+    folder = Path(asked).expanduser()
+    if (
+        folder.is_dir()
+        or folder.is_absolute()
+        or asked.startswith((".", "~"))
+        or os.sep not in asked
+    ):
+        folder = folder.absolute()
+        if not (folder / "config.json").is_file():
+            raise SpaceUnavailable(
+                f"{folder} holds no CLAP model: name a folder with config.json and weights as "
+                f"safetensors, or one of Hugging Face, such as {PREFIX}laion/clap-htsat-unfused."
+            )
+        if not any((folder / one).is_file() for one in _TOKENIZERS):
+            # transformers would make up an empty one
+            raise SpaceUnavailable(f"{folder} holds no tokenizer: {' or '.join(_TOKENIZERS)}.")
+        return f"{PREFIX}{folder}", str(folder)
+    if not (in_hub_cache(asked, ("config.json",)) and in_hub_cache(asked, _TOKENIZERS)):
+        raise not_here(name)
+    return name, asked
+
+
+def _loaded(name: str) -> tuple[str, Any, Any, Any]:
+    transformers = imported("transformers", "torch")
+    name, asked = _resolved(name)
+    try:
+        with offline(), quiet():
+            model, said = transformers.ClapModel.from_pretrained(
+                asked, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+            front = transformers.ClapFeatureExtractor.from_pretrained(asked, local_files_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(asked, local_files_only=True)
+    except MemoryError:
+        raise SpaceUnavailable(f"{name} needs more memory than there is.") from None
+    except Exception as e:  # of many kinds: OSError, ValueError, SafetensorError, …
+        why = "its weights do not fit its config.json" if "mismatched" in str(e) else reason(e)
+        raise SpaceUnavailable(f"{name} cannot be loaded: {why}.") from None
+    # transformers makes up what a file lacks, at random, and only warns
+    if missing := [k for k in said["missing_keys"] if not k.endswith("position_ids")]:
+        some = ", ".join(sorted(missing)[:2])
+        raise SpaceUnavailable(
+            f"{name} cannot be loaded: {len(missing)} weights are missing ({some}, …): "
+            "the file is another model's."
+        )
+    return name, model, front, tokenizer
+
+
+def _clean(text: str) -> str:
+    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
