@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-torch test-train check format campaign bench bench-latency bench-search bench-filters bench-growth quality clean
+.PHONY: demo test test-torch test-train check format campaign bench bench-latency bench-search bench-filters bench-growth bench-pipeline bench-gpu quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -101,6 +101,15 @@ bench-filters: $(BENCH_VENV)/.made
 	@test -n "$(DATA)" || { echo "say where the vectors are: make bench-filters DATA=folder"; exit 2; }
 	$(BENCH_VENV)/bin/python benchmarks/filters.py --base $(DATA)/passages.npy \
 		--queries $(DATA)/passage_queries.npy $(if $(COUNT),--count $(COUNT))
+
+# Large models, with PyTorch: what the pipeline wastes on a CPU; what a GPU makes of it.
+bench-pipeline: $(TRAIN_VENV)/.made
+	$(TRAIN_VENV)/bin/python benchmarks/pipeline.py $(if $(PHOTOS),--photos $(PHOTOS))
+
+# make bench-gpu [SPACE=openclip:…] [PHOTOS=folder]
+bench-gpu: $(TRAIN_VENV)/.made
+	$(TRAIN_VENV)/bin/python benchmarks/gpu.py $(if $(SPACE),--space $(SPACE)) \
+		$(if $(PHOTOS),--photos $(PHOTOS))
 
 # make quality DATA=folder (its layout: mmsearch/train/mini/data.py)
 # and, each left out if not given: STAMPS=…/tuxpaint/stamps CLIPART=…/openclipart

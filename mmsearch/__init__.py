@@ -81,20 +81,27 @@ def index(
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     path: str | os.PathLike[str],
     space: str | os.PathLike[str] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    batch_size: int | None = None,
 ) -> Index:
     """Brings the index in the folder ``path`` up to date with the sources, and opens it.
 
     sources: a folder or file, or several. path: the index's folder; it is made
     if there is none. space: its name, or a folder that ``mmsearch train`` wrote; None is
-    the index's own, and ``mini`` for a new one. Raises UsageError, SpaceMismatch, IndexLocked,
+    the index's own, and ``mini`` for a new one. device, dtype, batch_size: where and how a model
+    on PyTorch runs, see ``load_space``. Raises UsageError, SpaceMismatch, IndexLocked,
     IndexNotWritable; files that cannot be read are skipped, not raised.
     """
-    from mmsearch.indexer import run
+    from mmsearch.indexer import Options, run
     from mmsearch.searcher import Index
+    from mmsearch.spaces import Placement
 
     several = [sources] if isinstance(sources, str | os.PathLike) else sources
     folder = Path(path).expanduser().absolute()
-    run(several, folder, None if space is None else os.fspath(space))
+    options = Options(placement=Placement(device, dtype, batch_size))
+    run(several, folder, None if space is None else os.fspath(space), options)
     return Index(folder)
 
 
@@ -109,15 +116,25 @@ def open(path: str | os.PathLike[str]) -> Index:
     return Index(resolve(path))
 
 
-def load_space(name: str | os.PathLike[str] = "mini") -> LoadedSpace:
+def load_space(
+    name: str | os.PathLike[str] = "mini",
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    batch_size: int | None = None,
+) -> LoadedSpace:
     """An embedding space for encoding one's own texts, pictures and sounds.
 
-    name: a space's name, or a folder that ``mmsearch train`` wrote.
-    Raises SpaceUnavailable for a name that is not known.
+    name: a space's name, or a folder that ``mmsearch train`` wrote. device: of a model on
+    PyTorch ``cpu``, ``cuda``, ``cuda:1``, … or ``mps``; None is a GPU where there is one. dtype:
+    ``fp32``, ``fp16`` or ``bf16``; None is fp16 on a GPU. batch_size: inputs at a time; None
+    is what suits the device.
+    Raises SpaceUnavailable for a name that is not known, UsageError for what is not there.
     """
     from mmsearch.loaded_space import LoadedSpace
+    from mmsearch.spaces import Placement
 
-    return LoadedSpace(os.fspath(name))
+    return LoadedSpace(os.fspath(name), Placement(device, dtype, batch_size))
 
 
 def __getattr__(name: str) -> Any:

@@ -10,10 +10,8 @@ import numpy as np
 
 from mmsearch.errors import UsageError
 from mmsearch.query import audio_parts, image_part, listed, mean_of_windows
-from mmsearch.spaces import load_encoder
+from mmsearch.spaces import ANYWHERE, Placement, load_encoder
 from mmsearch.types import Modality, Space, Vectors
-
-_BATCH = 32
 
 
 class LoadedSpace:
@@ -23,8 +21,8 @@ class LoadedSpace:
     in order; no input gives (0, d). The inner product of two rows is their cosine.
     """
 
-    def __init__(self, name: str) -> None:
-        self._encoder = load_encoder(name)
+    def __init__(self, name: str, placement: Placement = ANYWHERE) -> None:
+        self._encoder = load_encoder(name, placement)
 
     @property
     def space(self) -> Space:
@@ -61,7 +59,8 @@ class LoadedSpace:
     def _encode(self, modality: Modality, data: Iterator[Any], n: int) -> Vectors:
         out = np.empty((n, self.space.dimension), np.float32)
         at = 0
-        while some := list(islice(data, _BATCH)):  # few decoded inputs are held at a time
+        size = self._encoder.batch_sizes.get(modality, 1)  # of none there is no tower
+        while some := list(islice(data, size)):  # few decoded inputs are held at a time
             out[at : at + len(some)] = self._encoder.encode(modality, some)
             at += len(some)
         return out

@@ -20,9 +20,10 @@ open_clip = pytest.importorskip("open_clip")
 import mmsearch
 from mmsearch.cli.app import app
 from mmsearch.errors import SpaceUnavailable
-from mmsearch.spaces import load_encoder
+from mmsearch.spaces import load_encoder, open_folder
 from mmsearch.spaces.catalogue import CATALOGUE
 from mmsearch.spaces.openclip import OpenClip
+from mmsearch.spaces.portable import PROBES
 from mmsearch.types import Modality
 from tiny_clip import tiny_clip
 
@@ -41,7 +42,7 @@ def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
-def theirs(folder: Path, images: list[Image.Image], texts: list[str]) -> tuple[np.ndarray, ...]:
+def theirs(folder: Path, images: list[Image.Image], texts: list[str]) -> list[np.ndarray]:
     """As open_clip's README does it, one input at a time."""
     name = f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
@@ -50,10 +51,9 @@ def theirs(folder: Path, images: list[Image.Image], texts: list[str]) -> tuple[n
     with torch.no_grad():
         pictures = [model.encode_image(preprocess(image).unsqueeze(0)) for image in images]
         sentences = [model.encode_text(tokenizer([text])) for text in texts]
-    return tuple(
-        np.concatenate([(v / v.norm(dim=-1, keepdim=True)).numpy() for v in several])
-        for several in (pictures, sentences)
-    )
+    unit = [[(v / v.norm(dim=-1, keepdim=True)).numpy() for v in all_] for all_ in
+            (pictures, sentences)]  # fmt: skip
+    return [np.concatenate(rows) if rows else np.empty((0, 32)) for rows in unit]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_memory_that_runs_out_halves_the_batch(tmp_path: Path) -> None:
     wanted = encoder.encode(Modality.IMAGE, pictures)
     encoder.model.encode_image = small
     assert np.allclose(encoder.encode(Modality.IMAGE, pictures), wanted, atol=1e-6)
-    assert sizes == [20, 16, 8, 4, 4, 4, 4, 4]
+    assert sizes == [20, 10, 5, 5, 5, 5]
     encoder.model.encode_image = lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError())
     with pytest.raises(SpaceUnavailable, match="too little memory for one input"):
         encoder.encode(Modality.IMAGE, pictures)
@@ -308,3 +308,33 @@ def test_fetching_without_a_network_is_one_line(
     rc, _, err = cli("spaces", "pull", "mini")
     assert rc == 2
     assert "is no model that is fetched" in err
+
+
+@pytest.mark.parametrize("siglip", [False, True], ids=["clip", "siglip"])
+def test_the_written_text_tower_is_the_models(tmp_path: Path, siglip: bool) -> None:
+    folder = tiny_clip(tmp_path / "clip", siglip)
+    _, sentences = theirs(folder, [], [*TEXTS, *PROBES])
+    encoder = load_encoder(f"openclip:local-dir:{folder}")
+    kept = open_folder(next(iter(encoder.files.values())).parent, check=False)
+    assert kept.space == encoder.space
+    found = kept.encode(Modality.TEXT, [*TEXTS, *PROBES])
+    assert (found * sentences).sum(1).min() > 0.9999
+    own = encoder.encode(Modality.TEXT, [*TEXTS, *PROBES])
+    assert (own * sentences).sum(1).min() > 0.99999
+    assert kept.truncated(TEXTS) == encoder.truncated(TEXTS)
+    assert encoder.truncated(TEXTS)[4] > 100
+    with pytest.raises(SpaceUnavailable, match="has no tower for image"):
+        kept.encode(Modality.IMAGE, [np.zeros((32, 32, 3), np.uint8)])
+
+
+def test_a_text_tower_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    first = load_encoder(name).files
+
+    def refuse(encoder: object, path: Path) -> None:
+        raise SpaceUnavailable("it cannot be written")
+
+    monkeypatch.setattr("mmsearch.spaces.portable.export_text", refuse)
+    assert load_encoder(name).files == first
+    first["text.onnx"].unlink()
+    assert load_encoder(name).files == {}  # what cannot be written is not kept

@@ -9,10 +9,10 @@ from typing import Any
 PREPROCESS = {"mean": [0.48, 0.45, 0.4], "std": [0.26, 0.26, 0.27]}
 
 
-def tiny_clip(folder: Path, text: dict[str, Any] | None = None, **preprocess: Any) -> Path:
+def tiny_clip(folder: Path, siglip: bool = False, **preprocess: Any) -> Path:
     """A folder as ``openclip:local-dir:`` takes it: two small transformers.
 
-    text: more of the text side's configuration. preprocess: of the pictures'.
+    siglip: with a text side and tokenizer of SigLIP's kind. preprocess: of the pictures.
     """
     import open_clip
     import torch
@@ -34,12 +34,47 @@ def tiny_clip(folder: Path, text: dict[str, Any] | None = None, **preprocess: An
             "width": 32,
             "heads": 2,
             "layers": 2,
-            **(text or {}),
         },
     }
+    made = open_clip.CLIP
+    if siglip:
+        model |= {"custom_text": True, "init_logit_bias": -10}
+        model["text_cfg"] |= {
+            "context_length": 16,
+            "vocab_size": 400,
+            "hf_tokenizer_name": "beside",
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+        }
+        _sentence_pieces().save_pretrained(folder)
+        made = open_clip.CustomTextCLIP
     config = {"model_cfg": model, "preprocess_cfg": {**PREPROCESS, **preprocess}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
-    state = {k: v.contiguous() for k, v in open_clip.CLIP(**model).state_dict().items()}
+    built = made(**{k: v for k, v in model.items() if k != "custom_text"})
+    state = {k: v.contiguous() for k, v in built.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
+
+
+def _sentence_pieces() -> Any:
+    """A tokenizer as SigLIP has one: unigrams of pieces, an end mark, padded with it."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = Tokenizer(models.Unigram())
+    pieces.normalizer = normalizers.NFKC()
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    pieces.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=["<unk>", "</s>"], unk_token="<unk>"
+    )
+    texts = ["a dog runs on a beach", "two cats look alike", "snow in july", "don't they"] * 5
+    pieces.train_from_iterator([*texts, "abcdefghijklmnopqrstuvwxyz 0123456789"], trainer)
+    pieces.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=pieces, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
+    )

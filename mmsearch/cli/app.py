@@ -113,6 +113,10 @@ def index(
             help="How exactly it runs. Default: fp16 on a GPU, fp32 on a CPU.",
         ),
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, max=65536, help="Inputs that it gets at a time. Default: by device."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Index folders, or bring an index up to date with them.
@@ -130,6 +134,7 @@ def index(
 
     with edge():
         from mmsearch.indexer import Options, run
+        from mmsearch.spaces import Placement
 
         options = Options(
             exclude=tuple(exclude or ()),
@@ -139,8 +144,7 @@ def index(
             memory=memory,
             prune=prune,
             workers=workers,
-            device=device,
-            dtype=dtype,
+            placement=Placement(device, dtype, batch_size),
         )
         folder = folder_of(index)
         with IndexProgress(sys.stderr) as progress:
@@ -154,6 +158,8 @@ def index(
                 + (f" · ignored {report.ignored:,}" if report.ignored else "")
                 + f" · {report.seconds:.1f} s"
             )
+            for line in report.stages.told():
+                say(f"mmsearch: {line}")
         for path in report.kept:
             say(
                 f"mmsearch: {path} is missing, unreadable or suddenly empty; its items were kept. "

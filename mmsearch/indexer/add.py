@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import DecodeError, UsageError
-from mmsearch.indexer.encoding import BATCH
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.update import open_writer
@@ -285,7 +284,7 @@ def _encode(encoder: Encoder, parts: Iterable[Part], new: _New) -> None:
 
     for part in parts:
         waiting.append(part)
-        if len(waiting) >= BATCH[part.modality]:
+        if len(waiting) >= encoder.batch_sizes[part.modality]:
             flush()
     flush()
 

@@ -1,8 +1,18 @@
-"""Turning decoded parts into vectors, in batches, beside the decoders."""
+"""Turning decoded parts into vectors, in batches, beside the decoders.
+
+The encoder has threads of its own: while it works, this process takes in what the decoders
+give, and writes. A batch or two wait for it, no more, so that memory stays bounded.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,9 +23,10 @@ from mmsearch.media.pool import Task
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part
 
-# Enough for every core to have work, few enough to hold: 32 windows of 10 s at
-# 44.1 kHz would be 56 MB, so sounds go in smaller batches.
-BATCH = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
+_WAITING = 1  # whole batches that wait for the encoder
+
+Pair = tuple["OpenItem", Part]
+Encoded = tuple[NDArray[np.float32], int] | str  # a vector and how many tokens were cut; or why not
 
 
 @dataclass
@@ -41,62 +52,129 @@ class OpenItem:
 
 
 class Batches:
-    """Collects parts by modality and encodes them when a batch is full."""
+    """Collects parts by modality and encodes them when a batch is full.
+
+    A context manager: leaving it waits for the batch that is being encoded, and drops what
+    waits. ``busy_s``: how long the encoder has worked. ``waited_s``: how long a caller stood
+    before a batch that was not done.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._waiting: dict[Modality, list[tuple[OpenItem, Part]]] = {m: [] for m in Modality}
+        self._waiting: dict[Modality, list[Pair]] = {m: [] for m in Modality}
+        self._flying: deque[tuple[list[Pair], Future[list[Encoded]]]] = deque()
+        self._threads = ThreadPoolExecutor(encoder.side_by_side, thread_name_prefix="batch")
+        self._busy = _Busy()
         self.cut = 0  # passages that were longer than the text tower takes
+        self.waited_s = 0.0
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which at least one batch was being encoded."""
+        return self._busy.seconds
 
     def add(self, item: OpenItem, part: Part) -> list[OpenItem]:
-        """Takes a part; returns the items that got vectors, if a batch was full."""
+        """Takes a part; returns the items that got vectors meanwhile."""
         waiting = self._waiting[part.modality]
         waiting.append((item, part))
-        return self._encode(part.modality) if len(waiting) >= BATCH[part.modality] else []
+        if len(waiting) < self._encoder.batch_sizes[part.modality]:
+            return []
+        self._start(part.modality)
+        return self._landed(self._encoder.side_by_side + _WAITING)
 
     def flush(self) -> list[OpenItem]:
         """Encodes whatever waits; returns the items that got vectors."""
-        return [item for modality in Modality for item in self._encode(modality)]
+        for modality in Modality:
+            self._start(modality)
+        return self._landed(0)
 
-    def _encode(self, modality: Modality) -> list[OpenItem]:
+    def _start(self, modality: Modality) -> None:
         batch, self._waiting[modality] = self._waiting[modality], []
         batch = [(item, part) for item, part in batch if item.failed is None]
-        if not batch:
-            return []
-        try:
-            self._hand_out(modality, batch)
-        except Exception:
-            # one bad input must not cost the others their vectors
-            for pair in batch:
-                self._encode_singly(modality, *pair)
-        return [item for item, _ in batch]
+        if batch:
+            data = [part.data for _, part in batch]
+            self._flying.append((batch, self._threads.submit(self._encode, modality, data)))
 
-    def _encode_singly(self, modality: Modality, item: OpenItem, part: Part) -> None:
-        if item.failed is not None:
+    def _landed(self, most: int) -> list[OpenItem]:
+        """Hands out what is done, in the order of its start, until so many batches are left."""
+        touched: list[OpenItem] = []
+        while self._flying and (len(self._flying) > most or self._flying[0][1].done()):
+            batch, future = self._flying[0]
+            started = time.perf_counter()
+            found = future.result()
+            self.waited_s += time.perf_counter() - started
+            self._flying.popleft()
+            for (item, part), one in zip(batch, found, strict=True):
+                self._hand_out(item, part, one)
+            touched += [item for item, _ in batch]
+        return touched
+
+    def _hand_out(self, item: OpenItem, part: Part, found: Encoded) -> None:
+        if isinstance(found, str):
+            item.failed = item.failed or f"the encoder refused it: {found}"
             return
-        try:
-            self._hand_out(modality, [(item, part)])
-        except Exception as e:  # whatever the encoder's library raises, the run goes on
-            item.failed = f"the encoder refused it: {e}"
+        vector, lost = found
+        if lost:
+            part.meta["cut_tokens"] = lost
+            self.cut += 1
+        data = part.data if part.modality is Modality.TEXT else ""
+        kept = Part(part.modality, part.part_no, data, part.start_s, part.end_s, part.meta)
+        item.encoded.append((kept, vector.astype(np.float16)))
 
-    def _hand_out(self, modality: Modality, batch: list[tuple[OpenItem, Part]]) -> None:
-        data: list[Any] = [part.data for _, part in batch]
+    # -- in the encoder's threads ---------------------------------------------
+
+    def _encode(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
+        with self._busy:
+            try:
+                return self._vectors(modality, data)
+            except Exception as e:
+                if len(data) == 1:
+                    return [str(e) or type(e).__name__]
+                # one bad input must not cost the others their vectors
+                return [found for one in data for found in self._singly(modality, one)]
+
+    def _singly(self, modality: Modality, one: Any) -> list[Encoded]:
+        try:
+            return self._vectors(modality, [one])
+        except Exception as e:  # whatever the encoder's library raises, the run goes on
+            return [str(e) or type(e).__name__]
+
+    def _vectors(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
         vectors = self._encoder.encode(modality, data)
-        if len(vectors) != len(batch) or not np.isfinite(vectors).all():
+        if len(vectors) != len(data) or not np.isfinite(vectors).all():
             raise DecodeError("the encoder gave no usable vector", stage="encode")
-        cut = [0] * len(batch)
+        cut = [0] * len(data)
         if modality is Modality.TEXT:
             cut = self._encoder.truncated(data)
-        for (item, part), vector, lost in zip(batch, vectors, cut, strict=True):
-            if lost:
-                part.meta["cut_tokens"] = lost
-                self.cut += 1
-            kept = Part(
-                part.modality,
-                part.part_no,
-                part.data if part.modality is Modality.TEXT else "",
-                part.start_s,
-                part.end_s,
-                part.meta,
-            )
-            item.encoded.append((kept, vector.astype(np.float16)))
+        return list(zip(vectors, cut, strict=True))
+
+
+class _Busy:
+    """A clock that runs while at least one thread is inside."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._inside, self._since, self._lock = 0, 0.0, Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._since = time.perf_counter()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self.seconds += time.perf_counter() - self._since

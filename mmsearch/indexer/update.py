@@ -18,11 +18,12 @@ from mmsearch.errors import IndexNotFound, MmsearchError, UsageError
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
 from mmsearch.indexer.quantise import parsed_bytes, update_ann
+from mmsearch.indexer.stages import Stages
 from mmsearch.items import Unreadable
 from mmsearch.media import Limits
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
-from mmsearch.spaces import Encoder, load_encoder
+from mmsearch.spaces import ANYWHERE, Encoder, Placement, load_encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.known import KnownItems
@@ -36,6 +37,7 @@ from mmsearch.version import __version__
 # shows in times of whole seconds.
 _RACY_NS, _COARSE_NS = 100_000_000, 2_000_000_000
 _UNTRUSTED = -1
+_QUEUE_PARTS = 64  # that are decoded and wait for the encoder, at least
 # A long item is committed in pieces of at least this many parts.
 _PIECE_PARTS = 16
 
@@ -50,7 +52,7 @@ class Options:
     the lists may take, in bytes or as "2GB"; None leaves the index's own choice of each.
     prune: remove items even where a whole source is missing or empty.
     workers: decoding processes; None is one for each core.
-    device, dtype: where a space on PyTorch runs, and how exactly (see ``load_encoder``).
+    placement: where and how exactly a space on PyTorch runs.
     commit_s, commit_parts: a commit is due after so many seconds or parts.
     """
 
@@ -61,8 +63,7 @@ class Options:
     memory: int | str | None = None
     prune: bool = False
     workers: int | None = None
-    device: str | None = None
-    dtype: str | None = None
+    placement: Placement = ANYWHERE
     commit_s: float = 30.0
     commit_parts: int = 8192
     limits: Limits = field(default_factory=Limits)
@@ -86,6 +87,7 @@ class Report:
     done: int = 0  # files dealt with so far
     skipped_so_far: int = 0
     stage: str = "indexing"  # what is being done
+    stages: Stages = field(default_factory=Stages)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``mmsearch index --json`` ends with."""
@@ -101,6 +103,7 @@ class Report:
             "cut": self.cut,
             "kept": list(self.kept),
             "seconds": round(self.seconds, 3),
+            "stages": self.stages.to_json(),
         }
 
 
@@ -108,7 +111,7 @@ Progress = Callable[[Report, str], None]
 
 
 def open_writer(
-    folder: Path, space: str | None, device: str | None = None, dtype: str | None = None
+    folder: Path, space: str | None, placement: Placement = ANYWHERE
 ) -> tuple[Writer, Encoder]:
     """The index's writer and the encoder of its space (None: the index's own, else mini)."""
     encoder: Encoder
@@ -116,14 +119,15 @@ def open_writer(
         try:
             known = Snapshot.open(folder)
             kept, check = known.kept_space, known.check_kept_space
-            encoder = encoder_of(known.manifest.space, kept, check, True, device, dtype)
+            encoder = encoder_of(known.manifest.space, kept, check, True, placement)
         except IndexNotFound:
-            encoder = load_encoder("mini", device, dtype)
+            encoder = load_encoder("mini", placement)
     else:
-        encoder = load_encoder(space, device, dtype)
+        encoder = load_encoder(space, placement)
     writer = Writer(folder, encoder.space, __version__)
     try:
-        writer.keep_space(encoder.files)
+        if not writer.manifest.query:  # a model's text tower takes seconds to write
+            writer.keep_space(encoder.files)
     except BaseException:
         writer.close()
         raise
@@ -159,7 +163,7 @@ def run(
     except IndexNotFound:
         known = None
     scopes_of(sources, known)
-    writer, encoder = open_writer(folder, space, options.device, options.dtype)
+    writer, encoder = open_writer(folder, space, options.placement)
     with writer:
         writer.want(options.ann, options.recall, memory_bytes)
         report = _Run(writer, encoder, sources, options, progress).go()
@@ -192,6 +196,7 @@ class _Run:
         self.report = Report()
         self.last_commit = time.monotonic()
         self.committing = False
+        self.write_s = 0.0  # spent writing rows and commits
         self.events = 0  # files that were opened and are dealt with
         self.ahead = 0  # files that the counting walk has met
         self.copied: list[int] = []  # known items whose vectors were reused at another path
@@ -200,12 +205,13 @@ class _Run:
     def go(self) -> Report:
         tasks = self.plan.tasks()
         try:
-            # a run that finds nothing to do starts no process and loads no model
-            for first in tasks:
-                self._work(_chain(first, tasks))
-            while self.plan.again:
-                again, self.plan.again = self.plan.again, []
-                self._work(iter(again))
+            with self.batches:
+                # a run that finds nothing to do starts no process and loads no model
+                for first in tasks:
+                    self._work(_chain(first, tasks))
+                while self.plan.again:
+                    again, self.plan.again = self.plan.again, []
+                    self._work(iter(again))
             self._remove_vanished()
         except KeyboardInterrupt:
             # keep what has its vectors; a commit that was cut off is whole or absent
@@ -232,21 +238,32 @@ class _Run:
                 self.ahead += not isinstance(found, Unreadable)
 
     def _work(self, tasks: Iterator[Task]) -> None:
-        options = self.options
+        options, stages = self.options, self.report.stages
         if self.progress is not None and self.ahead == 0:
             threading.Thread(target=self._count_ahead, daemon=True).start()
-        workers = options.workers or available_cores()
+        workers = stages.workers = options.workers or available_cores()
+        started, waited_s, write_s = time.perf_counter(), self.batches.waited_s, self.write_s
+        # as many parts as an encoder takes at once may wait for it, and half as many again
+        queued = max(_QUEUE_PARTS, self.encoder.batch_sizes.get(Modality.IMAGE, 0) * 3 // 2)
         with DecodePool(
             self.encoder.space.preprocess,
             workers=workers,
             limits=options.limits,
             include=self.include,
             modalities=self.encoder.space.modalities,
+            queue_parts=queued,
         ) as pool:
             for event in pool.run(tasks, self._accept, self._commit_if_due):
                 self._handle(event)
                 self._commit_if_due()
             self._settle(self.batches.flush())
+        stages.wall_s += time.perf_counter() - started
+        stages.encoder_waited_s += self.batches.waited_s - waited_s
+        stages.write_s += self.write_s - write_s
+        stages.encoder_busy_s = self.batches.busy_s
+        stages.decoders_waited_s += pool.waited_s
+        stages.read_s += pool.read_s
+        stages.decode_s += pool.decode_s
 
     def _commit_if_due(self) -> None:
         if (
@@ -345,7 +362,10 @@ class _Run:
         i = item.task.item
         signature = item.signature or (i.size, i.mtime_ns, i.ctime_ns, i.inode)
         settled = self._settled(signature)
+        started = time.perf_counter()
         self.writer.extend([(_row(item, part, settled), v) for part, v in item.encoded])
+        if not self.committing:  # which counts its own time
+            self.write_s += time.perf_counter() - started
         self.report.parts += len(item.encoded)
         item.committed += len(item.encoded)
         item.encoded = []
@@ -459,6 +479,7 @@ class _Run:
     def _commit(self, final: bool = False) -> None:
         unfinished = []
         self.committing = True
+        started = time.perf_counter()
         for item in self.open.values():
             if item.failed is None and item.content_hash is not None:
                 if len(item.encoded) >= _PIECE_PARTS:
@@ -474,6 +495,7 @@ class _Run:
             include=self.include if final else (),
         )
         self.committing = False
+        self.write_s += time.perf_counter() - started
         self.last_commit = time.monotonic()
 
     def _progress(self, task: Task) -> None:

@@ -78,6 +78,8 @@ class DecodePool:
         self._inbox: queue.Queue[Message] = queue.Queue(queue_parts)
         self._pending: deque[Task] = deque()
         self._failed_starts = 0
+        # seconds: of all workers reading files and decoding them; of the caller waiting for them
+        self.read_s, self.decode_s, self.waited_s = 0.0, 0.0, 0.0
         self._count = max(1, workers)
         self._workers: list[Child] = []
         self._start_all()
@@ -131,11 +133,14 @@ class DecodePool:
                     return
                 if time.monotonic() - checked > CHECK_EVERY_S:
                     checked = self._kill_the_hung(checked)
+                waiting = time.perf_counter()
                 try:
                     message = self._inbox.get(timeout=CHECK_EVERY_S)
                 except queue.Empty:
                     idle()
                     continue
+                finally:
+                    self.waited_s += time.perf_counter() - waiting
                 event = self._event(message, accept)
                 if event is not None:
                     unfinished -= not isinstance(event, PartReady)
@@ -151,6 +156,8 @@ class DecodePool:
         if header is None:
             return self._after_death(worker)
         assert task is not None
+        read_s, decode_s = header.get("took_s", (0.0, 0.0))
+        self.read_s, self.decode_s = self.read_s + read_s, self.decode_s + decode_s
         match header["is"]:
             case "part":
                 assert part is not None

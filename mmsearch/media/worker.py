@@ -15,6 +15,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -81,8 +82,9 @@ class _Worker:
             (self.answers if "answer" in message else self.inbox).put(message)
 
     def _work(self, task: wire.Header) -> None:
+        self.took_s = [0.0, 0.0]  # reading, decoding
         try:
-            self.send(self._outcome(task))
+            self.send({**self._outcome(task), "took_s": self.took_s})
         except DecodeError as error:
             self.send({"is": "failed", "stage": error.stage, "reason": str(error)})
         except LimitExceeded as error:
@@ -96,6 +98,7 @@ class _Worker:
 
     def _outcome(self, task: wire.Header) -> wire.Header:
         """Decode one file, sending its parts; returns the message that ends it."""
+        started = time.perf_counter()
         with open_regular(os.path.join(task["root"], task["path"])) as file:
             before = os.fstat(file.fileno())
             head = file.read(HEAD_BYTES)
@@ -114,6 +117,7 @@ class _Worker:
             if kind == "image":
                 _lift_pillows_ceiling()
             signature = signature_of(before)
+            self.took_s[0] = time.perf_counter() - started
             known = {"hash": digest, "signature": signature}
             if task["ask"]:
                 self.send({"is": "hash", "hash": digest})
@@ -131,8 +135,13 @@ class _Worker:
     def _parts(
         self, source: bytes | BinaryIO, kind: str, skip: int
     ) -> Iterator[tuple[bytes, memoryview]]:
+        started = time.perf_counter()
         for part in decode(source, kind, self.preprocess, self.limits, skip):
-            yield wire.pack_part(part)
+            packed = wire.pack_part(part)
+            self.took_s[1] += time.perf_counter() - started
+            yield packed
+            started = time.perf_counter()  # when the parent has taken it
+        self.took_s[1] += time.perf_counter() - started
 
     def _hash(self, head: bytes, file: BinaryIO) -> str:
         digest = hashlib.blake2b(head, digest_size=16)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,10 +31,42 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 }
 
 
+# Enough for every core to have work, few enough to hold: 32 windows of 10 s at 44.1 kHz
+# would be 56 MB, so sounds go in smaller batches.
+CPU_BATCH = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
+GPU_BATCH = {Modality.IMAGE: 256, Modality.TEXT: 512, Modality.AUDIO: 64}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how exactly a model on PyTorch runs; the other spaces know no choice.
+
+    device: ``cpu``, ``cuda``, ``cuda:1``, … or ``mps``; None is a GPU where there is one.
+    dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU, else fp32. batch_size: inputs at
+    a time; None is what suits the device, fewer where its memory runs out.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    batch_size: int | None = None
+
+
+ANYWHERE = Placement()
+
+
 class Encoder(Protocol):
-    """What every class in ``SPACES`` meets. Safe to call from several threads."""
+    """What every class in ``SPACES`` meets. Safe to call from several threads.
+
+    side_by_side: how many batches may be on their way at once, so that a device need not wait
+    for the next.
+    """
 
     space: Space
+    side_by_side: int
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        """How many inputs of each modality are best given at a time."""
 
     @property
     def files(self) -> Mapping[str, Path]:
@@ -53,20 +86,19 @@ class Encoder(Protocol):
         """How many tokens of each text the tower leaves out; mostly 0."""
 
 
-def load_encoder(name: str, device: str | None = None, dtype: str | None = None) -> Encoder:
+def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     """The encoder of a space, by its name or by the path of a space folder.
 
     A name is one of ``SPACES``, or one of ``FAMILIES``, a colon and a model. A path is what
-    holds a separator, or a folder with a card. device, dtype: where and how exactly a space
-    on PyTorch runs; the others run on the CPU, and know no choice.
+    holds a separator, or a folder with a card.
     Raises SpaceUnavailable if there is none, UsageError for a device or dtype.
     """
     family, colon, _ = name.partition(":")
     if colon and family in FAMILIES:
         module, cls, _ = FAMILIES[family]
-        made: Encoder = getattr(import_module(module), cls)(name, device, dtype)
+        made: Encoder = getattr(import_module(module), cls)(name, placement)
         return made
-    if device not in (None, "cpu") or dtype not in (None, "fp32"):
+    if placement.device not in (None, "cpu") or placement.dtype not in (None, "fp32"):
         raise UsageError(f"{name} runs on the CPU in fp32: leave out --device and --dtype.")
     if name in SPACES:
         module, cls, _ = SPACES[name]

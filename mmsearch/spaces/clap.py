@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
+from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.on_torch import (
     InBatches,
     device_of,
@@ -40,16 +40,16 @@ _PASSAGE_WORDS, _PASSAGE_SIGNS = 100, 60  # texts describe sounds in a sentence 
 class Clap:
     """The encoder of a CLAP model. Safe to call from several threads.
 
-    name: see the module. device, dtype: as for ``OpenClip``.
+    name: see the module.
     Raises SpaceUnavailable where it cannot be loaded, UsageError for a device or dtype.
     """
 
     any_length = True  # of tokens that the text tower takes
 
-    def __init__(self, name: str, device: str | None = None, dtype: str | None = None) -> None:
+    def __init__(self, name: str, placement: Placement = ANYWHERE) -> None:
         imported("torch", "transformers")
-        self.device = device_of(device)
-        self._precision = precision(self.device, dtype)
+        self.device = device_of(placement.device)
+        self._precision = precision(self.device, placement.dtype)
         name, self._model, self._front, self.tokenizer = _loaded(name)
         self._model.to(self.device).eval().requires_grad_(False)
         config = self._model.config
@@ -67,8 +67,13 @@ class Clap:
         digest = digest_of(self._model, f"{self._front.to_json_string()} {self.context}")
         modalities = (Modality.TEXT, Modality.AUDIO)
         self.space = Space(name, digest, int(config.projection_dim), modalities, preprocess)
-        self._batches = {modality: InBatches(self.device) for modality in modalities}
-        self._lock = Lock()
+        self._batches = {m: InBatches(self.device, m, placement.batch_size) for m in modalities}
+        self.side_by_side = 2 if self.device.type == "cuda" else 1
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        """How many inputs of a modality go to the device at a time."""
+        return {modality: one.size for modality, one in self._batches.items()}
 
     @property
     def model(self) -> Any:
@@ -93,16 +98,14 @@ class Clap:
                 f"the space {self.space.name} has no tower for {modality}; "
                 f"it has: {', '.join(self.space.modalities)}."
             )
-        inputs: list[Any] = list(data)
-        order = np.arange(len(inputs))
-        if modality == Modality.TEXT:  # padding costs: those of one length go together
-            inputs = [self.tokens([text])[0] for text in data]
-            order = np.argsort([len(ids) for ids in inputs], kind="stable")
-        tower = self._texts if modality == Modality.TEXT else self._sounds
-        out = np.empty((len(inputs), self.space.dimension), np.float32)
-        with self._lock:  # one model, one device
-            ordered = [inputs[i] for i in order]
-            out[order] = self._batches[modality](ordered, tower, self.space.dimension)
+        run, width = self._batches[modality], self.space.dimension
+        if modality == Modality.AUDIO:
+            return run(data, self._features, self._sounds, width)
+        tokens = [self.tokens([text])[0] for text in data]
+        # padding costs: those of one length go together
+        order = np.argsort([len(ids) for ids in tokens], kind="stable")
+        out = np.empty((len(tokens), width), np.float32)
+        out[order] = run([tokens[i] for i in order], self._padded, self._texts, width)
         return out
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
@@ -147,7 +150,8 @@ class Clap:
         tokenizer.no_padding()
         tokenizer.save(str(path))
 
-    def _sounds(self, data: Sequence[NDArray[np.float32]]) -> Any:
+    def _features(self, data: Sequence[NDArray[np.float32]]) -> Any:
+        """What the library's own front end makes of sounds: float32 (n, 1 or 4, frames, 64)."""
         torch = imported("torch")
         front = self._front
         features = []
@@ -165,24 +169,29 @@ class Clap:
             clean = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
             found = front([clean], sampling_rate=front.sampling_rate, return_tensors="np")
             features.append(found["input_features"][0])
-        x = torch.from_numpy(np.stack(features).astype(np.float32)).to(self.device)
+        return torch.from_numpy(np.stack(features).astype(np.float32))
+
+    def _sounds(self, x: Any) -> Any:
+        torch = imported("torch")
         # alone, a sound is what the library calls longer where features are fused
-        longer = torch.full((len(data), 1), self._fusion, device=self.device)
+        longer = torch.full((len(x), 1), self._fusion, device=self.device)
         with self._precision():
             found = self._model.get_audio_features(input_features=x, is_longer=longer)
         return getattr(found, "pooler_output", found)
 
-    def _texts(self, data: Sequence[Any]) -> Any:
+    def _padded(self, data: Sequence[Any]) -> Any:
+        """int64 (2, n, longest): the tokens of texts, and 1 where they are not padding."""
         torch = imported("torch")
         pad = int(self._model.config.text_config.pad_token_id)
         ids = torch.nn.utils.rnn.pad_sequence(list(data), batch_first=True, padding_value=pad)
         # by length, not by what is in it: a text may hold the sign for padding
         lengths = torch.tensor([len(one) for one in data])
         mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+        return torch.stack([ids, mask])
+
+    def _texts(self, x: Any) -> Any:
         with self._precision():
-            found = self._model.get_text_features(
-                input_ids=ids.to(self.device), attention_mask=mask.to(self.device)
-            )
+            found = self._model.get_text_features(input_ids=x[0], attention_mask=x[1])
         return getattr(found, "pooler_output", found)
 
 

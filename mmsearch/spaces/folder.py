@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
+from mmsearch.spaces import CPU_BATCH
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class FolderSpace:
         self._max_tokens, self._end = int(card.get("max_tokens", 512)), int(card.get("end", 2))
         self._assets = folder
         self._threads = threads or available_cores()
+        self.side_by_side = 1
         self._lock = Lock()
         self._loaded: dict[str, Any] = {}  # file name -> what was loaded from it
         self._pool: ThreadPoolExecutor | None = None
@@ -95,6 +97,11 @@ class FolderSpace:
             Modality.AUDIO: self._sound,
         }
         return steps[modality]
+
+    @property
+    def batch_sizes(self) -> dict[Modality, int]:
+        """How many inputs of each modality keep the threads busy."""
+        return CPU_BATCH
 
     @property
     def files(self) -> dict[str, Path]:
@@ -244,8 +251,13 @@ def _tokenizer(path: Path) -> Any:
 
 
 def _count(encoding: Any) -> int:
-    """Tokens of a text, with those that the tokenizer itself cut off."""
-    return sum(len(one.ids) for one in (encoding, *encoding.overflowing))
+    """Tokens of a text, with those that the tokenizer itself cut off, without padding.
+
+    What was cut off comes in pieces with marks of their own; those do not count.
+    """
+    marks = sum(encoding.special_tokens_mask) - encoding.attention_mask.count(0)
+    pieces = [sum(one.attention_mask) - marks for one in encoding.overflowing]
+    return int(sum(encoding.attention_mask) + sum(pieces))
 
 
 def _clean(text: str) -> str:

@@ -13,7 +13,15 @@ from threading import Lock
 from typing import Any
 
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable
-from mmsearch.spaces import FAMILIES, SPACES, Encoder, load_encoder, open_folder
+from mmsearch.spaces import (
+    ANYWHERE,
+    FAMILIES,
+    SPACES,
+    Encoder,
+    Placement,
+    load_encoder,
+    open_folder,
+)
 from mmsearch.spaces.folder import FolderSpace
 from mmsearch.types import Modality, Space, Vectors
 
@@ -23,19 +31,18 @@ def encoder_of(
     kept: Path | None,
     check: Callable[[], None] = lambda: None,
     to_index: bool = False,
-    device: str | None = None,
-    dtype: str | None = None,
+    placement: Placement = ANYWHERE,
 ) -> Encoder:
     """The encoder that made the vectors of an index.
 
     kept: where the index keeps the space's files; None if it does not. check: called before
     they are used, and raises where they are not those that were kept. to_index: a model on
-    PyTorch is loaded whole, on that device, in that dtype.
+    PyTorch is loaded whole, and placed so.
     Raises SpaceMismatch where there is no encoder of exactly that space.
     """
     if space.name.partition(":")[0] in FAMILIES:
         if kept is None or to_index:
-            return _model_of(space, device, dtype)
+            return _model_of(space, placement)
         check()
         return KeptTowers(space, _opened(space, kept))
     own: Encoder | None = None
@@ -65,8 +72,14 @@ class KeptTowers:
 
     def __init__(self, space: Space, kept: FolderSpace) -> None:
         self.space, self._kept = space, kept
+        self.side_by_side = 1
         self._model: Encoder | None = None
         self._lock = Lock()
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        """Those of the kept towers."""
+        return self._kept.batch_sizes
 
     @property
     def files(self) -> Mapping[str, Path]:
@@ -87,8 +100,8 @@ class KeptTowers:
         return self._kept.truncated(texts)
 
 
-def _model_of(space: Space, device: str | None = None, dtype: str | None = None) -> Encoder:
-    found = load_encoder(space.name, device, dtype)
+def _model_of(space: Space, placement: Placement = ANYWHERE) -> Encoder:
+    found = load_encoder(space.name, placement)
     if found.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(
             f"the index holds {space}, but what is loaded by that name is {found.space}: other "

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import SpaceUnavailable, UsageError
-from mmsearch.types import Vectors
+from mmsearch.spaces import CPU_BATCH, GPU_BATCH
+from mmsearch.types import Modality, Vectors
 
 DTYPES = ("fp32", "fp16", "bf16")
-_CPU_BATCH, _GPU_BATCH = 32, 256
 _offline_lock = Lock()
 
 
@@ -77,17 +77,28 @@ def precision(device: Any, dtype: str | None) -> Callable[[], AbstractContextMan
 
 
 class InBatches:
-    """Runs a tower over inputs, as many at a time as the device has memory for."""
+    """Runs a tower over inputs, as many at a time as the device has memory for.
 
-    def __init__(self, device: Any) -> None:
+    Safe to call from several threads: while one waits for a GPU's answer, another prepares
+    and starts the next batch, so that the GPU does not wait.
+    """
+
+    def __init__(self, device: Any, modality: Modality, size: int | None = None) -> None:
         self.device = device
-        self.size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+        usual = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        self.size = size or usual[modality]
+        self._starting = Lock()
 
     def __call__(
-        self, inputs: Sequence[Any], encode: Callable[[Sequence[Any]], Any], width: int
+        self,
+        inputs: Sequence[Any],
+        prepare: Callable[[Sequence[Any]], Any],
+        tower: Callable[[Any], Any],
+        width: int,
     ) -> Vectors:
-        """float32 (n, width), rows of unit length, of what ``encode`` gives for some inputs.
+        """float32 (n, width): what the tower gives for each input, scaled to unit length.
 
+        prepare: makes a tensor on the CPU of some inputs, which the tower gets on the device.
         Where the device runs out of memory half as many are tried, down to one.
         """
         torch = imported("torch")
@@ -96,21 +107,29 @@ class InBatches:
         with torch.inference_mode():
             while at < len(inputs):
                 some = inputs[at : at + self.size]
+                x = prepare(some)
                 try:
-                    rows = torch.nn.functional.normalize(encode(some).float(), dim=-1)
-                    out[at : at + len(some)] = rows.cpu().numpy()
-                except torch.OutOfMemoryError:
-                    if self.size == 1:
-                        raise SpaceUnavailable(
-                            f"{self.device} has too little memory for one input of this model: "
-                            "take a smaller one, or --device cpu."
-                        ) from None
-                    self.size //= 2
                     if self.device.type == "cuda":
-                        torch.cuda.empty_cache()
+                        x = x.pin_memory()
+                    with self._starting:
+                        x = x.to(self.device, non_blocking=True)
+                        rows = torch.nn.functional.normalize(tower(x).float(), dim=-1)
+                    out[at : at + len(some)] = rows.cpu().numpy()  # waits for the device
+                except torch.OutOfMemoryError:
+                    self._halve(len(some))
                     continue
                 at += len(some)
         return out
+
+    def _halve(self, tried: int) -> None:
+        if tried == 1:
+            raise SpaceUnavailable(
+                f"{self.device} has too little memory for one input of this model: "
+                "take a smaller one, or --device cpu."
+            ) from None
+        self.size = min(self.size, max(1, tried // 2))
+        if self.device.type == "cuda":
+            imported("torch").cuda.empty_cache()
 
 
 def digest_of(model: Any, more: str = "") -> str:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from mmsearch.errors import DecodeError, SpaceUnavailable
+from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.on_torch import (
     InBatches,
     device_of,
@@ -45,17 +45,16 @@ _WORDS_A_TOKEN, _SIGNS_A_TOKEN, _LEAST_PASSAGE = 0.65, 0.45, 12
 class OpenClip:
     """The encoder of an open_clip model. Safe to call from several threads.
 
-    name: see the module. device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None is a GPU where
-    there is one. dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU, else fp32.
+    name: see the module.
     Raises SpaceUnavailable where it cannot be loaded, UsageError for a device or dtype.
     """
 
     any_length = False  # texts have as many tokens as the context has places
 
-    def __init__(self, name: str, device: str | None = None, dtype: str | None = None) -> None:
+    def __init__(self, name: str, placement: Placement = ANYWHERE) -> None:
         torch = imported("torch", "open_clip")
-        self.device = device_of(device)
-        self._precision = precision(self.device, dtype)
+        self.device = device_of(placement.device)
+        self._precision = precision(self.device, placement.dtype)
         name, self._model, self.tokenizer = loaded(name)
         self._model.to(self.device).eval().requires_grad_(False)
         cfg = self._model.visual.preprocess_cfg
@@ -72,8 +71,13 @@ class OpenClip:
         digest = digest_of(self._model, more + f"{_three(cfg['std'])}")
         modalities = (Modality.IMAGE, Modality.TEXT)
         self.space = Space(name, digest, width, modalities, preprocess)
-        self._batches = {modality: InBatches(self.device) for modality in modalities}
-        self._lock = Lock()
+        self._batches = {m: InBatches(self.device, m, placement.batch_size) for m in modalities}
+        self.side_by_side = 2 if self.device.type == "cuda" else 1
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        """How many inputs of a modality go to the device at a time."""
+        return {modality: one.size for modality, one in self._batches.items()}
 
     @property
     def model(self) -> Any:
@@ -98,9 +102,10 @@ class OpenClip:
                 f"the space {self.space.name} has no tower for {modality}; "
                 f"it has: {', '.join(self.space.modalities)}."
             )
-        tower = self._pictures if modality == Modality.IMAGE else self._texts
-        with self._lock:  # one model, one device
-            return self._batches[modality](data, tower, self.space.dimension)
+        run = self._batches[modality]
+        if modality == Modality.IMAGE:
+            return run(data, self._stacked, self._pictures, self.space.dimension)
+        return run(data, self.tokens, self._texts, self.space.dimension)
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""
@@ -127,7 +132,7 @@ class OpenClip:
 
         write_tokenizer(self.tokenizer, self.tokens, path)
 
-    def _pictures(self, data: Sequence[Any]) -> Any:
+    def _stacked(self, data: Sequence[Any]) -> Any:
         torch = imported("torch")
         px = self.space.preprocess.image_px
         for one in data:
@@ -136,13 +141,14 @@ class OpenClip:
                     f"a picture must be uint8 ({px}, {px}, 3), got {one.dtype} {one.shape}",
                     "encode",
                 )
-        pixels = torch.from_numpy(np.stack(list(data))).to(self.device)
+        return torch.from_numpy(np.stack(list(data)))
+
+    def _pictures(self, pixels: Any) -> Any:
         x = (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
         with self._precision():
             return self._model.encode_image(x)
 
-    def _texts(self, data: Sequence[str]) -> Any:
-        ids = self.tokens(data).to(self.device)
+    def _texts(self, ids: Any) -> Any:
         with self._precision():
             return self._model.encode_text(ids)
 

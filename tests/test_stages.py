@@ -1,0 +1,137 @@
+"""Batches beside the decoders, and what a run says of its time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mmsearch
+from mmsearch.indexer import run
+from mmsearch.indexer.encoding import Batches, OpenItem
+from mmsearch.indexer.stages import Stages
+from mmsearch.media.pool import Task
+from mmsearch.types import Item, Modality, Part, Preprocess, Space, Vectors
+
+SPACE = Space("counting", "0" * 64, 4, tuple(Modality), Preprocess(8, 16_000, 10.0))
+
+
+class Counting:
+    """An encoder whose vectors say which text they are of; it waits until it is let go."""
+
+    space, files = SPACE, dict[str, Path]()
+
+    def __init__(self, side_by_side: int = 1) -> None:
+        self.side_by_side = side_by_side
+        self.go, self.inside, self.most = threading.Event(), 0, 0
+        self._lock = threading.Lock()
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        return {modality: 3 for modality in Modality}
+
+    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        assert self.go.wait(20)
+        with self._lock:
+            self.inside -= 1
+        if "bad" in data:
+            raise ValueError("this one is bad")
+        if "endless" in data:
+            return np.full((len(data), 4), np.nan, np.float32)
+        return np.array([[int(x), 0, 0, 0] for x in data], np.float32)
+
+    def truncated(self, texts: Sequence[str]) -> list[int]:
+        return [7 if text == "5" else 0 for text in texts]
+
+
+def item(name: str) -> OpenItem:
+    return OpenItem(Task(Item("/", name, 0, 0, 0, 0)), name, 0, name, None)
+
+
+def text(content: str) -> Part:
+    return Part(Modality.TEXT, 0, content)
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2])
+def test_batches_wait_for_the_encoder_and_come_in_order(side_by_side: int) -> None:
+    encoder, one = Counting(side_by_side), item("a")
+    with Batches(encoder) as batches:
+        for i in range(3 * (side_by_side + 1)):  # what may be on its way: nobody waits yet
+            assert batches.add(one, text(str(i))) == []
+        assert one.encoded == []
+        encoder.go.set()
+        for i in range(3 * (side_by_side + 1), 20):
+            batches.add(one, text(str(i)))
+        assert one in batches.flush()
+    assert [int(vector[0]) for _, vector in one.encoded] == list(range(20))
+    assert encoder.most <= side_by_side
+    assert batches.cut == 1
+    assert [part.meta for part, _ in one.encoded if part.meta] == [{"cut_tokens": 7}]
+    assert batches.busy_s > 0
+
+
+def test_a_part_that_the_encoder_refuses_costs_only_its_item() -> None:
+    encoder, items = Counting(), {name: item(name) for name in ("1", "bad", "2", "endless", "3")}
+    encoder.go.set()
+    with Batches(encoder) as batches:
+        for name, one in items.items():
+            batches.add(one, text(name))
+        batches.flush()
+    assert {n: one.failed for n, one in items.items()} == {
+        "1": None,
+        "bad": "the encoder refused it: this one is bad",
+        "2": None,
+        "endless": "the encoder refused it: the encoder gave no usable vector",
+        "3": None,
+    }
+    assert [len(one.encoded) for one in items.values()] == [1, 0, 1, 0, 1]
+
+
+def test_leaving_early_drops_what_waits() -> None:
+    encoder, one = Counting(), item("a")
+    with pytest.raises(KeyboardInterrupt), Batches(encoder) as batches:
+        for i in range(6):
+            batches.add(one, text(str(i)))
+        encoder.go.set()
+        raise KeyboardInterrupt
+    assert len(one.encoded) in (0, 3, 6)
+
+
+def test_the_stages_of_a_run_add_up(tmp_path: Path, samples: Path) -> None:
+    report = run([samples / "photos", samples / "texts"], tmp_path / "ix")
+    stages = report.stages
+    here = stages.decoders_waited_s + stages.encoder_waited_s + stages.write_s
+    assert 0 < here <= stages.wall_s
+    assert stages.other_s == pytest.approx(stages.wall_s - here)
+    assert 0 < stages.encoder_busy_s <= stages.wall_s
+    assert 0 < stages.decode_s <= stages.workers * stages.wall_s
+    assert report.to_json()["stages"]["wall_s"] == round(stages.wall_s, 3)
+    again = run([samples / "photos", samples / "texts"], tmp_path / "ix")
+    assert again.stages.wall_s == 0
+    assert again.stages.advice() == ""
+    assert len(mmsearch.open(tmp_path / "ix")) == report.parts
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"encoder_busy_s": 95, "decode_s": 120}, "the encoder was busy 95%"),
+        ({"encoder_busy_s": 30, "decode_s": 180}, "the decoders were busy 90% of the time"),
+        ({"encoder_busy_s": 30, "read_s": 150, "decode_s": 20}, "reading the files took longest"),
+        ({"encoder_busy_s": 60, "decode_s": 90}, "share the cores"),
+    ],
+)
+def test_the_advice_names_what_was_waited_for(figures: dict[str, float], said: str) -> None:
+    stages = Stages(workers=2, wall_s=100, decoders_waited_s=60, write_s=5, **figures)  # type: ignore[arg-type]
+    assert said in stages.advice()
+    told = stages.told()
+    assert told[0].startswith("time: 100.0 s = waiting for the encoder 0.0 + for decoders 60.0")
+    assert "other 35.0" in told[0]
+    assert Stages(workers=2, wall_s=3).told() == []
