@@ -197,7 +197,8 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
         ("openclip:", "open_clip has no model ''"),
         ("openclip:hf-hub:nobody/nothing", "are not on this machine"),
         ("openclip:hf-hub:../..", "are not on this machine"),
-        ("openclup:ViT-B-32/openai", "is no folder|no space"),
+        ("openclup:ViT-B-32/openai", "did you mean openclip:ViT-B-32/openai"),
+        ("CLAP:laion/clap", "did you mean clap:laion/clap"),
     ],
 )
 def test_a_name_that_cannot_be_loaded_is_one_line(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -93,7 +94,7 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     holds a separator, or a folder with a card.
     Raises SpaceUnavailable if there is none, UsageError for a device or dtype.
     """
-    family, colon, _ = name.partition(":")
+    family, colon, model = name.partition(":")
     if colon and family in FAMILIES:
         module, cls, _ = FAMILIES[family]
         made: Encoder = getattr(import_module(module), cls)(name, placement)
@@ -104,6 +105,12 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
         return encoder
+    if (
+        colon
+        and (near := get_close_matches(family.lower(), FAMILIES, 1))
+        and not Path(name).exists()
+    ):
+        raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near[0]}:{model}?")
     if os.sep in name or (os.altsep or os.sep) in name or (Path(name) / "card.json").exists():
         return open_folder(Path(name).expanduser())
     families = ", ".join(f"{family}:MODEL" for family in FAMILIES)
