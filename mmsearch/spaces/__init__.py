@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -105,12 +104,8 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
         return encoder
-    if (
-        colon
-        and (near := get_close_matches(family.lower(), FAMILIES, 1))
-        and not Path(name).exists()
-    ):
-        raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near[0]}:{model}?")
+    if colon and (near := _near_family(family)) and not Path(name).exists():
+        raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
     if os.sep in name or (os.altsep or os.sep) in name or (Path(name) / "card.json").exists():
         return open_folder(Path(name).expanduser())
     families = ", ".join(f"{family}:MODEL" for family in FAMILIES)
@@ -118,6 +113,12 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         f"no space is called {name!r}; there is: {', '.join(sorted(SPACES))}, {families}, or the "
         "path of a folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
     )
+
+
+def _near_family(word: str) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word.lower(), FAMILIES, 1)), None)
 
 
 def missing_for(name: str) -> str | None:
