@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmsearch
-from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable
+from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.spaces.folder import digest_of
 from mmsearch.spaces.mini import ASSETS
 from mmsearch.store import verify
@@ -157,3 +157,10 @@ def test_a_folder_without_a_card_is_no_space(tmp_path: Path) -> None:
         mmsearch.load_space(tmp_path / "nothing")
     with pytest.raises(SpaceUnavailable, match="no space is called 'nothing'"):
         mmsearch.load_space("nothing")
+
+
+@pytest.mark.parametrize("option", [("device", "cuda"), ("dtype", "fp16"), ("batch_size", 4)])
+def test_a_space_without_a_choice_of_device_says_so(option: tuple[str, object]) -> None:
+    with pytest.raises(UsageError, match="leave out --device, --dtype and --batch-size"):
+        mmsearch.load_space("mini", **dict([option]))  # type: ignore[arg-type]
+    assert mmsearch.load_space("mini", device="cpu").space.name == "mini"

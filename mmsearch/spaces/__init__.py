@@ -98,8 +98,11 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         module, cls, _ = FAMILIES[family]
         made: Encoder = getattr(import_module(module), cls)(name, placement)
         return made
-    if placement.device not in (None, "cpu") or placement.dtype not in (None, "fp32"):
-        raise UsageError(f"{name} runs on the CPU in fp32: leave out --device and --dtype.")
+    if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
+        raise UsageError(
+            f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype and "
+            "--batch-size, which are for models on PyTorch."
+        )
     if name in SPACES:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
