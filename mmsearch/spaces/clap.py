@@ -9,7 +9,7 @@ weights are here, or ``mmsearch spaces pull`` brings them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.on_torch import (
-    InBatches,
-    device_of,
+    OnTorch,
+    clean,
     digest_of,
     imported,
     in_hub_cache,
     not_here,
     offline,
-    precision,
     quiet,
     reason,
 )
@@ -37,7 +36,7 @@ _TOKENIZERS = ("tokenizer.json", "vocab.json")
 _PASSAGE_WORDS, _PASSAGE_SIGNS = 100, 60  # texts describe sounds in a sentence or two
 
 
-class Clap:
+class Clap(OnTorch):
     """The encoder of a CLAP model. Safe to call from several threads.
 
     name: see the module.
@@ -48,11 +47,10 @@ class Clap:
 
     def __init__(self, name: str, placement: Placement = ANYWHERE) -> None:
         imported("torch", "transformers")
-        self.device = device_of(placement.device)
-        self._precision = precision(self.device, placement.dtype)
-        name, self._model, self._front, self.tokenizer = _loaded(name)
-        self._model.to(self.device).eval().requires_grad_(False)
-        config = self._model.config
+        super().__init__(placement)
+        name, self.model, self._front, self.tokenizer = _loaded(name)
+        self.place()
+        config = self.model.config
         self.context = min(
             int(self.tokenizer.model_max_length), config.text_config.max_position_embeddings - 2
         )
@@ -64,28 +62,9 @@ class Clap:
             passage_words=_PASSAGE_WORDS,
             passage_cjk_chars=_PASSAGE_SIGNS,
         )
-        digest = digest_of(self._model, f"{self._front.to_json_string()} {self.context}")
+        digest = digest_of(self.model, f"{self._front.to_json_string()} {self.context}")
         modalities = (Modality.TEXT, Modality.AUDIO)
         self.space = Space(name, digest, int(config.projection_dim), modalities, preprocess)
-        self._batches = {m: InBatches(self.device, m, placement.batch_size) for m in modalities}
-        self.side_by_side = 2 if self.device.type == "cuda" else 1
-
-    @property
-    def batch_sizes(self) -> Mapping[Modality, int]:
-        """How many inputs of a modality go to the device at a time."""
-        return {modality: one.size for modality, one in self._batches.items()}
-
-    @property
-    def model(self) -> Any:
-        """The ``ClapModel``."""
-        return self._model
-
-    @property
-    def files(self) -> Mapping[str, Path]:
-        """The text tower as ONNX, with its tokenizer; see ``portable``."""
-        from mmsearch.spaces.portable import text_tower
-
-        return text_tower(self)
 
     def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).
@@ -93,12 +72,7 @@ class Clap:
         data: float32 (samples,) mono for a sound of at most one window, str for a text, as
         ``space.preprocess`` says. What a text has beyond the model's context is left out.
         """
-        if modality not in self._batches:
-            raise SpaceUnavailable(
-                f"the space {self.space.name} has no tower for {modality}; "
-                f"it has: {', '.join(self.space.modalities)}."
-            )
-        run, width = self._batches[modality], self.space.dimension
+        run, width = self.batches(modality), self.space.dimension
         if modality == Modality.AUDIO:
             return run(data, self._features, self._sounds, width)
         tokens = [self.tokens([text])[0] for text in data]
@@ -110,13 +84,13 @@ class Clap:
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""
-        counts = [len(self.tokenizer(_clean(text)).input_ids) for text in texts]
+        counts = [len(self.tokenizer(clean(text)).input_ids) for text in texts]
         return [max(0, count - self.context) for count in counts]
 
     def tokens(self, texts: Sequence[str]) -> Any:
         """int64 (n, longest), padded, by the model's own tokenizer."""
         return self.tokenizer(
-            [_clean(text) for text in texts],
+            [clean(text) for text in texts],
             padding=True,
             truncation=True,
             max_length=self.context,
@@ -126,7 +100,7 @@ class Clap:
     def text_side(self) -> Any:
         """The text tower as a module: ids (1, n), without padding, to rows (1, d)."""
         torch = imported("torch")
-        model = self._model
+        model = self.model
 
         class TextSide(torch.nn.Module):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
@@ -175,14 +149,14 @@ class Clap:
         torch = imported("torch")
         # alone, a sound is what the library calls longer where features are fused
         longer = torch.full((len(x), 1), self._fusion, device=self.device)
-        with self._precision():
-            found = self._model.get_audio_features(input_features=x, is_longer=longer)
+        with self.precision():
+            found = self.model.get_audio_features(input_features=x, is_longer=longer)
         return getattr(found, "pooler_output", found)
 
     def _padded(self, data: Sequence[Any]) -> Any:
         """int64 (2, n, longest): the tokens of texts, and 1 where they are not padding."""
         torch = imported("torch")
-        pad = int(self._model.config.text_config.pad_token_id)
+        pad = int(self.model.config.text_config.pad_token_id)
         ids = torch.nn.utils.rnn.pad_sequence(list(data), batch_first=True, padding_value=pad)
         # by length, not by what is in it: a text may hold the sign for padding
         lengths = torch.tensor([len(one) for one in data])
@@ -190,8 +164,8 @@ class Clap:
         return torch.stack([ids, mask])
 
     def _texts(self, x: Any) -> Any:
-        with self._precision():
-            found = self._model.get_text_features(input_ids=x[0], attention_mask=x[1])
+        with self.precision():
+            found = self.model.get_text_features(input_ids=x[0], attention_mask=x[1])
         return getattr(found, "pooler_output", found)
 
 
@@ -267,8 +241,3 @@ def _loaded(name: str) -> tuple[str, Any, Any, Any]:
             "the file is another model's."
         )
     return name, model, front, tokenizer
-
-
-def _clean(text: str) -> str:
-    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -6,16 +6,17 @@ import hashlib
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from mmsearch.errors import SpaceUnavailable, UsageError
-from mmsearch.spaces import CPU_BATCH, GPU_BATCH
-from mmsearch.types import Modality, Vectors
+from mmsearch.spaces import CPU_BATCH, GPU_BATCH, Placement
+from mmsearch.types import Modality, Space, Vectors
 
 DTYPES = ("fp32", "fp16", "bf16")
 _offline_lock = Lock()
@@ -130,6 +131,53 @@ class InBatches:
         self.size = min(self.size, max(1, tried // 2))
         if self.device.type == "cuda":
             imported("torch").cuda.empty_cache()
+
+
+class OnTorch:
+    """What encoders on PyTorch have in common; see ``Encoder``.
+
+    A subclass sets ``model``, calls ``place``, sets ``space`` and then has ``batches``.
+    Raises UsageError for a device or dtype that is not there.
+    """
+
+    space: Space
+    model: Any
+
+    def __init__(self, placement: Placement) -> None:
+        self.device = device_of(placement.device)
+        self.precision = precision(self.device, placement.dtype)
+        self.side_by_side = 2 if self.device.type == "cuda" else 1
+        self._batches = {m: InBatches(self.device, m, placement.batch_size) for m in Modality}
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        """How many inputs of a modality go to the device at a time."""
+        return {modality: self._batches[modality].size for modality in self.space.modalities}
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The text tower as ONNX, with its tokenizer; see ``portable``."""
+        from mmsearch.spaces.portable import text_tower
+
+        return text_tower(self)
+
+    def place(self) -> None:
+        """Brings the model to its device, to be asked and not trained."""
+        self.model.to(self.device).eval().requires_grad_(False)
+
+    def batches(self, modality: Modality) -> InBatches:
+        """What runs a modality's tower. Raises SpaceUnavailable where there is none."""
+        if modality not in self.space.modalities:
+            raise SpaceUnavailable(
+                f"the space {self.space.name} has no tower for {modality}; "
+                f"it has: {', '.join(self.space.modalities)}."
+            )
+        return self._batches[modality]
+
+
+def clean(text: str) -> str:
+    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def digest_of(model: Any, more: str = "") -> str:

@@ -18,14 +18,13 @@ import numpy as np
 from mmsearch.errors import DecodeError, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.on_torch import (
-    InBatches,
-    device_of,
+    OnTorch,
+    clean,
     digest_of,
     imported,
     in_hub_cache,
     not_here,
     offline,
-    precision,
     quiet,
     reason,
 )
@@ -42,7 +41,7 @@ _DRAFT = 3.0
 _WORDS_A_TOKEN, _SIGNS_A_TOKEN, _LEAST_PASSAGE = 0.65, 0.45, 12
 
 
-class OpenClip:
+class OpenClip(OnTorch):
     """The encoder of an open_clip model. Safe to call from several threads.
 
     name: see the module.
@@ -53,43 +52,23 @@ class OpenClip:
 
     def __init__(self, name: str, placement: Placement = ANYWHERE) -> None:
         torch = imported("torch", "open_clip")
-        self.device = device_of(placement.device)
-        self._precision = precision(self.device, placement.dtype)
-        name, self._model, self.tokenizer = loaded(name)
-        self._model.to(self.device).eval().requires_grad_(False)
-        cfg = self._model.visual.preprocess_cfg
+        super().__init__(placement)
+        name, self.model, self.tokenizer = loaded(name)
+        self.place()
+        cfg = self.model.visual.preprocess_cfg
         self.context = int(self.tokenizer.context_length)
         preprocess = _preprocess(name, cfg, self.context)
         with torch.inference_mode():
-            width = int(self._model.encode_text(self.tokens(["a"]).to(self.device)).shape[1])
+            width = int(self.model.encode_text(self.tokens(["a"]).to(self.device)).shape[1])
         mean, std = (
             torch.tensor(list(_three(cfg[key])), device=self.device).view(1, 3, 1, 1)
             for key in ("mean", "std")
         )
         self._mean, self._std = mean, std
         more = f"{type(self.tokenizer).__name__} {self.context} {_three(cfg['mean'])} "
-        digest = digest_of(self._model, more + f"{_three(cfg['std'])}")
+        digest = digest_of(self.model, more + f"{_three(cfg['std'])}")
         modalities = (Modality.IMAGE, Modality.TEXT)
         self.space = Space(name, digest, width, modalities, preprocess)
-        self._batches = {m: InBatches(self.device, m, placement.batch_size) for m in modalities}
-        self.side_by_side = 2 if self.device.type == "cuda" else 1
-
-    @property
-    def batch_sizes(self) -> Mapping[Modality, int]:
-        """How many inputs of a modality go to the device at a time."""
-        return {modality: one.size for modality, one in self._batches.items()}
-
-    @property
-    def model(self) -> Any:
-        """The open_clip model."""
-        return self._model
-
-    @property
-    def files(self) -> Mapping[str, Path]:
-        """The text tower as ONNX, with its tokenizer; see ``portable``."""
-        from mmsearch.spaces.portable import text_tower
-
-        return text_tower(self)
 
     def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).
@@ -97,12 +76,7 @@ class OpenClip:
         data: uint8 (px, px, 3) RGB for a picture, str for a text, as ``space.preprocess``
         says. What a text has beyond the model's context is left out; see ``truncated``.
         """
-        if modality not in self._batches:
-            raise SpaceUnavailable(
-                f"the space {self.space.name} has no tower for {modality}; "
-                f"it has: {', '.join(self.space.modalities)}."
-            )
-        run = self._batches[modality]
+        run = self.batches(modality)
         if modality == Modality.IMAGE:
             return run(data, self._stacked, self._pictures, self.space.dimension)
         return run(data, self.tokens, self._texts, self.space.dimension)
@@ -118,13 +92,13 @@ class OpenClip:
 
     def tokens(self, texts: Sequence[str]) -> Any:
         """int64 (n, context length), by the model's own tokenizer."""
-        return self.tokenizer([_clean(text) for text in texts])
+        return self.tokenizer([clean(text) for text in texts])
 
     def text_side(self) -> Any:
         """The text tower as a module: ids (n, context length) to rows (n, d)."""
         from mmsearch.spaces.portable import text_side
 
-        return text_side(self._model)
+        return text_side(self.model)
 
     def write_tokenizer(self, path: Path) -> None:
         """The tokenizer as ``tokenizer.json``; raises SpaceUnavailable where it cannot be."""
@@ -145,19 +119,19 @@ class OpenClip:
 
     def _pictures(self, pixels: Any) -> Any:
         x = (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
-        with self._precision():
-            return self._model.encode_image(x)
+        with self.precision():
+            return self.model.encode_image(x)
 
     def _texts(self, ids: Any) -> Any:
-        with self._precision():
-            return self._model.encode_text(ids)
+        with self.precision():
+            return self.model.encode_text(ids)
 
     def _count(self, text: str) -> int:
         own = self.tokenizer
         if hasattr(own, "encode"):  # its own byte pairs, between two marks
-            return len(own.encode(_clean(text))) + 2
-        clean = getattr(own, "clean_fn", lambda whole: whole)
-        return len(own.tokenizer(clean(_clean(text))).input_ids)
+            return len(own.encode(clean(text))) + 2
+        cleaned = getattr(own, "clean_fn", str)(clean(text))
+        return len(own.tokenizer(cleaned).input_ids)
 
 
 def loaded(name: str) -> tuple[str, Any, Any]:
@@ -328,8 +302,3 @@ def _did_you_mean(word: str, known: Sequence[str]) -> str:
     folded = {one.casefold(): one for one in known}
     near = difflib.get_close_matches(word.casefold(), folded, 3, 0.6)
     return f"; did you mean {', '.join(folded[one] for one in near)}?" if near else ""
-
-
-def _clean(text: str) -> str:
-    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
-    return text.encode("utf-8", "replace").decode("utf-8")
