@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import SpaceUnavailable
-from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace
+from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.on_torch import imported
 from mmsearch.types import Modality, Vectors
 
@@ -48,12 +48,22 @@ def text_tower(encoder: Any) -> Mapping[str, Path]:
     """
     folder = _cache() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}"
     names = (CARD, TOKENIZER, "text.onnx", "text.bin")
-    if not all((folder / name).is_file() for name in names):
+    if not _whole(folder, names):
         try:
             _make(encoder, folder)
         except SpaceUnavailable:
             return {}
     return {name: folder / name for name in names}
+
+
+def _whole(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a tower was made before and is as it was made: indexes share its files."""
+    try:
+        return all((folder / name).is_file() for name in names) and (
+            read_card(folder).get("files") == digest_of(folder)
+        )
+    except (SpaceUnavailable, OSError):
+        return False
 
 
 def _make(encoder: Any, folder: Path) -> None:
@@ -71,6 +81,7 @@ def _make(encoder: Any, folder: Path) -> None:
             "holds": ["text"],
             "preprocess": asdict(encoder.space.preprocess),
             "max_tokens": encoder.context,
+            "files": digest_of(work),
         }
         text = json.dumps(card, ensure_ascii=False, indent=2)
         (work / CARD).write_text(text + "\n", encoding="utf-8")
