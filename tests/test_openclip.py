@@ -340,3 +340,21 @@ def test_a_text_tower_is_written_once(tmp_path: Path, monkeypatch: pytest.Monkey
     weights = first["text.bin"].read_bytes()
     first["text.bin"].write_bytes(weights[:100] + b"damaged" + weights[107:])
     assert load_encoder(name).files == {}  # what cannot be written is not kept
+
+
+def test_what_has_no_tower_cannot_be_added(tmp_path: Path, samples: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    index = mmsearch.index([samples / "photos"], tmp_path / "ix", space=name)
+    sound = next((samples / "sounds").glob("*.ogg"))
+    with pytest.raises(SpaceUnavailable, match="has no tower for audio"):
+        index.add([sound])
+
+
+def test_a_text_as_people_type_it_finds_itself(tmp_path: Path) -> None:
+    text = "ＦＵＬＬ width — “curly quotes” don’t, it’s ﬁne &amp; good"
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text(text, encoding="utf-8")
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    index = mmsearch.index([tmp_path / "texts"], tmp_path / "ix", space=name)
+    hit = next(iter(index.search(text)))
+    assert hit.score > 0.999

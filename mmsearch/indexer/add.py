@@ -284,7 +284,8 @@ def _encode(encoder: Encoder, parts: Iterable[Part], new: _New) -> None:
 
     for part in parts:
         waiting.append(part)
-        if len(waiting) >= encoder.batch_sizes[part.modality]:
+        # of a kind that has no tower at once: encoding it says so
+        if len(waiting) >= encoder.batch_sizes.get(part.modality, 1):
             flush()
     flush()
 

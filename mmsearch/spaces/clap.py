@@ -112,8 +112,11 @@ class Clap(OnTorch):
 
         return TextSide()
 
-    def write_tokenizer(self, path: Path) -> None:
-        """The tokenizer as ``tokenizer.json``; raises SpaceUnavailable where it cannot be."""
+    def write_tokenizer(self, path: Path) -> str:
+        """The tokenizer as ``tokenizer.json``; returns that texts are not cleaned before it.
+
+        Raises SpaceUnavailable where it cannot be.
+        """
         from tokenizers import Tokenizer
 
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -123,6 +126,7 @@ class Clap(OnTorch):
         tokenizer.enable_truncation(self.context)
         tokenizer.no_padding()
         tokenizer.save(str(path))
+        return ""
 
     def _features(self, data: Sequence[NDArray[np.float32]]) -> Any:
         """What the library's own front end makes of sounds: float32 (n, 1 or 4, frames, 64)."""

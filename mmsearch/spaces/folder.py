@@ -13,6 +13,7 @@ of whatever else is encoded, bit for bit.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ class FolderSpace:
         holds = card.get("holds", card["modalities"])
         self.holds = tuple(m for m in self.space.modalities if m in holds)  # has towers for
         self._max_tokens, self._end = int(card.get("max_tokens", 512)), int(card.get("end", 2))
+        self._cleaning = str(card.get("cleaning", ""))  # of texts, before the tokenizer
         self._assets = folder
         self._threads = threads or available_cores()
         self.side_by_side = 1
@@ -118,13 +120,13 @@ class FolderSpace:
         return [
             0  # a token of ASCII text is a character or more, so this one fits
             if text.isascii() and len(text) < self._max_tokens - 2
-            else max(0, _count(tokenizer.encode(_clean(text))) - self._max_tokens)
+            else max(0, _count(tokenizer.encode(_clean(text, self._cleaning))) - self._max_tokens)
             for text in texts
         ]
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
         tokenizer = self._load(TOKENIZER, _tokenizer)
-        read = _clean(text[: self._max_tokens * MAX_TOKEN_CHARS])
+        read = _clean(text[: self._max_tokens * MAX_TOKEN_CHARS], self._cleaning)
         ids = tokenizer.encode(read).ids
         if len(ids) > self._max_tokens:
             ids = [*ids[: self._max_tokens - 1], self._end]
@@ -226,6 +228,8 @@ def digest_of(folder: Path) -> str:
 
 def open_session(path: Path) -> Any:
     """An ONNX Runtime session that runs on the thread that calls it, and only there."""
+    # from 1.32 on it reports what it does to its maker, and is asked not to before it is loaded
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -260,6 +264,14 @@ def _count(encoding: Any) -> int:
     return int(sum(encoding.attention_mask) + sum(pieces))
 
 
-def _clean(text: str) -> str:
-    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _clean(text: str, cleaning: str) -> str:
+    """The text without what no UTF-8 can say (lone surrogates become question marks).
+
+    cleaning: see ``cleaning.cleaned``; nothing more where it is empty.
+    """
+    said = text.encode("utf-8", "replace").decode("utf-8")
+    if not cleaning:
+        return said
+    from mmsearch.spaces.cleaning import cleaned
+
+    return cleaned(said, cleaning)

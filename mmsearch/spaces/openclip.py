@@ -100,11 +100,14 @@ class OpenClip(OnTorch):
 
         return text_side(self.model)
 
-    def write_tokenizer(self, path: Path) -> None:
-        """The tokenizer as ``tokenizer.json``; raises SpaceUnavailable where it cannot be."""
+    def write_tokenizer(self, path: Path) -> str:
+        """The tokenizer as ``tokenizer.json``; returns how texts are cleaned before it.
+
+        Raises SpaceUnavailable where it cannot be.
+        """
         from mmsearch.spaces.portable import write_tokenizer
 
-        write_tokenizer(self.tokenizer, self.tokens, path)
+        return write_tokenizer(self.tokenizer, self.tokens, path)
 
     def _stacked(self, data: Sequence[Any]) -> Any:
         torch = imported("torch")

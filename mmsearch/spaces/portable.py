@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import SpaceUnavailable
+from mmsearch.spaces.cleaning import KINDS, cleaned
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.on_torch import imported
 from mmsearch.types import Modality, Vectors
 
 OPSET = 18  # the oldest that torch's exporter writes
 LEAST_COSINE = 0.9999
+_FORM = 2  # of what is written: the cache of an earlier form is left alone
 # What the written tokenizer and tower must agree on with the original.
 PROBES = (
     "a dog on a beach",
@@ -38,6 +40,12 @@ PROBES = (
     "  spaces\tand\nlines  ",
     "x",
     "word " * 300,
+    "don’t; “curly quotes” and ‘single’ — dashes…",
+    "ＦＵＬＬ　width ＡＢ１２，ﬁne ﬂowers",
+    "cats &amp; dogs &lt;3 &#39;quoted&#39; &nbsp;x",
+    "ß ŉ ǆ İstanbul ΣΑΣ ÀÉ",
+    "schÃ¶n, donâ€™t, naÃ¯ve",
+    "snake_case, under_score",
 )
 
 
@@ -46,7 +54,7 @@ def text_tower(encoder: Any) -> Mapping[str, Path]:
 
     encoder: an ``OpenClip`` or ``Clap``. Made on first use, which takes seconds.
     """
-    folder = _cache() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}"
+    folder = _cache() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}-{_FORM}"
     names = (CARD, TOKENIZER, "text.onnx", "text.bin")
     if not _whole(folder, names):
         try:
@@ -71,7 +79,7 @@ def _make(encoder: Any, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         work = Path(name) / "tower"
         work.mkdir()
-        encoder.write_tokenizer(work / TOKENIZER)
+        cleaning = encoder.write_tokenizer(work / TOKENIZER)
         export_text(encoder, work / "text.onnx")
         card = {
             "name": encoder.space.name,
@@ -81,6 +89,7 @@ def _make(encoder: Any, folder: Path) -> None:
             "holds": ["text"],
             "preprocess": asdict(encoder.space.preprocess),
             "max_tokens": encoder.context,
+            "cleaning": cleaning,
             "files": digest_of(work),
         }
         text = json.dumps(card, ensure_ascii=False, indent=2)
@@ -184,19 +193,25 @@ def write_onnx(tower: Any, example: Any, path: Path, any_length: bool = False) -
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def write_tokenizer(own: Any, tokens: Any, path: Path) -> None:
+def write_tokenizer(own: Any, tokens: Any, path: Path) -> str:
     """An open_clip tokenizer as a ``tokenizer.json``, checked against it.
 
     own: the tokenizer. tokens: what makes ids int64 (n, context length) of texts with it.
+    Returns how texts are cleaned before it: see ``cleaning``.
     Raises SpaceUnavailable for one that cannot be written down.
     """
     tokenizer = _byte_pairs(own) if hasattr(own, "bpe_ranks") else _hugging_face(own)
+    name = str(getattr(getattr(own, "clean_fn", None), "__name__", "canonicalize"))
+    kind = next((kind for kind in KINDS if name.endswith(kind)), "")
+    if not kind:
+        raise SpaceUnavailable(f"this model's texts are cleaned in a way of its own: {name}.")
     for text in PROBES:
-        if tokenizer.encode(text).ids != tokens([text])[0].tolist():
+        if tokenizer.encode(cleaned(text, kind)).ids != tokens([text])[0].tolist():
             raise SpaceUnavailable(
                 f"the tokenizer could not be written down: {text[:40]!r} differs."
             )
     tokenizer.save(str(path))
+    return kind
 
 
 def _byte_pairs(own: Any) -> Any:
@@ -232,24 +247,14 @@ def _byte_pairs(own: Any) -> Any:
 
 
 def _hugging_face(own: Any) -> Any:
-    """A tokenizer of transformers, with open_clip's cleaning before it."""
-    from tokenizers import Regex, Tokenizer, normalizers
+    """A tokenizer of transformers."""
+    from tokenizers import Tokenizer
 
     inner: Any = getattr(own, "tokenizer", None)
     backend = getattr(inner, "backend_tokenizer", None)
     if backend is None or _flag(own, "tokenizer_mode") or _flag(own, "strip_sep_token"):
         raise SpaceUnavailable("this model's tokenizer cannot be written down.")
     tokenizer = Tokenizer.from_str(backend.to_str())
-    cleaning = str(getattr(getattr(own, "clean_fn", None), "__name__", "canonicalize"))
-    steps: list[Any] = []
-    if "lower" in cleaning or "canonicalize" in cleaning:
-        steps.append(normalizers.Lowercase())
-    if "canonicalize" in cleaning:  # underscores are spaces, and punctuation goes
-        steps.append(normalizers.Replace("_", " "))
-        steps.append(normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""))
-    steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    before = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
-    tokenizer.normalizer = normalizers.Sequence([*steps, *before])
     _fixed_length(tokenizer, int(own.context_length), inner.pad_token_id, inner.pad_token)
     return tokenizer
 

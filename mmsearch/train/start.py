@@ -84,8 +84,10 @@ class Start:
             "modalities": [str(m) for m in self.modalities],
         }
         if self._clip is not None:
-            write_tokenizer(self._clip.tokenizer, self._clip.tokens, folder / TOKENIZER)
+            clip = self._clip
+            cleaning = write_tokenizer(clip.tokenizer, clip.tokens, folder / TOKENIZER)
             card |= {
+                "cleaning": cleaning,
                 "preprocess": {
                     "image_px": self.preprocess.image_px,
                     "sample_rate_hz": self.preprocess.sample_rate_hz,
