@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
+from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.on_torch import (
     OnTorch,
-    clean,
     digest_of,
     imported,
     in_hub_cache,
@@ -84,13 +84,13 @@ class Clap(OnTorch):
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""
-        counts = [len(self.tokenizer(clean(text)).input_ids) for text in texts]
+        counts = [len(self.tokenizer(encodable(text)).input_ids) for text in texts]
         return [max(0, count - self.context) for count in counts]
 
     def tokens(self, texts: Sequence[str]) -> Any:
         """int64 (n, longest), padded, by the model's own tokenizer."""
         return self.tokenizer(
-            [clean(text) for text in texts],
+            [encodable(text) for text in texts],
             padding=True,
             truncation=True,
             max_length=self.context,

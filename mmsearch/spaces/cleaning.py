@@ -1,7 +1,8 @@
-"""What open_clip does with a text before it tokenizes, for towers that run without open_clip.
+"""What is done with a text before it is tokenized.
 
-Mojibake, typographic quotes, ligatures and full-width letters are made plain (by ftfy, as there),
-HTML's entities become the signs they stand for, and then, by the tokenizer's kind:
+Towers of open_clip that run without open_clip clean texts as it does: mojibake, typographic
+quotes, ligatures and full-width letters are made plain (by ftfy, as there), HTML's entities
+become the signs they stand for, and then, by the tokenizer's kind:
 ``whitespace`` joins the words with single spaces; ``lower`` puts them in lower case, too;
 ``canonicalize`` also drops ASCII punctuation, with underscores as spaces.
 """
@@ -13,6 +14,11 @@ import string
 
 KINDS = ("whitespace", "lower", "canonicalize")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def encodable(text: str) -> str:
+    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def cleaned(text: str, kind: str) -> str:

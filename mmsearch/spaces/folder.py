@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import CPU_BATCH
+from mmsearch.spaces.cleaning import cleaned, encodable
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
 if TYPE_CHECKING:
@@ -264,14 +265,6 @@ def _count(encoding: Any) -> int:
     return int(sum(encoding.attention_mask) + sum(pieces))
 
 
-def _clean(text: str, cleaning: str) -> str:
-    """The text without what no UTF-8 can say (lone surrogates become question marks).
-
-    cleaning: see ``cleaning.cleaned``; nothing more where it is empty.
-    """
-    said = text.encode("utf-8", "replace").decode("utf-8")
-    if not cleaning:
-        return said
-    from mmsearch.spaces.cleaning import cleaned
-
-    return cleaned(said, cleaning)
+def _clean(text: str, kind: str) -> str:
+    """The text as the tokenizer takes it. kind: one of ``cleaning``, or nothing."""
+    return cleaned(encodable(text), kind) if kind else encodable(text)

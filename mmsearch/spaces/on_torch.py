@@ -175,11 +175,6 @@ class OnTorch:
         return self._batches[modality]
 
 
-def clean(text: str) -> str:
-    """The text without what no UTF-8 can say (lone surrogates become question marks)."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def digest_of(model: Any, more: str = "") -> str:
     """SHA-256 (hex) over a model's weights as they were loaded, and what else makes a vector."""
     torch = imported("torch")

@@ -17,9 +17,9 @@ import numpy as np
 
 from mmsearch.errors import DecodeError, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
+from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.on_torch import (
     OnTorch,
-    clean,
     digest_of,
     imported,
     in_hub_cache,
@@ -92,7 +92,7 @@ class OpenClip(OnTorch):
 
     def tokens(self, texts: Sequence[str]) -> Any:
         """int64 (n, context length), by the model's own tokenizer."""
-        return self.tokenizer([clean(text) for text in texts])
+        return self.tokenizer([encodable(text) for text in texts])
 
     def text_side(self) -> Any:
         """The text tower as a module: ids (n, context length) to rows (n, d)."""
@@ -132,8 +132,8 @@ class OpenClip(OnTorch):
     def _count(self, text: str) -> int:
         own = self.tokenizer
         if hasattr(own, "encode"):  # its own byte pairs, between two marks
-            return len(own.encode(clean(text))) + 2
-        cleaned = getattr(own, "clean_fn", str)(clean(text))
+            return len(own.encode(encodable(text))) + 2
+        cleaned = getattr(own, "clean_fn", str)(encodable(text))
         return len(own.tokenizer(cleaned).input_ids)
 
 
