@@ -105,15 +105,17 @@ def index(
     return Index(folder)
 
 
-def open(path: str | os.PathLike[str]) -> Index:
+def open(path: str | os.PathLike[str], space: str | os.PathLike[str] | None = None) -> Index:
     """Opens an index by the path of its folder, or by its name.
 
+    space: the name that loads the model of its space now, where that was moved; asking with
+    another space is SpaceMismatch.
     Raises IndexNotFound, IndexDamaged or IndexTooNew.
     """
     from mmsearch.searcher import Index
     from mmsearch.store import resolve
 
-    return Index(resolve(path))
+    return Index(resolve(path), None if space is None else os.fspath(space))
 
 
 def load_space(

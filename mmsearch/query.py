@@ -94,6 +94,8 @@ class Query:
         """
         if self.vector is not None or encoder is None:
             return unit_vector(self.vector, space)
+        asked = Modality.TEXT if self.text is not None else Modality.AUDIO
+        space.require(asked if self.image is None else Modality.IMAGE)
         preprocess = space.preprocess
         if self.text is not None:
             return encoder.encode(Modality.TEXT, [self.text])

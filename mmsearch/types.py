@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.errors import SpaceUnavailable
+
 Vectors = NDArray[np.float32]  # (n, d), rows of unit L2 norm
 Scores = NDArray[np.float32]  # (nq, k), inner products
 Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode of a file
@@ -139,6 +141,19 @@ class Space:
             if facts["preprocess"][name] == usual[name]:
                 del facts["preprocess"][name]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the name says where the model's files lie."""
+        return _PLACE.search(self.name) is not None
+
+    def require(self, modality: Modality) -> None:
+        """Raises SpaceUnavailable where the space takes nothing of that modality."""
+        if modality not in self.modalities:
+            raise SpaceUnavailable(
+                f"the space {self.name} has no tower for {modality}; "
+                f"it has: {', '.join(self.modalities)}."
+            )
 
     def __str__(self) -> str:
         return f"{self.name}@{self.fingerprint} (d={self.dimension})"

@@ -41,7 +41,7 @@ LAYERS = {
 }
 # searcher.add and .remove hand over to the write path when they are called; training
 # measures with the measures of evaluation
-NEIGHBOURS = {("searcher", "indexer"), ("train", "evaluation")}
+NEIGHBOURS = {("types", "errors"), ("searcher", "indexer"), ("train", "evaluation")}
 
 # library -> the rooms that may import it
 OWNED = {

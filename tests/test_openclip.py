@@ -324,7 +324,7 @@ def test_the_written_text_tower_is_the_models(tmp_path: Path, siglip: bool) -> N
     assert (own * sentences).sum(1).min() > 0.99999
     assert kept.truncated(TEXTS) == encoder.truncated(TEXTS)
     assert encoder.truncated(TEXTS)[4] > 100
-    with pytest.raises(SpaceUnavailable, match="has no tower for image"):
+    with pytest.raises(SpaceUnavailable, match="keeps no tower for image"):
         kept.encode(Modality.IMAGE, [np.zeros((32, 32, 3), np.uint8)])
 
 

@@ -195,6 +195,12 @@ def query(
         ),
     ] = None,
     recall: RecallOption = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH", help="Where the index's model is, if it was moved since."
+        ),
+    ] = None,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
@@ -213,7 +219,7 @@ def query(
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
-        opened = Index(folder_of(index))
+        opened = Index(folder_of(index), space)
         results = opened.search(
             text, image=image, audio=audio, to=to, k=k, where=where, recall=recall
         )

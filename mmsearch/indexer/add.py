@@ -14,10 +14,10 @@ from typing import Any
 from mmsearch.errors import DecodeError, UsageError
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
-from mmsearch.indexer.update import open_writer
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Task
 from mmsearch.query import audio_parts, image_part, listed, text_parts
 from mmsearch.spaces import Encoder
+from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
 from mmsearch.store.rows import part_id
 from mmsearch.store.snapshot import join
@@ -76,9 +76,10 @@ def add_items(
     items = listed(items, "items")
     given = _checked_ids(ids, len(items))
     metas = _checked_meta(meta, len(items))
-    manifest.read(folder)  # nothing is added to an index that is not there
-    writer, encoder = open_writer(folder, None)
-    with writer:
+    known = Snapshot.open(folder)
+    space = known.manifest.space
+    encoder = encoder_of(space, known.kept_space, known.check_kept_space)
+    with Writer(folder, space, __version__) as writer:
         new = list(_encoded(writer, encoder, items, given))
         last = {item.id: i for i, item in enumerate(new)}  # of equal ids the last counts
         writer.drop(*last)

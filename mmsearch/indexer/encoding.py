@@ -63,7 +63,7 @@ class Batches:
         self._encoder = encoder
         self._waiting: dict[Modality, list[Pair]] = {m: [] for m in Modality}
         self._flying: deque[tuple[list[Pair], Future[list[Encoded]]]] = deque()
-        self._threads = ThreadPoolExecutor(encoder.side_by_side, thread_name_prefix="batch")
+        self._threads: ThreadPoolExecutor | None = None  # from the first batch on
         self._busy = _Busy()
         self.cut = 0  # passages that were longer than the text tower takes
         self.waited_s = 0.0
@@ -77,7 +77,8 @@ class Batches:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
     @property
     def busy_s(self) -> float:
@@ -103,6 +104,8 @@ class Batches:
         batch, self._waiting[modality] = self._waiting[modality], []
         batch = [(item, part) for item, part in batch if item.failed is None]
         if batch:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._encoder.side_by_side, "batch")
             data = [part.data for _, part in batch]
             self._flying.append((batch, self._threads.submit(self._encode, modality, data)))
 

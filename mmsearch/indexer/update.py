@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from mmsearch import ann
 from mmsearch.cores import available_cores
-from mmsearch.errors import IndexNotFound, MmsearchError, UsageError
+from mmsearch.errors import IndexDamaged, IndexNotFound, MmsearchError, UsageError
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
@@ -21,7 +22,7 @@ from mmsearch.indexer.quantise import parsed_bytes, update_ann
 from mmsearch.items import Unreadable
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
-from mmsearch.spaces import ANYWHERE, Encoder, Placement, load_encoder
+from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, load_encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.known import KnownItems
@@ -43,25 +44,44 @@ _PIECE_PARTS = 16
 def open_writer(
     folder: Path, space: str | None, placement: Placement = ANYWHERE
 ) -> tuple[Writer, Encoder]:
-    """The index's writer and the encoder of its space (None: the index's own, else mini)."""
+    """The index's writer and the encoder of its space (None: the index's own, else mini).
+
+    What the index keeps of the space is written where it is not there, and anew where it was
+    changed.
+    """
+    known: Snapshot | None = None
+    with suppress(IndexNotFound):
+        known = Snapshot.open(folder)
     encoder: Encoder
-    if space is None:
-        try:
-            known = Snapshot.open(folder)
-            kept, check = known.kept_space, known.check_kept_space
-            encoder = encoder_of(known.manifest.space, kept, check, True, placement)
-        except IndexNotFound:
-            encoder = load_encoder("mini", placement)
+    if space is not None or known is None:
+        encoder = load_encoder(space or "mini", placement)
     else:
-        encoder = load_encoder(space, placement)
+        kept, check = known.kept_space, known.check_kept_space
+        encoder = encoder_of(known.manifest.space, kept, check, True, placement)
+    # made before the index is: where it cannot be, there is no empty one
+    files = encoder.files if _must_keep(known, encoder) else {}
     writer = Writer(folder, encoder.space, __version__)
     try:
-        if not writer.manifest.query:  # a model's text tower takes seconds to write
-            writer.keep_space(encoder.files)
+        writer.keep_space(files)
     except BaseException:
         writer.close()
         raise
     return writer, encoder
+
+
+def _must_keep(known: Snapshot | None, encoder: Encoder) -> bool:
+    """Whether an index lacks what it should keep of its space."""
+    if known is None or not known.manifest.segments:
+        return True
+    if known.manifest.space.fingerprint != encoder.space.fingerprint:
+        return False  # the writer refuses it
+    if not known.manifest.query:  # of a model there may be nothing that can be kept
+        return encoder.space.name in SPACES
+    try:
+        known.check_kept_space()
+    except IndexDamaged:
+        return True
+    return False
 
 
 def run(

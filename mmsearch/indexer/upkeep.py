@@ -97,7 +97,8 @@ def merge(
             segment.check_whole()
     parts = replaced = 0
     with Writer(folder, space, __version__) as writer:
-        if (kept := snapshots[0].kept_space) is not None:
+        kept = None if writer.manifest.query else snapshots[0].kept_space
+        if kept is not None:
             snapshots[0].check_kept_space()
             writer.keep_space({name: kept / name for name in snapshots[0].manifest.query})
         for other in snapshots:

@@ -33,8 +33,10 @@ class Index:
     whatever a writer does meanwhile.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, space: str | None = None) -> None:
+        """space: the name that loads its space's model now, where that was moved."""
         self.path = folder
+        self._place = space
         self._view = View.over(Snapshot.open(folder))
         self._encoder: Encoder | None = None
         self._lock = threading.Lock()
@@ -201,7 +203,8 @@ class Index:
         with self._lock:
             if self._encoder is None or self._encoder.space.fingerprint != space.fingerprint:
                 snapshot = view.snapshot
-                self._encoder = encoder_of(space, snapshot.kept_space, snapshot.check_kept_space)
+                kept, check = snapshot.kept_space, snapshot.check_kept_space
+                self._encoder = encoder_of(space, kept, check, place=self._place)
             return self._encoder
 
     def _encoded(self, view: View, texts: Iterable[str], asked: list[str]) -> Iterator[Vectors]:

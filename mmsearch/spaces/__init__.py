@@ -55,14 +55,15 @@ ANYWHERE = Placement()
 
 
 class Encoder(Protocol):
-    """What every class in ``SPACES`` meets. Safe to call from several threads.
+    """What every class in ``SPACES`` meets. Safe to call from several threads."""
 
-    side_by_side: how many batches may be on their way at once, so that a device need not wait
-    for the next.
-    """
+    @property
+    def space(self) -> Space:
+        """Where its vectors live."""
 
-    space: Space
-    side_by_side: int
+    @property
+    def side_by_side(self) -> int:
+        """How many batches may be on their way at once, so that a device need not wait."""
 
     @property
     def batch_sizes(self) -> Mapping[Modality, int]:

@@ -74,11 +74,9 @@ class FolderSpace:
         array of another shape or type, and SpaceUnavailable for a modality that the
         space has no tower for.
         """
+        self.space.require(modality)
         if modality not in self.holds:
-            raise SpaceUnavailable(
-                f"the space {self.space.name} has no tower for {modality}; "
-                f"it has: {', '.join(self.holds)}."
-            )
+            raise SpaceUnavailable(f"{self._assets} keeps no tower for {modality}.")
         prepare = self.input_of(modality)
         session = self._load(f"{modality}.onnx", open_session)
 

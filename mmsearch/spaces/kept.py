@@ -15,6 +15,7 @@ from typing import Any
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable
 from mmsearch.spaces import (
     ANYWHERE,
+    CPU_BATCH,
     FAMILIES,
     SPACES,
     Encoder,
@@ -32,19 +33,21 @@ def encoder_of(
     check: Callable[[], None] = lambda: None,
     to_index: bool = False,
     placement: Placement = ANYWHERE,
+    place: str | None = None,
 ) -> Encoder:
     """The encoder that made the vectors of an index.
 
     kept: where the index keeps the space's files; None if it does not. check: called before
-    they are used, and raises where they are not those that were kept. to_index: a model on
-    PyTorch is loaded whole, and placed so.
+    they are used, and raises where they are not those that were kept. to_index: all is encoded
+    by a model on PyTorch itself, placed so. place: the name that loads it now, where it was
+    moved. Such a model is loaded when it is first needed.
     Raises SpaceMismatch where there is no encoder of exactly that space.
     """
+    if place is not None and place != space.name:
+        return _loaded_from(space, place, placement)
     if space.name.partition(":")[0] in FAMILIES:
-        if kept is None or to_index:
-            return _model_of(space, placement)
-        check()
-        return KeptTowers(space, _opened(space, kept))
+        model = Later(space, lambda: _model_of(space, placement))
+        return model if kept is None or to_index else KeptTowers(space, kept, check, model)
     own: Encoder | None = None
     if space.name in SPACES:
         try:
@@ -64,48 +67,117 @@ def encoder_of(
     return _opened(space, kept)
 
 
-class KeptTowers:
-    """The towers that an index keeps of a model; the others are the model's own.
+class Later:
+    """An encoder that is loaded when something is to be encoded; its space is known before.
 
     Safe to call from several threads.
     """
 
-    def __init__(self, space: Space, kept: FolderSpace) -> None:
-        self.space, self._kept = space, kept
-        self.side_by_side = 1
-        self._model: Encoder | None = None
+    def __init__(self, space: Space, load: Callable[[], Encoder]) -> None:
+        self.space, self._load = space, load
+        self._loaded: Encoder | None = None
+        self._lock = Lock()
+
+    @property
+    def side_by_side(self) -> int:
+        """The encoder's own."""
+        return self._encoder().side_by_side
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        """The encoder's own."""
+        return self._encoder().batch_sizes
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The encoder's own."""
+        return self._encoder().files
+
+    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+        """See ``Encoder``. Raises what loading it raises."""
+        self.space.require(modality)
+        return self._encoder().encode(modality, data)
+
+    def truncated(self, texts: Sequence[str]) -> list[int]:
+        """See ``Encoder``."""
+        return self._encoder().truncated(texts)
+
+    def _encoder(self) -> Encoder:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+
+class KeptTowers:
+    """The towers that an index keeps of a model; the others are the model's own.
+
+    Each is opened when it is first needed. Safe to call from several threads.
+    """
+
+    side_by_side = 1
+
+    def __init__(self, space: Space, kept: Path, check: Callable[[], None], model: Encoder) -> None:
+        self.space = space
+        self._folder, self._check, self._model = kept, check, model
+        self._kept: FolderSpace | None = None
         self._lock = Lock()
 
     @property
     def batch_sizes(self) -> Mapping[Modality, int]:
-        """Those of the kept towers."""
-        return self._kept.batch_sizes
+        """As a CPU takes them."""
+        return {modality: CPU_BATCH[modality] for modality in self.space.modalities}
 
     @property
     def files(self) -> Mapping[str, Path]:
-        """What is kept."""
-        return self._kept.files
+        """What is kept. Raises IndexDamaged where it was changed."""
+        return self._towers().files
 
     def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
-        """See ``Encoder``. Raises SpaceUnavailable where the model is needed and not here."""
-        if modality in self._kept.holds:
-            return self._kept.encode(modality, data)
-        with self._lock:
-            if self._model is None:
-                self._model = _model_of(self.space)
+        """See ``Encoder``. Raises SpaceUnavailable where the model is needed and not here,
+        IndexDamaged where a kept tower is needed and was changed."""
+        self.space.require(modality)
+        # of a model only the tower for texts is kept: the others need not be looked at
+        if modality is Modality.TEXT and modality in (towers := self._towers()).holds:
+            return towers.encode(modality, data)
         return self._model.encode(modality, data)
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""
-        return self._kept.truncated(texts)
+        return self._towers().truncated(texts)
+
+    def _towers(self) -> FolderSpace:
+        with self._lock:
+            if self._kept is None:
+                self._check()
+                self._kept = _opened(self.space, self._folder)
+            return self._kept
 
 
-def _model_of(space: Space, placement: Placement = ANYWHERE) -> Encoder:
-    found = load_encoder(space.name, placement)
+def _model_of(space: Space, placement: Placement) -> Encoder:
+    try:
+        found = load_encoder(space.name, placement)
+    except SpaceUnavailable as e:
+        if not space.has_place:
+            raise
+        raise SpaceUnavailable(
+            f"{e} If the model was moved, say where it is with --space (`mmsearch index` "
+            "remembers it); an index that keeps its text tower is asked with words all the same."
+        ) from None
     if found.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(
             f"the index holds {space}, but what is loaded by that name is {found.space}: other "
             "weights. Index again into a new folder, or bring back the weights that made it."
+        )
+    return found
+
+
+def _loaded_from(space: Space, place: str, placement: Placement) -> Encoder:
+    found = load_encoder(place, placement)
+    if found.space.fingerprint != space.fingerprint:
+        raise SpaceMismatch(
+            f"the index holds {space}; the encoder is {found.space}. "
+            "Leave out --space to use the index's own, or choose another --index."
         )
     return found
 

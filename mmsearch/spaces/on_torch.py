@@ -167,11 +167,7 @@ class OnTorch:
 
     def batches(self, modality: Modality) -> InBatches:
         """What runs a modality's tower. Raises SpaceUnavailable where there is none."""
-        if modality not in self.space.modalities:
-            raise SpaceUnavailable(
-                f"the space {self.space.name} has no tower for {modality}; "
-                f"it has: {', '.join(self.space.modalities)}."
-            )
+        self.space.require(modality)
         return self._batches[modality]
 
 

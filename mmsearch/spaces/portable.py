@@ -7,6 +7,7 @@ a copy. It is compared with the original before it is kept: what differs is not 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ def text_tower(encoder: Any) -> Mapping[str, Path]:
 
     encoder: an ``OpenClip`` or ``Clap``. Made on first use, which takes seconds.
     """
-    folder = _cache() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}-{_FORM}"
+    folder = _home() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}-{_FORM}"
     names = (CARD, TOKENIZER, "text.onnx", "text.bin")
     if not _whole(folder, names):
         try:
@@ -75,7 +77,6 @@ def _whole(folder: Path, names: Sequence[str]) -> bool:
 
 
 def _make(encoder: Any, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         work = Path(name) / "tower"
         work.mkdir()
@@ -281,10 +282,24 @@ def _compare(written: Vectors, own: Vectors) -> None:
         )
 
 
-def _cache() -> Path:
+def _home() -> Path:
+    """Where towers are kept: in the user's cache, or until this program ends."""
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("mmsearch")) / "towers"
+    return _usable(Path(platformdirs.user_cache_dir("mmsearch")) / "towers")
+
+
+@cache
+def _usable(home: Path) -> Path:
+    """That folder, made if need be, or a temporary one where it cannot be written to."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return home
+    except OSError:
+        temporary = tempfile.TemporaryDirectory(prefix="mmsearch-")
+        atexit.register(temporary.cleanup)
+        return Path(temporary.name)
 
 
 @contextlib.contextmanager

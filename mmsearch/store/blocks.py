@@ -30,6 +30,7 @@ _SHIFT = 13
 BLOCK_BYTES = 1 << _SHIFT
 _READ_BYTES = 1 << 20  # a multiple of BLOCK_BYTES
 _CHUNK = 8192  # ranges looked at together: their arrays stay in the processor's cache
+KEPT = "`mmsearch index` over one of its folders writes it anew, with the space's model at hand."
 RESTORE = "Restore it from a copy; `mmsearch verify` says what else is affected."
 REBUILD = "Remove it and run `mmsearch index` again: it is built anew."
 

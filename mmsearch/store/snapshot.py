@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmsearch.errors import IndexDamaged, StoreError
 from mmsearch.store import manifest as manifests
-from mmsearch.store.blocks import REBUILD, RESTORE, Whole, altered
+from mmsearch.store.blocks import KEPT, REBUILD, Whole, altered
 from mmsearch.store.files import checksum
 from mmsearch.store.manifest import Manifest
 from mmsearch.store.segment import Segment
@@ -45,9 +45,9 @@ class Snapshot:
                 size = path.stat().st_size  # of another, it need not be read
                 whole = size == file.bytes and checksum(path, file.checksum)[1] == file.checksum
             except OSError as e:
-                raise IndexDamaged(f"{path} cannot be read: {e.strerror or e}. {RESTORE}") from None
+                raise IndexDamaged(f"{path} cannot be read: {e.strerror or e}. {KEPT}") from None
             if not whole:
-                raise altered(path, RESTORE)
+                raise altered(path, KEPT)
 
     @classmethod
     def open(cls, folder: Path, earlier: Snapshot | None = None) -> Snapshot:

@@ -68,7 +68,7 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
         path = folder / str(manifest.kept_space) / name
         progress(str(path.relative_to(folder)))
         if (what := _damage(path, file)) is not None:
-            problems.append(Problem(str(path), what, _RESTORE))
+            problems.append(Problem(str(path), what, _KEPT))
     if manifest.ledger is not None and manifest.ledger_file is not None:
         path = folder / manifest.ledger
         what = _damage(path, manifest.ledger_file)
@@ -103,6 +103,7 @@ def _being_written(folder: Path) -> bool:
         return False
 
 
+_KEPT = "`mmsearch index` over one of its folders writes it anew, with the model at hand"
 _RESTORE = "restore it from a copy, or remove the index folder and index again"
 _REBUILD = "remove that file and run `mmsearch index` again: it is built anew"
 

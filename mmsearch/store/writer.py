@@ -87,6 +87,8 @@ class Writer:
                 f"{self.folder} holds {self.manifest.space}; the encoder is {space}. "
                 "Leave out --space to use the index's own, or choose another --index."
             )
+        # a moved model's place is the one named last
+        self.manifest = replace(self.manifest, space=space)
         self.snapshot = Snapshot.open(self.folder)
         self._earlier = {s.name for s in self.manifest.segments}
         self.ledger = read_ledger(self.folder, self.manifest)
@@ -95,9 +97,10 @@ class Writer:
     def keep_space(self, files: Mapping[str, Path]) -> None:
         """Keeps the space's files inside the index; the next commit names them.
 
-        files: name -> where it lies. Does nothing where they are kept already.
+        files: name -> where it lies. They take the place of those of before; with none,
+        those stay.
         """
-        if not files or self.manifest.query:
+        if not files:
             return
         kept = {}
         with writing_to(self.folder):

@@ -1,0 +1,140 @@
+"""What an index keeps of a model on PyTorch, and what goes on without the model.
+
+Needs the extra ``torch`` (`make test-torch`); without it everything here is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+open_clip = pytest.importorskip("open_clip")
+
+import mmsearch
+from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable
+from tiny_clip import tiny_clip
+
+WITHOUT = (
+    "import sys; sys.modules.update(torch=None, open_clip=None, transformers=None); "
+    "from mmsearch.cli.app import main; main()"
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(samples: Path) -> Path:
+    return samples / "photos"
+
+
+def without_torch(*args: object) -> subprocess.CompletedProcess[str]:
+    """The command line where PyTorch is not installed."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT, *map(str, args)], capture_output=True, text=True
+    )
+
+
+def damage(file: Path) -> None:
+    content = file.read_bytes()
+    file.unlink()  # another index may have the same file
+    file.write_bytes(content[:200] + b"damaged" + content[207:])
+
+
+def test_a_damaged_tower_is_written_anew_by_the_next_run(tmp_path: Path, photos: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    index = mmsearch.index(photos, tmp_path / "ix", space=name)
+    wanted = [(hit.id, hit.score) for hit in index.search("a dog")]
+    damage(next((tmp_path / "ix" / "query").glob("*/text.bin")))
+    picture = next(photos.glob("*.jpg"))
+    broken = mmsearch.open(tmp_path / "ix")
+    assert broken.search(image=picture)[0].path == str(picture)  # the model answers that
+    with pytest.raises(IndexDamaged, match=r"text.bin.*`mmsearch index`"):
+        broken.search("a dog")
+    mended = mmsearch.index(photos, tmp_path / "ix")
+    assert [(hit.id, hit.score) for hit in mended.search("a dog")] == wanted
+
+
+def test_one_damaged_file_of_cache_and_indexes_is_mended(tmp_path: Path, photos: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    mmsearch.index(photos, tmp_path / "ix", space=name)
+    kept = next((tmp_path / "ix" / "query").glob("*/text.bin"))
+    with kept.open("r+b") as file:  # in place: the cache has the same file
+        file.seek(100)
+        file.write(b"damaged")
+    mended = mmsearch.index(photos, tmp_path / "ix")
+    assert len(mended.search("a dog")) > 0
+
+
+def test_where_there_is_no_cache_the_index_keeps_its_tower(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    mmsearch.index(photos, tmp_path / "ix", space=name)
+    assert without_torch("query", "a dog", "--index", tmp_path / "ix").returncode == 0
+
+
+def test_a_moved_model_is_found_again_where_it_was_named(tmp_path: Path, photos: Path) -> None:
+    folder = tiny_clip(tmp_path / "clip")
+    ix = tmp_path / "ix"
+    mmsearch.index(photos, ix, space=f"openclip:local-dir:{folder}")
+    moved = f"openclip:local-dir:{folder.rename(tmp_path / 'moved')}"
+    picture = next(photos.glob("*.jpg"))
+    with pytest.raises(SpaceUnavailable, match="--space"):
+        mmsearch.open(ix).search(image=picture)
+    assert mmsearch.open(ix, space=moved).search(image=picture)[0].path == str(picture)
+    mmsearch.index(photos, ix, space=moved)
+    assert mmsearch.open(ix).space.name == moved
+    assert mmsearch.open(ix).search(image=picture)[0].path == str(picture)
+
+
+def test_asking_with_another_model_is_refused(tmp_path: Path, photos: Path) -> None:
+    one, other = (
+        f"openclip:local-dir:{tiny_clip(tmp_path / name, **more)}"
+        for name, more in (("one", {}), ("other", {"resize_mode": "squash"}))
+    )
+    mmsearch.index(photos, tmp_path / "ix", space=one)
+    for space in (other, "mini"):
+        with pytest.raises(SpaceMismatch, match=f"holds {one}.*{space}"):
+            mmsearch.open(tmp_path / "ix", space=space).search("a dog")
+
+
+def test_what_needs_no_model_goes_on_without_pytorch(tmp_path: Path, photos: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in list(photos.glob("*.jpg"))[:3]:
+        (folder / photo.name).write_bytes(photo.read_bytes())
+    ix = ("--index", tmp_path / "ix")
+    mmsearch.index(folder, tmp_path / "ix", space=name)
+    again = without_torch("index", folder, *ix, "--json")
+    assert json.loads(again.stdout)["unchanged"] == 3, again.stderr
+    next(folder.glob("*.jpg")).unlink()
+    fewer = without_torch("index", folder, *ix, "--json")
+    assert json.loads(fewer.stdout)["removed"] == 1, fewer.stderr
+    (folder / "new.jpg").write_bytes(
+        next(photos.glob("*.png"), next(photos.glob("*.jpg"))).read_bytes() + b" "
+    )
+    refused = without_torch("index", folder, *ix)
+    assert refused.returncode == 6
+    assert "torch" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    sound = without_torch("query", "--audio", "x.wav", *ix)
+    assert "has no tower for audio" in sound.stderr
+    add = "import mmsearch; print(mmsearch.open(sys.argv[1]).add([{'text': 'a note'}]))"
+    added = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules.update(torch=None); {add}", ix[1]],
+        capture_output=True,
+        text=True,
+    )
+    assert added.returncode == 0, added.stderr
+    assert mmsearch.open(tmp_path / "ix").search("a note", to="text")[0].text == "a note"
