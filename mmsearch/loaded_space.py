@@ -11,14 +11,15 @@ import numpy as np
 from mmsearch.errors import UsageError
 from mmsearch.query import audio_parts, image_part, listed, mean_of_windows
 from mmsearch.spaces import ANYWHERE, Placement, load_encoder
-from mmsearch.types import Modality, Space, Vectors
+from mmsearch.types import Modality, Space, SpaceVectors, Vectors
 
 
 class LoadedSpace:
     """Encodes texts, pictures and sounds into one space; safe to share between threads.
 
     Every method returns float32 (n, d), one row of unit L2 norm for each input,
-    in order; no input gives (0, d). The inner product of two rows is their cosine.
+    in order; no input gives (0, d). The inner product of two rows is their cosine. The arrays
+    know their space: an index of another refuses them.
     """
 
     def __init__(self, name: str, placement: Placement = ANYWHERE) -> None:
@@ -54,7 +55,7 @@ class LoadedSpace:
         for i, sound in enumerate(several):
             windows = audio_parts(sound, self.space.preprocess)
             out[i] = mean_of_windows(self._encoder, (part.data for part in windows))
-        return out
+        return SpaceVectors.of(out, self.space)
 
     def _encode(self, modality: Modality, data: Iterator[Any], n: int) -> Vectors:
         out = np.empty((n, self.space.dimension), np.float32)
@@ -63,4 +64,4 @@ class LoadedSpace:
         while some := list(islice(data, size)):  # few decoded inputs are held at a time
             out[at : at + len(some)] = self._encoder.encode(modality, some)
             at += len(some)
-        return out
+        return SpaceVectors.of(out, self.space)

@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError, DimensionMismatch, LimitExceeded, UsageError
+from mmsearch.errors import (
+    DecodeError,
+    DimensionMismatch,
+    LimitExceeded,
+    SpaceMismatch,
+    UsageError,
+)
 from mmsearch.spaces import Encoder
-from mmsearch.types import Modality, Part, Preprocess, Space, Vectors
+from mmsearch.types import Modality, Part, Preprocess, Space, SpaceVectors, Vectors
 
 MAX_QUERY_CHARS = 20_000  # the text tower reads far less; more is a file by mistake
 MAX_K = 10_000
@@ -169,6 +175,7 @@ def unit_vector(vector: Any, space: Space) -> Vectors:
 
     vector: (d,) or (1, d). Raises DimensionMismatch, or UsageError for what is no vector.
     """
+    _refuse_other(vector, space)
     given = _array(vector, "the vector")
     d = space.dimension
     if given.shape not in ((d,), (1, d)):
@@ -190,6 +197,7 @@ def many_vectors(vectors: Any, space: Space) -> tuple[NDArray[Any], Iterator[Vec
     blocks of unit length, at most ``BLOCK_VECTORS`` each, made as they are taken.
     Raises DimensionMismatch, or UsageError that names the first row that is no vector.
     """
+    _refuse_other(vectors, space)
     given = _array(vectors, "vectors")
     d = space.dimension
     if given.ndim == 1 and not len(given):
@@ -207,6 +215,15 @@ def many_vectors(vectors: Any, space: Space) -> tuple[NDArray[Any], Iterator[Vec
     starts = range(0, len(given), BLOCK_VECTORS)
     spans = (slice(at, at + BLOCK_VECTORS) for at in starts)
     return given, (_scaled(given[span], lengths[span]) for span in spans)
+
+
+def _refuse_other(vectors: Any, space: Space) -> None:
+    """Raises SpaceMismatch for vectors that are known to be of another space."""
+    of = vectors.space if isinstance(vectors, SpaceVectors) else None
+    if of is not None and of.fingerprint != space.fingerprint:
+        raise SpaceMismatch(
+            f"the index holds {space}; the vectors are of {of}. Encode with the index's own space."
+        )
 
 
 def _array(given: Any, name: str) -> NDArray[Any]:

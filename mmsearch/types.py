@@ -159,6 +159,25 @@ class Space:
         return f"{self.name}@{self.fingerprint} (d={self.dimension})"
 
 
+class SpaceVectors(np.ndarray[Any, np.dtype[np.float32]]):
+    """Vectors that know their space, so that an index of another refuses them.
+
+    An array like any other; what is cut out of it or computed from it knows the space, too.
+    """
+
+    space: Space | None
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], space: Space) -> SpaceVectors:
+        """The same array, uncopied, with its space."""
+        found = np.asarray(vectors).view(cls)
+        found.space = space
+        return found
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.space = getattr(source, "space", None)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing found in a corpus.

@@ -358,7 +358,7 @@ def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> Non
         pass
 
     stops = [0]  # parts that were committed when a run was stopped
-    original = module._Run._commit
+    original = module.Run._commit
 
     def stopping(self, final=False):  # type: ignore[no-untyped-def]
         original(self, final)
@@ -367,7 +367,7 @@ def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> Non
             stops.append(held[0].parts)
             raise Stop
 
-    module._Run._commit = stopping  # type: ignore[method-assign]
+    module.Run._commit = stopping  # type: ignore[method-assign]
     try:
         for _ in range(8):
             try:
@@ -376,7 +376,7 @@ def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> Non
             except Stop:
                 continue
     finally:
-        module._Run._commit = original  # type: ignore[method-assign]
+        module.Run._commit = original  # type: ignore[method-assign]
     assert len(stops) >= 2 and stops == sorted(stops)
     assert manifest_of(where).unfinished == ()
     update(folder, tmp_path / "whole")

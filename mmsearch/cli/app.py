@@ -13,7 +13,16 @@ from mmsearch.cli.edge import IndexOption, JsonOption, ToOption, edge, folder_of
 from mmsearch.cli.evaluate import evaluate
 from mmsearch.cli.spaces import spaces_app
 from mmsearch.cli.text import plain, prepare_streams
-from mmsearch.cli.upkeep import RecallOption, compact, merge, tune
+from mmsearch.cli.upkeep import (
+    BatchOption,
+    DeviceOption,
+    DtypeOption,
+    RecallOption,
+    compact,
+    merge,
+    reencode,
+    tune,
+)
 from mmsearch.version import __version__
 
 app = typer.Typer(
@@ -102,21 +111,9 @@ def index(
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where a model on PyTorch runs."),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="fp32|fp16|bf16",
-            help="How exactly it runs. Default: fp16 on a GPU, fp32 on a CPU.",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, max=65536, help="Inputs that it gets at a time. Default: by device."),
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    batch_size: BatchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Index folders, or bring an index up to date with them.
@@ -327,6 +324,7 @@ app.command("eval")(evaluate)
 app.command()(tune)
 app.command()(compact)
 app.command()(merge)
+app.command()(reencode)
 
 
 def _same(index: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands that look after an index: tune, compact, merge."""
+"""The commands that look after an index: tune, compact, merge, reencode."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ RecallOption = Annotated[
         metavar="SHARE",
         help="Share of the ten nearest that a search should find, 0.5 to 1 (1: exact).",
     ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where a model on PyTorch runs."),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fp32|fp16|bf16",
+        help="How exactly it runs. Default: fp16 on a GPU, fp32 on a CPU.",
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=65536, help="Inputs that it gets at a time. Default: by device."),
 ]
 _MAX_QUERIES_BYTES = 64 << 20
 
@@ -144,6 +159,76 @@ def merge(
             print_json({"schema": 1, **report})
         else:
             typer.echo(f"merged {report['parts']:,} parts · replaced {report['replaced']:,} items")
+
+
+def reencode(
+    space: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="The new space, as for `mmsearch index`.")
+    ] = "",
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Keep the old index, under this name."),
+    ] = None,
+    drop_missing: Annotated[
+        bool,
+        typer.Option("--drop-missing", help="Go on without what cannot be encoded any more."),
+    ] = False,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give up a change that was begun and not finished.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
+    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    batch_size: BatchOption = None,
+    index: IndexOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Reencode an index: everything it holds in another space, while the old answers.
+
+    Made beside the old, then switched in one commit; stopped or killed, the same command
+    goes on. Ids and metadata stay. The old index is dropped unless --keep names it.
+
+    \b
+    mmsearch reencode --space openclip:ViT-B-32/laion2b_s34b_b79k --index photos
+    mmsearch reencode --space ./flowers --keep photos-before --index photos
+    mmsearch reencode --abandon --index photos
+    """
+    from mmsearch.cli.progress import IndexProgress
+
+    with edge():
+        from mmsearch.indexer import Options
+        from mmsearch.indexer import reencode as run
+        from mmsearch.indexer.reencode import remove_next
+        from mmsearch.spaces import Placement
+        from mmsearch.store import manifest
+
+        folder = folder_of(index)
+        if abandon == bool(space):
+            raise errors.UsageError("name the new space with --space, or give up with --abandon.")
+        if abandon:
+            manifest.read(folder)
+            removed = remove_next(folder)
+            if json:
+                print_json({"schema": 1, "abandoned": len(removed)})
+            else:
+                typer.echo("given up" if removed else "nothing was begun")
+            return
+        options = Options(workers=workers, placement=Placement(device, dtype, batch_size))
+        kept = None if keep is None else folder_of(keep)
+        with IndexProgress(sys.stderr) as progress:
+            done = run(folder, space, options, kept, drop_missing, progress.update)
+        if json:
+            print_json(done.to_json())
+            return
+        typer.echo(
+            f"{plain(str(done.old))} → {plain(str(done.new))} · "
+            f"encoded {done.report.indexed:,} · left out {len(done.lost):,} · "
+            f"{done.report.seconds:.1f} s"
+        )
+        if done.kept is not None:
+            typer.echo(f"the old index is {plain(str(done.kept))}")
 
 
 def _lines(path: Path) -> list[str]:

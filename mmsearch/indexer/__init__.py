@@ -2,7 +2,19 @@
 
 from mmsearch.indexer.add import add_items, remove_items
 from mmsearch.indexer.options import Options, Report
+from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
 from mmsearch.indexer.upkeep import compact, merge, tune
 
-__all__ = ["Options", "Report", "add_items", "compact", "merge", "remove_items", "run", "tune"]
+__all__ = [
+    "Options",
+    "Reencoded",
+    "Report",
+    "add_items",
+    "compact",
+    "merge",
+    "reencode",
+    "remove_items",
+    "run",
+    "tune",
+]

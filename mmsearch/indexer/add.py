@@ -29,7 +29,7 @@ _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
 
 
 @dataclass
-class _New:
+class New:
     """An item on its way in."""
 
     id: str
@@ -192,7 +192,7 @@ def _as_many(given: Sequence[Any], n: int, name: str) -> list[Any]:
 
 def _encoded(
     writer: Writer, encoder: Encoder, items: Sequence[Any], ids: list[str | None]
-) -> Iterator[_New]:
+) -> Iterator[New]:
     """The items with their vectors, in order."""
     files = {}  # place in items -> absolute path
     for i, thing in enumerate(items):
@@ -200,7 +200,7 @@ def _encoded(
             files[i] = str(Path(thing).expanduser().absolute())
         else:
             _kind(thing)
-    decoded = _decoded_files(encoder, list(files.values()))
+    decoded = decoded_files(encoder, list(files.values()))
     for i, thing in enumerate(items):
         if i in files:
             yield _from_file(writer, encoder, files[i], ids[i], decoded)
@@ -208,7 +208,7 @@ def _encoded(
             yield _from_object(writer, encoder, thing, ids[i])
 
 
-def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None) -> _New:
+def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None) -> New:
     preprocess = encoder.space.preprocess
     kind, value = _kind(thing)
     parts: Iterable[Part]
@@ -227,8 +227,8 @@ def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None
             digest.update(part.modality.encode() + b"\0" + raw)
             yield part
 
-    new = _New("", writer.root(""), None)
-    _encode(encoder, hashed(), new)
+    new = New("", writer.root(""), None)
+    encode_parts(encoder, hashed(), new)
     if not new.parts:
         raise DecodeError(f"there is nothing in {thing!r} to index")
     new.content_hash = digest.digest()
@@ -242,16 +242,16 @@ def _from_file(
     absolute: str,
     given: str | None,
     decoded: Iterator[Part | Finished],
-) -> _New:
+) -> New:
     if given is not None:
-        new = _New(given, writer.root(""), absolute)
+        new = New(given, writer.root(""), absolute)
     else:
         snapshot: Snapshot = writer.snapshot
         roots = [r.path for r in snapshot.manifest.roots if r.path]
         root = next((r for r in roots if absolute.startswith(join(r, ""))), None)
         root = root or str(Path(absolute).parent)
         relative = absolute[len(join(root, "")) :].replace(os.sep, "/")
-        new = _New(item_id(absolute), writer.root(root), relative)
+        new = New(item_id(absolute), writer.root(root), relative)
     end: list[Finished] = []
 
     def parts() -> Iterator[Part]:
@@ -261,14 +261,14 @@ def _from_file(
                 return
             yield event
 
-    _encode(encoder, parts(), new)
+    encode_parts(encoder, parts(), new)
     if not new.parts:
         raise DecodeError(f"{absolute}: there is nothing in it to index")
     new.content_hash, new.signature = end[0].content_hash, end[0].signature
     return new
 
 
-def _encode(encoder: Encoder, parts: Iterable[Part], new: _New) -> None:
+def encode_parts(encoder: Encoder, parts: Iterable[Part], new: New) -> None:
     """Encodes parts as they come; of what was decoded no more than a batch is held."""
     waiting: list[Part] = []
 
@@ -291,7 +291,7 @@ def _encode(encoder: Encoder, parts: Iterable[Part], new: _New) -> None:
     flush()
 
 
-def _decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finished]:
+def decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finished]:
     """Each file's parts, then its Finished, in the order of ``paths``.
 
     Raises DecodeError for a file that cannot be read.

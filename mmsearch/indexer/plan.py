@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from mmsearch.errors import UsageError
 from mmsearch.items import Folder, Scope, Unreadable, scope_of
@@ -117,6 +118,20 @@ class Plan:
         """The walk of a scope, which never enters the index itself."""
         own = str(self.writer.folder)
         return Folder(scope, self.exclude, (own, os.path.realpath(own)))
+
+    def ahead(self) -> Iterator[int]:
+        """1 for each file that ``tasks`` will meet; for counting them before."""
+        for scope in self.scopes:
+            for found in self.folder(scope).walk():
+                yield not isinstance(found, Unreadable)
+
+    def more_meta(self, task: Task) -> dict[str, Any]:
+        """What the rows of a file carry beside what its decoder says."""
+        return {}
+
+    def copied_meta(self, task: Task, meta: dict[str, Any]) -> dict[str, Any]:
+        """The metadata of a row that takes over the vector of one with this metadata."""
+        return meta
 
     def tasks(self) -> Iterator[Task]:
         """The files that must be opened, in the walk's order."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
 from mmsearch.indexer.quantise import parsed_bytes, update_ann
-from mmsearch.items import Unreadable
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
 from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, load_encoder
@@ -42,9 +42,14 @@ _PIECE_PARTS = 16
 
 
 def open_writer(
-    folder: Path, space: str | None, placement: Placement = ANYWHERE
+    folder: Path,
+    space: str | None,
+    placement: Placement = ANYWHERE,
+    loaded: Encoder | None = None,
 ) -> tuple[Writer, Encoder]:
     """The index's writer and the encoder of its space (None: the index's own, else mini).
+
+    loaded: the encoder, where there is one already.
 
     What the index keeps of the space is written where it is not there, and anew where it was
     changed.
@@ -53,7 +58,9 @@ def open_writer(
     with suppress(IndexNotFound):
         known = Snapshot.open(folder)
     encoder: Encoder
-    if space is not None or known is None:
+    if loaded is not None:
+        encoder = loaded
+    elif space is not None or known is None:
         encoder = load_encoder(space or "mini", placement)
     else:
         kept, check = known.kept_space, known.check_kept_space
@@ -116,28 +123,32 @@ def run(
     writer, encoder = open_writer(folder, space, options.placement)
     with writer:
         writer.want(options.ann, options.recall, memory_bytes)
-        report = _Run(writer, encoder, sources, options, progress).go()
+        scopes, missing = scopes_of(sources, writer.snapshot)
+        pruned = missing if options.prune else []
+        items = KnownItems.load(writer.snapshot, [s.path for s in scopes] + pruned)
+        include = tuple(sorted({*writer.manifest.include, *options.include}))
+        plan = Plan(writer, scopes, options.exclude, include, items, pruned)
+        report = Run(plan, encoder, options, progress, missing).go()
     report.seconds = time.monotonic() - started
     return report
 
 
-class _Run:
-    """The state of one run."""
+class Run:
+    """The state of one run: what a plan asks for is decoded, encoded and written.
+
+    missing: sources that are gone, whose items stay unless ``options.prune``.
+    """
 
     def __init__(
         self,
-        writer: Writer,
+        plan: Plan,
         encoder: Encoder,
-        sources: Sequence[str | os.PathLike[str]],
         options: Options,
-        progress: Progress | None,
+        progress: Progress | None = None,
+        missing: Sequence[str] = (),
     ) -> None:
-        self.writer, self.encoder, self.options, self.progress = writer, encoder, options, progress
-        scopes, self.missing = scopes_of(sources, writer.snapshot)
-        pruned = self.missing if options.prune else []
-        known = KnownItems.load(writer.snapshot, [s.path for s in scopes] + pruned)
-        self.include = tuple(sorted({*writer.manifest.include, *options.include}))
-        self.plan = Plan(writer, scopes, options.exclude, self.include, known, pruned)
+        self.plan, self.encoder, self.options, self.progress = plan, encoder, options, progress
+        self.writer, self.include, self.missing = plan.writer, tuple(plan.include), missing
         # a file changed shortly before the run, or during it, may change again
         # without its times changing: its signature is not trusted
         self.started_ns = time.time_ns()
@@ -150,7 +161,7 @@ class _Run:
         self.events = 0  # files that were opened and are dealt with
         self.ahead = 0  # files that the counting walk has met
         self.copied: list[int] = []  # known items whose vectors were reused at another path
-        self.resumed = {u.item_id: u for u in writer.manifest.unfinished}
+        self.resumed = {u.item_id: u for u in plan.writer.manifest.unfinished}
 
     def go(self) -> Report:
         tasks = self.plan.tasks()
@@ -183,9 +194,8 @@ class _Run:
 
     def _count_ahead(self) -> None:
         """Walks in front of the work, so that the progress bar knows the end of it."""
-        for scope in self.plan.scopes:
-            for found in self.plan.folder(scope).walk():
-                self.ahead += not isinstance(found, Unreadable)
+        for one in self.plan.ahead():
+            self.ahead += one
 
     def _work(self, tasks: Iterator[Task]) -> None:
         options, stages = self.options, self.report.stages
@@ -313,7 +323,8 @@ class _Run:
         signature = item.signature or (i.size, i.mtime_ns, i.ctime_ns, i.inode)
         settled = self._settled(signature)
         started = time.perf_counter()
-        self.writer.extend([(_row(item, part, settled), v) for part, v in item.encoded])
+        more = self.plan.more_meta(item.task)
+        self.writer.extend([(_row(item, part, settled, more), v) for part, v in item.encoded])
         if not self.committing:  # which counts its own time
             self.write_s += time.perf_counter() - started
         self.report.parts += len(item.encoded)
@@ -356,6 +367,7 @@ class _Run:
                     id=part_id(item_id(path), old.part_no),
                     root=root,
                     path=task.item.path,
+                    meta=self.plan.copied_meta(task, old.meta),
                     size=size,
                     mtime_ns=mtime_ns,
                     ctime_ns=ctime_ns,
@@ -468,7 +480,7 @@ def _absolute(task: Task) -> str:
     return join(task.item.root, task.item.path)
 
 
-def _row(item: OpenItem, part: Part, signature: Signature) -> PartRow:
+def _row(item: OpenItem, part: Part, signature: Signature, more: dict[str, Any]) -> PartRow:
     if item.content_hash is None:
         raise MmsearchError(f"{item.path} came without a content hash")
     text = str(part.data) if part.modality is Modality.TEXT else None
@@ -481,7 +493,7 @@ def _row(item: OpenItem, part: Part, signature: Signature) -> PartRow:
         part.start_s,
         part.end_s,
         text,
-        part.meta,
+        {**more, **part.meta},
         *signature,
         item.content_hash,
     )

@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 __all__ = [
     "HEAD_BYTES",
     "KINDS",
+    "META_KEYS",
     "Limits",
     "audio_windows",
     "decode",
     "image_array",
     "included",
+    "joined",
     "max_bytes",
     "modality_of",
     "passages",
@@ -51,6 +53,13 @@ KINDS = {  # kind -> (module with `parts`, the limit on its bytes; None: streame
     "html": ("html", "max_html_bytes"),
     "text": ("text", "max_text_bytes"),
 }
+
+
+# What decoders say of a part. Any other key came with an item, from an application.
+META_KEYS = frozenset(
+    ("width", "height", "format", "taken", "duration_s", "sample_rate_hz", "channels", "title",
+     "artist", "offset", "page")
+)  # fmt: skip
 
 
 def max_bytes(kind: str, limits: Limits) -> int | None:
@@ -147,6 +156,16 @@ def audio_windows(
         assert part.start_s is not None
         assert part.end_s is not None
         yield part.data, part.start_s, part.end_s
+
+
+def joined(pieces: Sequence[str]) -> str:
+    """The text that passages were cut from, as far as they tell: what two share is there once."""
+    text = ""
+    for piece in pieces:
+        longest = min(len(text), len(piece))
+        shared = next((n for n in range(longest, 0, -1) if text.endswith(piece[:n])), 0)
+        text = text + piece[shared:] if shared else f"{text} {piece}" if text else piece
+    return text
 
 
 def passages(text: str, preprocess: Preprocess) -> Iterator[str]:

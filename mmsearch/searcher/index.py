@@ -196,6 +196,25 @@ class Index:
         self.refresh()
         return removed
 
+    def reencode(
+        self,
+        space: str | os.PathLike[str],
+        *,
+        keep: str | os.PathLike[str] | None = None,
+        drop_missing: bool = False,
+    ) -> bool:
+        """Encodes everything in another space beside the old, then switches; shows the result.
+
+        keep: where the old index stays, as one of its own. drop_missing: go on without what
+        cannot be encoded any more. Raises UsageError where something would be lost.
+        """
+        from mmsearch.indexer import reencode
+
+        kept = None if keep is None else store.resolve(keep)
+        reencode(self.path, os.fspath(space), keep=kept, drop_missing=drop_missing)
+        self._place = None
+        return self.refresh()
+
     # -- inside -------------------------------------------------------------
 
     def _load_encoder(self, view: View) -> Encoder:

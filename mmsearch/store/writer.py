@@ -289,6 +289,15 @@ class Writer:
             with writing_to(self.folder):
                 self._swap(self.manifest)
 
+    def publish(self, new: Manifest, retired: Iterable[str]) -> None:
+        """Makes another manifest current, whose files were written; see ``switching``.
+
+        retired: paths below the folder that it no longer names.
+        """
+        self._retired += retired
+        with writing_to(self.folder):
+            self._swap(new)
+
     # -- inside -------------------------------------------------------------
 
     def _swap(self, new: Manifest) -> None:
@@ -412,6 +421,7 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
     """Files and folders inside an index that its manifest does not account for."""
     expected = {manifests.MANIFEST_NAME, LOCK_NAME, HOLDER_NAME, *manifest.retired}
     folders = {"segments", "ann"}
+    switched = f"next-{manifest.space.fingerprint}"  # killed before it could remove that
     if manifest.kept_space is not None:
         folders |= {"query", manifest.kept_space}
         expected.update(f"{manifest.kept_space}/{name}" for name in manifest.query)
@@ -427,7 +437,7 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
     def look(at: Path) -> None:
         for path in sorted(at.iterdir()):
             relative = path.relative_to(folder).as_posix()
-            if relative in expected:
+            if relative in expected or (_NEXT.fullmatch(relative) and relative != switched):
                 continue
             if relative in folders and path.is_dir() and not path.is_symlink():
                 look(path)
@@ -439,12 +449,13 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
     return found
 
 
+_NEXT = re.compile(r"next-[0-9a-f]{8}")  # content in another space on its way, see switching
 # What a writer makes. Anything else in the folder is the user's and is never removed.
 _OURS = re.compile(
     r"(ann|segments/[^/]+|query/[0-9a-f]{8})/[^/]+\.\d+\.tmp"
     r"|query(/[0-9a-f]{8}(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
     r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow|arrow\.blocks)|(vectors|deleted|codes)-[^/]+))?"
-    r"|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
+    r"|next-[0-9a-f]{8}|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
 )
 
 

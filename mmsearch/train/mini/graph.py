@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper, save
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAPPED_BYTES = 1_000_000
 OPSET = 20
@@ -25,7 +27,7 @@ Array = NDArray[Any]
 
 def array(value: Tensor | Array) -> Array:
     """A tensor or array as an array."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    return np.asarray(value) if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
 
 
 class Graph:

@@ -1,0 +1,122 @@
+"""Putting one index's content in the place of another's, in one commit; and keeping the other."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from mmsearch.errors import UsageError
+from mmsearch.store import manifest as manifests
+from mmsearch.store.files import link_or_copy, remove, writing_to
+from mmsearch.store.ledger import LedgerRow, write_ledger
+from mmsearch.store.manifest import Manifest, Root
+from mmsearch.store.snapshot import Snapshot
+from mmsearch.store.writer import Writer
+
+
+def next_folder(folder: Path, fingerprint: str) -> Path:
+    """Where an index's content in another space is made, beside the old."""
+    return folder / f"next-{fingerprint}"
+
+
+def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None:
+    """Makes all that another index holds this index's content, space and all, in one swap.
+
+    Its files get second names here, or are copied where a file system has no such thing;
+    they are not read. What was here before is retired: it outlives this generation.
+    ledger: what the index knows of files without parts from now on.
+    Raises IndexNotWritable; killed at any moment, the index is as before or switched.
+    """
+    writer.finish()  # what an earlier generation retired may bear the same names
+    old, new = writer.manifest, other.manifest
+    folder, number = writer.folder, max(old.next_segment, new.next_segment)
+    with writing_to(folder):
+        segments, names = [], {}
+        for ref in new.segments:
+            name = f"{number:06d}-{secrets.token_hex(2)}"
+            _link_all(other.folder / "segments" / ref.name, folder / "segments" / name, ref.files)
+            segments.append(replace(ref, name=name))
+            names[ref.name] = name
+            number += 1
+        ann = new.ann
+        if ann is not None:
+            _link_all(other.folder / "ann", folder / "ann", [f"{ann.name}.faiss"])
+            errors = {names[n]: e for n, e in ann.facts.get("errors", {}).items() if n in names}
+            ann = replace(ann, facts={**ann.facts, "errors": errors})
+        if new.kept_space is not None:
+            _link_all(other.folder / new.kept_space, folder / new.kept_space, new.query)
+        name, file = write_ledger(folder, old.generation + 1, ledger)
+    writer.publish(
+        replace(
+            new,
+            generation=old.generation,
+            roots=_roots(old, new),
+            segments=tuple(segments),
+            ann=ann,
+            ann_wanted=old.ann_wanted,
+            recall=old.recall,
+            memory_bytes=old.memory_bytes,
+            include=old.include,
+            ledger=name,
+            ledger_file=file,
+            retired=old.retired,
+            next_segment=number,
+        ),
+        _files_of(old),
+    )
+
+
+def keep_copy(snapshot: Snapshot, target: Path) -> None:
+    """An index of its own, at another place, that shares the files of a snapshot.
+
+    Raises UsageError where something is there already, IndexNotWritable.
+    """
+    known = snapshot.manifest
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    with writing_to(target):
+        if target.exists() or target.is_symlink():
+            raise UsageError(f"{target} is there already: name a new place for the old index.")
+        remove(unfinished)
+        (unfinished / "segments").mkdir(parents=True)
+        for ref in known.segments:
+            inside = f"segments/{ref.name}"
+            _link_all(snapshot.folder / inside, unfinished / inside, ref.files)
+        if known.ann is not None:
+            _link_all(snapshot.folder / "ann", unfinished / "ann", [f"{known.ann.name}.faiss"])
+        if known.kept_space is not None:
+            _link_all(
+                snapshot.folder / known.kept_space, unfinished / known.kept_space, known.query
+            )
+        if known.ledger is not None:
+            _link_all(snapshot.folder, unfinished, [known.ledger])
+        manifests.write(unfinished, replace(known, retired=()))
+        unfinished.replace(target)
+
+
+def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        link_or_copy(source / name, target / name)
+
+
+def _roots(old: Manifest, new: Manifest) -> tuple[Root, ...]:
+    """The new content's roots, and under new numbers those that only the old one had."""
+    roots = list(new.roots)
+    there = {root.path for root in roots}
+    for root in old.roots:
+        if root.path not in there:
+            roots.append(Root(max((r.id for r in roots), default=-1) + 1, root.path))
+    return tuple(roots)
+
+
+def _files_of(old: Manifest) -> list[str]:
+    files = [f"segments/{ref.name}" for ref in old.segments]
+    if old.ann is not None:
+        files.append(f"ann/{old.ann.name}.faiss")
+    if old.kept_space is not None:
+        files.append(old.kept_space)
+    if old.ledger is not None:
+        files.append(old.ledger)
+    return files
