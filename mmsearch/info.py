@@ -10,6 +10,7 @@ from mmsearch.errors import MmsearchError
 from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
 from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
+from mmsearch.spaces.folder import read_card
 from mmsearch.store.ledger import read_ledger
 from mmsearch.store.rows import MODALITIES
 
@@ -46,6 +47,7 @@ def describe(index: Index) -> dict[str, Any]:
         "modalities": {str(m): int(n) for m, n in zip(MODALITIES, counts, strict=True)},
         "space": f"{manifest.space.name}@{manifest.space.fingerprint}",
         "dimension": manifest.space.dimension,
+        "kept": _kept(index),
         "search": search,
         "ann": manifest.ann.facts if manifest.ann else None,
         "segments": len(manifest.segments),
@@ -57,6 +59,24 @@ def describe(index: Index) -> dict[str, Any]:
         "skipped": skipped,
         "ignored": len(ledger) - skipped,
         "written_by": manifest.written_by,
+    }
+
+
+def _kept(index: Index) -> dict[str, Any] | None:
+    """What the index keeps of its space: its size and, of a model's text tower, in which form its
+    weights are stored and the least cosine to the model's own vectors of some texts."""
+    where = index.snapshot.kept_space
+    if where is None:
+        return None
+    try:
+        card = read_card(where)
+    except MmsearchError:
+        card = {}
+    return {
+        "bytes": sum(file.bytes for file in index.snapshot.manifest.query.values()),
+        "holds": card.get("holds", card.get("modalities")),
+        "stored": card.get("stored"),
+        "least_cosine": card.get("least_cosine"),
     }
 
 

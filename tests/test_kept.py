@@ -11,12 +11,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 open_clip = pytest.importorskip("open_clip")
 
 import mmsearch
+from mmsearch.cli.app import app
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable
+from mmsearch.info import describe
+from mmsearch.spaces import open_folder
+from mmsearch.spaces.portable import PROBES
+from mmsearch.types import Modality
 from tiny_clip import tiny_clip
 
 WITHOUT = (
@@ -138,3 +144,36 @@ def test_what_needs_no_model_goes_on_without_pytorch(tmp_path: Path, photos: Pat
     )
     assert added.returncode == 0, added.stderr
     assert mmsearch.open(tmp_path / "ix").search("a note", to="text")[0].text == "a note"
+
+
+@pytest.mark.parametrize("siglip", [False, True], ids=["clip", "siglip"])
+def test_a_tower_in_fewer_bits_is_smaller_and_says_what_it_loses(
+    tmp_path: Path, photos: Path, siglip: bool
+) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip', siglip)}"
+    wanted = mmsearch.load_space(name).encode_texts(list(PROBES))
+    sizes = {}
+    for form, least in (("fp32", 0.9999), ("fp16", 0.999), ("int8", 0.98)):
+        ix = tmp_path / form
+        rc = CliRunner().invoke(
+            app, ["index", str(photos), "--space", name, "--tower", form, "--index", str(ix)]
+        )
+        assert rc.exit_code == 0, rc.output
+        kept = describe(mmsearch.open(ix))["kept"]
+        assert (kept["stored"], kept["holds"]) == (form, ["text"])
+        found = open_folder(next((ix / "query").iterdir()), check=False)
+        cosines = (found.encode(Modality.TEXT, list(PROBES)) * wanted).sum(1)
+        assert cosines.min() > least
+        assert kept["least_cosine"] == pytest.approx(cosines.min(), abs=2e-6)
+        sizes[form] = (found.files["text.bin"]).stat().st_size
+    assert sizes["fp16"] < 0.52 * sizes["fp32"]
+    assert sizes["int8"] < 0.35 * sizes["fp32"]
+    mmsearch.index(photos, tmp_path / "fp32")  # stays as it is
+    assert describe(mmsearch.open(tmp_path / "fp32"))["kept"]["stored"] == "fp32"
+    args = ["index", str(photos), "--space", name, "--tower", "int8", "--index"]
+    assert CliRunner().invoke(app, [*args, str(tmp_path / "fp32")]).exit_code == 0
+    assert describe(mmsearch.open(tmp_path / "fp32"))["kept"]["stored"] == "int8"
+    assert mmsearch.open(tmp_path / "fp32").search("a dog")
+    refused = CliRunner().invoke(app, [*args[:-2], "int4", "--index", str(tmp_path / "x")])
+    assert refused.exit_code == 2
+    assert "fp32, fp16, int8" in refused.output

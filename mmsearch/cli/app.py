@@ -18,6 +18,7 @@ from mmsearch.cli.upkeep import (
     DeviceOption,
     DtypeOption,
     RecallOption,
+    TowerOption,
     compact,
     merge,
     reencode,
@@ -114,6 +115,7 @@ def index(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,
+    tower: TowerOption = None,
     json: JsonOption = False,
 ) -> None:
     """Index folders, or bring an index up to date with them.
@@ -141,7 +143,7 @@ def index(
             memory=memory,
             prune=prune,
             workers=workers,
-            placement=Placement(device, dtype, batch_size),
+            placement=Placement(device, dtype, batch_size, tower),
         )
         folder = folder_of(index)
         with IndexProgress(sys.stderr) as progress:

@@ -69,6 +69,8 @@ def show_info(body: dict[str, Any]) -> None:
     _echo(f"parts     {body['parts']:,}" + (f" ({counts})" if counts else ""))
     _echo(f"items     {body['items']:,}")
     _echo(f"space     {body['space']} (d={body['dimension']})")
+    if (kept := body["kept"]) is not None:
+        _echo(f"kept      {_kept(kept)}")
     _echo(f"search    {body['search']}")
     if body["ann"] and body["ann"].get("curve"):
         show_curve(body["ann"], "          ")
@@ -80,6 +82,14 @@ def show_info(body: dict[str, Any]) -> None:
         _echo(f"unfinished  {body['unfinished']:,} items: run `mmsearch index` again to go on")
     _echo(f"skipped   {body['skipped']:,}" + (" (--skipped says why)" if body["skipped"] else ""))
     _echo(f"ignored   {body['ignored']:,}")
+
+
+def _kept(kept: dict[str, Any]) -> str:
+    what = f"towers for {', '.join(kept['holds'] or ())}" if kept["holds"] else "its space"
+    what += f", {kept['bytes'] / 1e6:,.1f} MB"
+    if kept["least_cosine"] is not None:
+        what += f", weights as {kept['stored']}: cosine ≥ {kept['least_cosine']:.5f} to the model's"
+    return what
 
 
 def show_curve(facts: dict[str, Any], before: str = "") -> None:

@@ -37,6 +37,14 @@ BatchOption = Annotated[
     int | None,
     typer.Option(min=1, max=65536, help="Inputs that it gets at a time. Default: by device."),
 ]
+TowerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fp32|fp16|int8",
+        help="How the text tower that the index keeps is stored: fp16 is half as large, int8 a "
+        "quarter, and not quite the same.",
+    ),
+]
 _MAX_QUERIES_BYTES = 64 << 20
 
 
@@ -182,6 +190,7 @@ def reencode(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,
+    tower: TowerOption = None,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
@@ -215,7 +224,7 @@ def reencode(
             else:
                 typer.echo("given up" if removed else "nothing was begun")
             return
-        options = Options(workers=workers, placement=Placement(device, dtype, batch_size))
+        options = Options(workers=workers, placement=Placement(device, dtype, batch_size, tower))
         kept = None if keep is None else folder_of(keep)
         with IndexProgress(sys.stderr) as progress:
             done = run(folder, space, options, kept, drop_missing, progress.update)

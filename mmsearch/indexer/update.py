@@ -15,7 +15,13 @@ import numpy as np
 
 from mmsearch import ann
 from mmsearch.cores import available_cores
-from mmsearch.errors import IndexDamaged, IndexNotFound, MmsearchError, UsageError
+from mmsearch.errors import (
+    IndexDamaged,
+    IndexNotFound,
+    MmsearchError,
+    SpaceUnavailable,
+    UsageError,
+)
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
@@ -23,6 +29,7 @@ from mmsearch.indexer.quantise import parsed_bytes, update_ann
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
 from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, load_encoder
+from mmsearch.spaces.folder import read_card
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.known import KnownItems
@@ -66,7 +73,7 @@ def open_writer(
         kept, check = known.kept_space, known.check_kept_space
         encoder = encoder_of(known.manifest.space, kept, check, True, placement)
     # made before the index is: where it cannot be, there is no empty one
-    files = encoder.files if _must_keep(known, encoder) else {}
+    files = encoder.files if _must_keep(known, encoder, placement.tower) else {}
     writer = Writer(folder, encoder.space, __version__)
     try:
         writer.keep_space(files)
@@ -76,8 +83,8 @@ def open_writer(
     return writer, encoder
 
 
-def _must_keep(known: Snapshot | None, encoder: Encoder) -> bool:
-    """Whether an index lacks what it should keep of its space."""
+def _must_keep(known: Snapshot | None, encoder: Encoder, tower: str | None) -> bool:
+    """Whether an index lacks what it should keep of its space, or keeps it in another form."""
     if known is None or not known.manifest.segments:
         return True
     if known.manifest.space.fingerprint != encoder.space.fingerprint:
@@ -86,9 +93,10 @@ def _must_keep(known: Snapshot | None, encoder: Encoder) -> bool:
         return encoder.space.name in SPACES
     try:
         known.check_kept_space()
-    except IndexDamaged:
+        stored = read_card(known.kept_space).get("stored") if known.kept_space else None
+    except (IndexDamaged, SpaceUnavailable):
         return True
-    return False
+    return tower is not None and stored != tower
 
 
 def run(

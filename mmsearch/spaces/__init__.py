@@ -43,12 +43,15 @@ class Placement:
 
     device: ``cpu``, ``cuda``, ``cuda:1``, … or ``mps``; None is a GPU where there is one.
     dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU, else fp32. batch_size: inputs at
-    a time; None is what suits the device, fewer where its memory runs out.
+    a time; None is what suits the device, fewer where its memory runs out. tower: how the text
+    tower that an index keeps is stored: ``fp32``, ``fp16`` (half the size) or ``int8`` (a
+    quarter, and not quite the same vectors); None is fp32, or as it is stored already.
     """
 
     device: str | None = None
     dtype: str | None = None
     batch_size: int | None = None
+    tower: str | None = None
 
 
 ANYWHERE = Placement()
@@ -101,8 +104,8 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         return made
     if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
         raise UsageError(
-            f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype and "
-            "--batch-size, which are for models on PyTorch."
+            f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype, "
+            "--batch-size and --tower, which are for models on PyTorch."
         )
     if name in SPACES:
         module, cls, _ = SPACES[name]

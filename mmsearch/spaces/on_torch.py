@@ -19,6 +19,7 @@ from mmsearch.spaces import CPU_BATCH, GPU_BATCH, Placement
 from mmsearch.types import Modality, Space, Vectors
 
 DTYPES = ("fp32", "fp16", "bf16")
+FORMS = ("fp32", "fp16", "int8")  # in which a kept tower's weights may be stored, see narrow
 _offline_lock = Lock()
 
 
@@ -146,6 +147,9 @@ class OnTorch:
     def __init__(self, placement: Placement) -> None:
         self.device = device_of(placement.device)
         self.precision = precision(self.device, placement.dtype)
+        self.tower = placement.tower or "fp32"
+        if self.tower not in FORMS:
+            raise UsageError(f"--tower is one of {', '.join(FORMS)}, not {self.tower!r}.")
         self.side_by_side = 2 if self.device.type == "cuda" else 1
         self._batches = {m: InBatches(self.device, m, placement.batch_size) for m in Modality}
 

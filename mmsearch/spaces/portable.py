@@ -24,11 +24,12 @@ import numpy as np
 from mmsearch.errors import SpaceUnavailable
 from mmsearch.spaces.cleaning import KINDS, cleaned
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
+from mmsearch.spaces.narrow import narrow
 from mmsearch.spaces.on_torch import imported
 from mmsearch.types import Modality, Vectors
 
 OPSET = 18  # the oldest that torch's exporter writes
-LEAST_COSINE = 0.9999
+LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}  # by how weights are stored
 _FORM = 2  # of what is written: the cache of an earlier form is left alone
 # What the written tokenizer and tower must agree on with the original.
 PROBES = (
@@ -54,9 +55,11 @@ PROBES = (
 def text_tower(encoder: Any) -> Mapping[str, Path]:
     """The files of a portable text tower: name -> file; empty where there can be none.
 
-    encoder: an ``OpenClip`` or ``Clap``. Made on first use, which takes seconds.
+    encoder: an ``OpenClip`` or ``Clap``; ``encoder.tower`` is how weights are stored, see
+    ``narrow``. Made on first use, which takes seconds.
     """
-    folder = _home() / f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}-{_FORM}"
+    name = f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}-{_FORM}"
+    folder = _home() / (name if encoder.tower == "fp32" else f"{name}-{encoder.tower}")
     names = (CARD, TOKENIZER, "text.onnx", "text.bin")
     if not _whole(folder, names):
         try:
@@ -82,6 +85,7 @@ def _make(encoder: Any, folder: Path) -> None:
         work.mkdir()
         cleaning = encoder.write_tokenizer(work / TOKENIZER)
         export_text(encoder, work / "text.onnx")
+        least = LEAST_COSINE[encoder.tower]
         card = {
             "name": encoder.space.name,
             "digest": encoder.space.digest,
@@ -91,14 +95,21 @@ def _make(encoder: Any, folder: Path) -> None:
             "preprocess": asdict(encoder.space.preprocess),
             "max_tokens": encoder.context,
             "cleaning": cleaning,
+            "stored": encoder.tower,
             "files": digest_of(work),
         }
-        text = json.dumps(card, ensure_ascii=False, indent=2)
-        (work / CARD).write_text(text + "\n", encoding="utf-8")
-        _compare(FolderSpace(work).encode(Modality.TEXT, PROBES), _own(encoder, PROBES))
+        _write_card(work, card)
+        kept, own = FolderSpace(work).encode(Modality.TEXT, PROBES), _own(encoder, PROBES)
+        card["least_cosine"] = round(_compared(kept, own, least), 6)
+        _write_card(work, card)
         shutil.rmtree(folder, ignore_errors=True)  # a part of one, left by somebody killed
         with contextlib.suppress(OSError):  # somebody else was faster
             os.replace(work, folder)
+
+
+def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    text = json.dumps(card, ensure_ascii=False, indent=2)
+    (folder / CARD).write_text(text + "\n", encoding="utf-8")
 
 
 def export_text(encoder: Any, path: Path) -> None:
@@ -121,6 +132,7 @@ def export_text(encoder: Any, path: Path) -> None:
         write_onnx(Tower().eval(), example, path, encoder.any_length)
     finally:
         model.to(device)
+    narrow(path, encoder.tower)
     weights_beside(path)
 
 
@@ -274,12 +286,14 @@ def _own(encoder: Any, texts: Sequence[str]) -> Vectors:
     return found
 
 
-def _compare(written: Vectors, own: Vectors) -> None:
-    least = float((written * own).sum(axis=1).min())
-    if not np.isfinite(least) or least < LEAST_COSINE:
+def _compared(written: Vectors, own: Vectors, least: float) -> float:
+    """The least cosine of two towers' rows. Raises SpaceUnavailable where it is below that."""
+    found = float((written * own).sum(axis=1).min())
+    if not np.isfinite(found) or found < least:
         raise SpaceUnavailable(
-            f"the tower as ONNX gives other vectors (cosine {least:.5f} to the original's)."
+            f"the tower as ONNX gives other vectors (cosine {found:.5f} to the original's)."
         )
+    return found
 
 
 def _home() -> Path:
