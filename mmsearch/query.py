@@ -96,7 +96,7 @@ class Query:
             return unit_vector(self.vector, space)
         preprocess = space.preprocess
         if self.text is not None:
-            return encoder.encode(Modality.TEXT, [self.text])
+            return encoder.encode(Modality.TEXT, [self.text], asked=True)
         if self.image is not None:
             part = image_part(self.image, preprocess)
             return encoder.encode(Modality.IMAGE, [part.data])

@@ -86,14 +86,14 @@ class KeptTowers:
         """What is kept."""
         return self._kept.files
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """See ``Encoder``. Raises SpaceUnavailable where the model is needed and not here."""
         if modality in self._kept.holds:
-            return self._kept.encode(modality, data)
+            return self._kept.encode(modality, data, asked)
         with self._lock:
             if self._model is None:
                 self._model = _model_of(self.space)
-        return self._model.encode(modality, data)
+        return self._model.encode(modality, data, asked)
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""
