@@ -181,7 +181,7 @@ class Sleeper:
     def batch_sizes(self) -> Mapping[Modality, int]:
         return CPU_BATCH
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """Sleeps, then gives the same vector for all."""
         started = time.perf_counter()
         time.sleep(self._each_s * len(data))

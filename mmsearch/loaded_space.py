@@ -30,13 +30,17 @@ class LoadedSpace:
         """The space's name, fingerprint and dimension."""
         return self._encoder.space
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """One vector for each text; what the tower cannot take is left out at its end."""
+    def encode_texts(self, texts: Sequence[str], asked: bool = False) -> Vectors:
+        """One vector for each text; what the tower cannot take is left out at its end.
+
+        asked: whether they are questions, and not what is stored. Models with a prompt for each
+        of the two give them different vectors; to the others it is the same.
+        """
         several = listed(texts, "texts")
         for text in several:
             if not isinstance(text, str):
                 raise UsageError(f"a text is a str, not {type(text).__name__}.")
-        return self._encode(Modality.TEXT, iter(several), len(several))
+        return self._encode(Modality.TEXT, iter(several), len(several), asked)
 
     def encode_images(self, images: Sequence[Any]) -> Vectors:
         """One vector for each picture: path, bytes or PIL image. Raises DecodeError."""
@@ -57,11 +61,13 @@ class LoadedSpace:
             out[i] = mean_of_windows(self._encoder, (part.data for part in windows))
         return SpaceVectors.of(out, self.space)
 
-    def _encode(self, modality: Modality, data: Iterator[Any], n: int) -> Vectors:
+    def _encode(
+        self, modality: Modality, data: Iterator[Any], n: int, asked: bool = False
+    ) -> Vectors:
         out = np.empty((n, self.space.dimension), np.float32)
         at = 0
         size = self._encoder.batch_sizes.get(modality, 1)  # of none there is no tower
         while some := list(islice(data, size)):  # few decoded inputs are held at a time
-            out[at : at + len(some)] = self._encoder.encode(modality, some)
+            out[at : at + len(some)] = self._encoder.encode(modality, some, asked)
             at += len(some)
         return SpaceVectors.of(out, self.space)

@@ -104,7 +104,7 @@ class Query:
         space.require(asked if self.image is None else Modality.IMAGE)
         preprocess = space.preprocess
         if self.text is not None:
-            return encoder.encode(Modality.TEXT, [self.text])
+            return encoder.encode(Modality.TEXT, [self.text], asked=True)
         if self.image is not None:
             part = image_part(self.image, preprocess)
             return encoder.encode(Modality.IMAGE, [part.data])

@@ -90,7 +90,9 @@ class Preprocess:
     whole picture a square, ``crop`` takes the middle of one whose shorter side fits, ``pad``
     the whole of one whose longer side fits, on the gray ``image_fill`` (0 to 255);
     ``image_resampling`` is ``bicubic`` or ``bilinear``. A JPEG may be unpacked at a fraction
-    of its size, but not at less than ``image_draft`` times ``image_px``.
+    of its size, but not at less than ``image_draft`` times what it is made into.
+    ``cells`` makes the whole picture of so many squares of ``image_px`` as keep its shape best,
+    ``image_cells`` at most: pictures arrive as uint8 (rows × image_px, columns × image_px, 3).
 
     Sounds arrive as float32 (samples,) mono in [-1, 1] at ``sample_rate_hz``, cut into
     windows of ``window_s`` seconds. Texts arrive as passages of about ``passage_words`` words
@@ -108,11 +110,13 @@ class Preprocess:
     image_resampling: str = "bicubic"
     image_fill: int = 0
     image_draft: float = 1.5
+    image_cells: int = 0
 
 
 # Came after the first indexes were written: in a fingerprint only where they say something.
-_NEWER = ("image_fit", "image_resampling", "image_fill", "image_draft")
-# A place in a space's name: openclip:local-dir:/FOLDER, clap:/FOLDER, openclip:MODEL//FILE.
+_NEWER = ("image_fit", "image_resampling", "image_fill", "image_draft", "image_cells")
+# A place in a space's name: openclip:local-dir:/FOLDER, clap:/FOLDER, openclip:MODEL//FILE,
+# gemma:/FOLDER@DIMENSION (the dimension is a fact of its own).
 _PLACE = re.compile(r"(:local-dir:|[:/](?=/|[A-Za-z]:\\)).*", re.DOTALL)
 
 
@@ -200,7 +204,7 @@ class Item:
 class Part:
     """The piece of an item that gets one vector, decoded.
 
-    ``data`` is what the encoder takes: uint8 (px, px, 3) for a picture,
+    ``data`` is what the encoder takes: uint8 (height, width, 3) for a picture,
     float32 (samples,) for a sound, the passage itself for a text.
     ``start_s``/``end_s`` are the span of a sound in seconds, else None.
     ``meta`` holds plain JSON values (width, height, duration_s, title, page, …).

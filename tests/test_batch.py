@@ -51,7 +51,7 @@ class Letters:
         self.files: dict[str, Path] = {}
         self.asked: list[int] = []
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         assert modality is Modality.TEXT
         self.asked.append(len(data))
         return np.stack([unit(ord(text[0])) for text in data])
@@ -348,7 +348,7 @@ def test_a_list_with_a_wrong_text_is_refused_before_any_is_encoded(index: Index)
 
 def test_vectors_that_an_encoder_gives_and_are_not_finite_are_an_error(index: Index) -> None:
     encoder = reading_letters(index)
-    encoder.encode = lambda _, data: np.full((len(data), D), np.nan, np.float32)  # type: ignore[method-assign]
+    encoder.encode = lambda _, data, asked=False: np.full((len(data), D), np.nan, np.float32)  # type: ignore[method-assign]
     for ask in (lambda: index.search("a"), lambda: index.search_batch(["a", "b"])):
         with pytest.raises(SpaceUnavailable, match="not finite"):
             ask()

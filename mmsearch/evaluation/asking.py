@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import UsageError
-from mmsearch.evaluation.encoding import Progress, encode_files, encode_texts, number_of
+from mmsearch.evaluation.encoding import (
+    Progress,
+    encode_files,
+    encode_texts,
+    number_of,
+    tells_apart,
+)
 from mmsearch.evaluation.measures import KS, Numbers, Ranks, per_query
 from mmsearch.evaluation.pool import Captions, Held, Pool, exact_ranks
 from mmsearch.evaluation.things import Side, Things
@@ -81,6 +87,13 @@ class Bench:
             if Modality.TEXT in able:
                 what = f"encoding captions ({side})"
                 self._vectors[side] = encode_texts(encoder, captions, what, progress)
+        to_find = {target for _, target in things.right} & self._vectors.keys() - set(FILES)
+        self._stored = {side: self._vectors[side] for side in to_find}  # texts, to be found
+        if to_find and tells_apart(encoder):
+            for side in to_find:
+                what = f"encoding captions ({side}), as stored"
+                texts = things.captions[side]
+                self._stored[side] = encode_texts(encoder, texts, what, progress, asked=False)
         # -> number in the index's pool, or None
         self.places = {
             side: [number_of(file, pools[side]) for file in things.files[side]] for side in FILES
@@ -123,7 +136,7 @@ class Bench:
         if target in FILES:
             pool, pool_of = self.pools[target], f"all {target} items of the index"
         else:
-            pool, pool_of = Captions(self._vectors[target]), f"the {target} captions of the pairs"
+            pool, pool_of = Captions(self._stored[target]), f"the {target} captions of the pairs"
         numbers, targets = [], []
         right = self.things.right[query, target]
         unreadable = self.unreadable.get(query, {})

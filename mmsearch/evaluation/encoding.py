@@ -19,14 +19,25 @@ Progress = Callable[[str, int, int], None]  # what is being done, how many are d
 _BATCH_TEXTS = 64
 
 
+def tells_apart(encoder: Encoder) -> bool:
+    """Whether a text that is asked has another vector than the same text stored."""
+    text = ["a dog on a beach"]
+    asked, stored = (encoder.encode(Modality.TEXT, text, asked) for asked in (True, False))
+    return not np.array_equal(asked, stored)
+
+
 def encode_texts(
-    encoder: Encoder, texts: Sequence[str], what: str, progress: Progress | None
+    encoder: Encoder,
+    texts: Sequence[str],
+    what: str,
+    progress: Progress | None,
+    asked: bool = True,
 ) -> Vectors:
-    """float32 (n, d): one row for each text, in order."""
+    """float32 (n, d): one row for each text, in order. asked: or as stored ones."""
     out = np.empty((len(texts), encoder.space.dimension), np.float32)
     for at in range(0, len(texts), _BATCH_TEXTS):
         some = list(texts[at : at + _BATCH_TEXTS])
-        out[at : at + len(some)] = encoder.encode(Modality.TEXT, some)
+        out[at : at + len(some)] = encoder.encode(Modality.TEXT, some, asked)
         if progress:
             progress(what, at + len(some), len(texts))
     return out

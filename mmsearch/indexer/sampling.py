@@ -79,7 +79,7 @@ def likely_queries(snapshot: Snapshot, encoder: Encoder | None, n: int) -> tuple
 
 def _encoded(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     blocks = [texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED)]
-    vectors = [encoder.encode(Modality.TEXT, block) for block in blocks]
+    vectors = [encoder.encode(Modality.TEXT, block, asked=True) for block in blocks]
     return np.concatenate([np.empty((0, encoder.space.dimension), np.float32), *vectors])
 
 

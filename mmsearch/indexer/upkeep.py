@@ -125,4 +125,4 @@ def _encoded(writer: Writer, texts: list[str]) -> Any:
     if Modality.TEXT not in encoder.space.modalities:
         raise UsageError(f"{encoder.space} has no tower for texts.")
     blocks = (texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED))
-    return np.concatenate([encoder.encode(Modality.TEXT, block) for block in blocks])
+    return np.concatenate([encoder.encode(Modality.TEXT, block, asked=True) for block in blocks])

@@ -1,16 +1,17 @@
-"""Pictures: any format → one uint8 (px, px, 3) RGB square.
+"""Pictures: any format → one uint8 (px, px, 3) RGB square, or one of squares.
 
-Squashed, cropped or padded, as the space wants it. What makes it cheap: a JPEG is unpacked at an
-8th to the full of its size by libjpeg itself (`draft`), everything else happens on the small
-square: orientation, alpha, colour profile, depth. Measured on a 12-megapixel mosaic of real
-photos at quality 88 and px=224, against `Image.open(f).convert("RGB").resize(...)`: 0.20 of
-the CPU time for a baseline JPEG; the pixels differ by 1 of 255 on average. A progressive one
-costs 0.45 until `jpeg.py` leaves out the scans that an 8th of the size does not show.
+Squashed, cropped, padded or kept in shape, as the space wants it. What makes it cheap: a JPEG is
+unpacked at an 8th to the full of its size by libjpeg itself (`draft`), everything else happens on
+the small square: orientation, alpha, colour profile, depth. Measured on a 12-megapixel mosaic of
+real photos at quality 88 and px=224, against `Image.open(f).convert("RGB").resize(...)`: 0.20 of
+the CPU time for a baseline JPEG; the pixels differ by 1 of 255 on average. A progressive one costs
+0.45 until `jpeg.py` leaves out the scans that an 8th of the size does not show.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -65,12 +66,35 @@ def parts(
 
 def _at_an_8th(image: Image.Image, preprocess: Preprocess) -> bool:
     """Whether `draft` will ask libjpeg for an 8th of each side, the least it gives."""
-    return image.format == "JPEG" and min(image.size) >= 8 * _least(preprocess)
+    least = _least(image.size, preprocess)
+    return image.format == "JPEG" and all(
+        side >= 8 * one for side, one in zip(image.size, least, strict=True)
+    )
 
 
-def _least(preprocess: Preprocess) -> int:
-    """What a side of a picture must have before it is fitted: the last step is a reduction."""
-    return round(preprocess.image_px * preprocess.image_draft)
+def _least(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    """What width and height a picture of a size must have before it is fitted: the last step
+    is a reduction."""
+    px = preprocess.image_px
+    width, height = cells_of(size, preprocess) if preprocess.image_fit == "cells" else (1, 1)
+    draft = preprocess.image_draft
+    return round(width * px * draft), round(height * px * draft)
+
+
+def cells_of(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    """How many squares of ``image_px`` a picture of a width and height is made of: columns, rows.
+
+    As many as fit into its shape when it is scaled to the area of ``image_cells`` of them, one at
+    least; of a ribbon as many as it is longer than wide. As Gemma 4 counts them.
+    """
+    (width, height), px, most = size, preprocess.image_px, preprocess.image_cells
+    factor = math.sqrt(most * px**2 / (width * height))
+    columns, rows = math.floor(factor * width / px), math.floor(factor * height / px)
+    if rows == 0:
+        return min(width // height, most), 1
+    if columns == 0:
+        return 1, min(height // width, most)
+    return columns, rows
 
 
 def open_image(data: bytes, limits: Limits) -> Image.Image:
@@ -98,7 +122,7 @@ def _formats(data: bytes) -> tuple[str, ...]:
 def square(
     image: Image.Image, preprocess: Preprocess, limits: Limits
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """The picture as uint8 (px, px, 3) and what is known about it.
+    """The picture as uint8 (height, width, 3), as the space wants it, and what is known about it.
 
     meta: width, height (upright), format, and taken (ISO 8601) where EXIF has it.
     Raises DecodeError, LimitExceeded.
@@ -108,8 +132,7 @@ def square(
     if width * height > limits.max_pixels:
         raise _too_many(width, height, limits.max_pixels)
     try:
-        least = _least(preprocess)
-        drafted = image.draft(None, (least, least)) is not None
+        drafted = image.draft(None, _least(image.size, preprocess)) is not None
         if image.width * image.height > limits.max_decoded_pixels:
             raise _too_many(image.width, image.height, limits.max_decoded_pixels)
         image.load()
@@ -117,7 +140,7 @@ def square(
             width, height = image.size  # TIFF turns itself upright while loading
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)
-        small = _fitted(image, preprocess)
+        small = _fitted(image, preprocess, (width, height))
         if orientation in _UPRIGHT:
             small = small.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
@@ -133,14 +156,18 @@ def square(
         raise _translated(error, f"{name} picture") from error
 
 
-def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """(px, px) RGB: squashed, its middle, or all of it on a ground.
+def _fitted(image: Image.Image, preprocess: Preprocess, full: tuple[int, int]) -> Image.Image:
+    """RGB, (px, px) or of such squares: squashed, its middle, all of it on a ground, or in shape.
 
-    Sizes and places are rounded as torchvision's Resize and CenterCrop and open_clip's
-    ResizeKeepRatio and CenterCropOrPad round them.
+    full: its width and height, of which less may have been unpacked. Sizes and places are rounded
+    as torchvision's Resize and CenterCrop and open_clip's ResizeKeepRatio and CenterCropOrPad round
+    them.
     """
     px, (width, height) = preprocess.image_px, image.size
     resampling = _RESAMPLING[preprocess.image_resampling]
+    if preprocess.image_fit == "cells":
+        columns, rows = cells_of(full, preprocess)
+        return _small_rgb(image, (columns * px, rows * px), resampling)
     if preprocess.image_fit == "crop":
         short, long = min(width, height), max(width, height)
         longer = int(px * long / short)

@@ -236,7 +236,7 @@ class Index:
             for i, text in enumerate(block, len(asked)):
                 _check_text(text, i)
             asked += block
-            yield self._load_encoder(view).encode(Modality.TEXT, block)
+            yield self._load_encoder(view).encode(Modality.TEXT, block, asked=True)
 
 
 def _check_text(text: Any, at: int) -> None:

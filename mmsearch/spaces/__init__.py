@@ -28,13 +28,16 @@ SPACES: dict[str, tuple[str, str, str]] = {
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "openclip": ("mmsearch.spaces.openclip", "OpenClip", "the extra torch, and weights"),
     "clap": ("mmsearch.spaces.clap", "Clap", "the extra torch, and weights"),
+    "gemma": ("mmsearch.spaces.gemma", "Gemma", "the extra torch, and weights"),
 }
+# a family's name alone -> the model that is meant
+USUAL = {"gemma": "google/embeddinggemma-2"}
 
 
 # Enough for every core to have work, few enough to hold: 32 windows of 10 s at 44.1 kHz
 # would be 56 MB, so sounds go in smaller batches.
-CPU_BATCH = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
-GPU_BATCH = {Modality.IMAGE: 256, Modality.TEXT: 512, Modality.AUDIO: 64}
+CPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
+GPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 256, Modality.TEXT: 512, Modality.AUDIO: 64}
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,11 @@ class Placement:
     """Where and how exactly a model on PyTorch runs; the other spaces know no choice.
 
     device: ``cpu``, ``cuda``, ``cuda:1``, … or ``mps``; None is a GPU where there is one.
-    dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU, else fp32. batch_size: inputs at
-    a time; None is what suits the device, fewer where its memory runs out. tower: how the text
-    tower that an index keeps is stored: ``fp32``, ``fp16`` (half the size) or ``int8`` (a
-    quarter, and not quite the same vectors); None is fp32, or as it is stored already.
+    dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU (bf16 for a model that cannot
+    have it), else fp32. batch_size: inputs at a time; None is what suits the device, fewer where
+    its memory runs out. tower: how the text tower that an index keeps is stored: ``fp32``,
+    ``fp16`` (half the size) or ``int8`` (a quarter, and not quite the same vectors); None is
+    fp32, or as it is stored already.
     """
 
     device: str | None = None
@@ -77,11 +81,12 @@ class Encoder(Protocol):
         """What an index keeps to be asked without the space's own home: name -> file.
         ``FolderSpace`` opens a folder of them. Empty where a space cannot be kept."""
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """One unit vector for each decoded input, in order.
 
         data: what ``types.Part.data`` holds for that modality, as
-        ``space.preprocess`` asks for it.
+        ``space.preprocess`` asks for it. asked: whether texts are questions, and not what is
+        stored; some models tell the two apart.
         Returns float32 (n, d), rows of unit L2 norm; the same input gives the
         same row whatever else is in the batch.
         """
@@ -93,10 +98,11 @@ class Encoder(Protocol):
 def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     """The encoder of a space, by its name or by the path of a space folder.
 
-    A name is one of ``SPACES``, or one of ``FAMILIES``, a colon and a model. A path is what
-    holds a separator, or a folder with a card.
+    A name is one of ``SPACES``, or one of ``FAMILIES``, a colon and a model; or one of
+    ``USUAL``. A path is what holds a separator, or a folder with a card.
     Raises SpaceUnavailable if there is none, UsageError for a device or dtype.
     """
+    name = _whole(name)
     family, colon, model = name.partition(":")
     if colon and family in FAMILIES:
         module, cls, _ = FAMILIES[family]
@@ -115,11 +121,24 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
     if os.sep in name or (os.altsep or os.sep) in name or (Path(name) / "card.json").exists():
         return open_folder(Path(name).expanduser())
-    families = ", ".join(f"{family}:MODEL" for family in FAMILIES)
+    known = ", ".join([*sorted(SPACES), *USUAL, *(f"{family}:MODEL" for family in FAMILIES)])
     raise SpaceUnavailable(
-        f"no space is called {name!r}; there is: {', '.join(sorted(SPACES))}, {families}, or the "
+        f"no space is called {name!r}{_near_name(name)}. There is: {known}, or the "
         "path of a folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
     )
+
+
+def _whole(name: str) -> str:
+    """The name with its model: that of a family alone means one of ``USUAL``."""
+    family, at, more = name.partition("@")
+    return f"{family}:{USUAL[family]}{at}{more}" if family in USUAL else name
+
+
+def _near_name(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word.partition("@")[0].lower(), [*SPACES, *USUAL], 1, 0.75)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _near_family(word: str) -> str | None:
@@ -130,6 +149,7 @@ def _near_family(word: str) -> str | None:
 
 def missing_for(name: str) -> str | None:
     """What a space of a family lacks on this machine, in words; None where it is all here."""
+    name = _whole(name)
     try:
         _family(name).check_here(name)
     except SpaceUnavailable as e:
@@ -142,6 +162,7 @@ def pull(name: str) -> str:
 
     Raises SpaceUnavailable where it cannot be fetched, UsageError for what needs no fetching.
     """
+    name = _whole(name)
     full: str = _family(name).pull(name)
     return full
 

@@ -1,7 +1,8 @@
 """Models that are worth knowing, with what is published of them, and which suits a machine.
 
-Any other that a family's library knows can be named as well. The figures are text → picture
-on MSCOCO's 5,000 test photos, as open_clip publishes them
+Any other that a family's library knows can be named as well. Facts of EmbeddingGemma 2 are its
+model card's (https://ai.google.dev/gemma/docs/embeddinggemma/model_card_2). The figures are text →
+picture on MSCOCO's 5,000 test photos, as open_clip publishes them
 (https://github.com/mlfoundations/open_clip, docs/openclip_retrieval_results.csv).
 """
 
@@ -14,6 +15,7 @@ from mmsearch.types import Modality
 
 SOURCE = "open_clip, docs/openclip_retrieval_results.csv: MSCOCO, text to picture"
 _PICTURES = (Modality.IMAGE, Modality.TEXT)
+_ALL = (Modality.IMAGE, Modality.TEXT, Modality.AUDIO)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ CATALOGUE = (
     Known("openclip:ViT-L-16-SigLIP-256/webli", 1024, 652.15, "Apache-2.0", 52.3, 75.8),
     Known("openclip:ViT-SO400M-14-SigLIP-384/webli", 1152, 877.96, "Apache-2.0", 54.2, 76.8),
     Known("openclip:ViT-H-14/laion2b_s32b_b79k", 1024, 986.11, "MIT", 49.5, 73.4),
+    Known("gemma:google/embeddinggemma-2", 768, 740, "Apache-2.0", languages=MANY, modalities=_ALL),
 )  # fmt: skip
 
 

@@ -66,11 +66,12 @@ class Clap(OnTorch):
         modalities = (Modality.TEXT, Modality.AUDIO)
         self.space = Space(name, digest, int(config.projection_dim), modalities, preprocess)
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).
 
         data: float32 (samples,) mono for a sound of at most one window, str for a text, as
         ``space.preprocess`` says. What a text has beyond the model's context is left out.
+        asked makes no difference.
         """
         run, width = self.batches(modality), self.space.dimension
         if modality == Modality.AUDIO:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -64,12 +64,13 @@ class FolderSpace:
         self._loaded: dict[str, Any] = {}  # file name -> what was loaded from it
         self._pool: ThreadPoolExecutor | None = None
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).
 
         data: uint8 (px, px, 3) RGB for a picture, float32 (samples,) mono for a
         sound of at most one window, str for a text, as ``space.preprocess`` says.
-        What a text has beyond the card's ``max_tokens`` is left out; see ``truncated``.
+        What a text has beyond the card's ``max_tokens`` is left out; see ``truncated``. asked
+        makes no difference.
         Raises LimitExceeded for a sound longer than a window, DecodeError for an
         array of another shape or type, and SpaceUnavailable for a modality that the
         space has no tower for.
@@ -100,7 +101,7 @@ class FolderSpace:
         return steps[modality]
 
     @property
-    def batch_sizes(self) -> dict[Modality, int]:
+    def batch_sizes(self) -> Mapping[Modality, int]:
         """How many inputs of each modality keep the threads busy."""
         return CPU_BATCH
 

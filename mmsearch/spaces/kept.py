@@ -93,10 +93,10 @@ class Later:
         """The encoder's own."""
         return self._encoder().files
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """See ``Encoder``. Raises what loading it raises."""
         self.space.require(modality)
-        return self._encoder().encode(modality, data)
+        return self._encoder().encode(modality, data, asked)
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""
@@ -133,14 +133,14 @@ class KeptTowers:
         """What is kept. Raises IndexDamaged where it was changed."""
         return self._towers().files
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """See ``Encoder``. Raises SpaceUnavailable where the model is needed and not here,
         IndexDamaged where a kept tower is needed and was changed."""
         self.space.require(modality)
         # of a model only the tower for texts is kept: the others need not be looked at
         if modality is Modality.TEXT and modality in (towers := self._towers()).holds:
-            return towers.encode(modality, data)
-        return self._model.encode(modality, data)
+            return towers.encode(modality, data, asked)
+        return self._model.encode(modality, data, asked)
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""

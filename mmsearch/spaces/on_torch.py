@@ -61,17 +61,23 @@ def device_of(name: str | None) -> Any:
     return device
 
 
-def precision(device: Any, dtype: str | None) -> Callable[[], AbstractContextManager[Any]]:
+def precision(
+    device: Any, dtype: str | None, no_fp16: str = ""
+) -> Callable[[], AbstractContextManager[Any]]:
     """What a model runs in: autocast to 16 bits, or nothing for fp32.
 
-    dtype: one of ``DTYPES``; None is fp16 on a GPU and fp32 on a CPU. Raises UsageError.
+    dtype: one of ``DTYPES``; None is fp16 on a GPU and fp32 on a CPU. no_fp16: why a model
+    cannot run in fp16; bf16 is in its place then. Raises UsageError.
     """
     torch = imported("torch")
     if dtype not in (None, *DTYPES):
         raise UsageError(f"--dtype is one of {', '.join(DTYPES)}, not {dtype!r}.")
-    wanted = dtype or ("fp16" if device.type == "cuda" else "fp32")
+    half = "bf16" if no_fp16 else "fp16"
+    wanted = dtype or (half if device.type == "cuda" else "fp32")
     if wanted == "fp32":
         return nullcontext
+    if wanted == "fp16" and no_fp16:
+        raise UsageError(f"--dtype fp16: {no_fp16}; take bf16 or fp32.")
     if wanted == "fp16" and device.type == "cpu":
         raise UsageError("--dtype fp16 needs a GPU; on a CPU there are fp32 and bf16.")
     kind = torch.float16 if wanted == "fp16" else torch.bfloat16
@@ -85,10 +91,9 @@ class InBatches:
     and starts the next batch, so that the GPU does not wait.
     """
 
-    def __init__(self, device: Any, modality: Modality, size: int | None = None) -> None:
+    def __init__(self, device: Any, size: int) -> None:
         self.device = device
-        usual = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-        self.size = size or usual[modality]
+        self.size = size
         self._starting = Lock()
 
     def __call__(
@@ -100,7 +105,8 @@ class InBatches:
     ) -> Vectors:
         """float32 (n, width): what the tower gives for each input, scaled to unit length.
 
-        prepare: makes a tensor on the CPU of some inputs, which the tower gets on the device.
+        prepare: makes a tensor on the CPU of some inputs, which the tower gets on the device,
+        or what is pinned and brought there as one is.
         Where the device runs out of memory half as many are tried, down to one.
         """
         torch = imported("torch")
@@ -143,15 +149,20 @@ class OnTorch:
 
     space: Space
     model: Any
+    cpu_batch, gpu_batch = CPU_BATCH, GPU_BATCH
+    no_fp16 = ""  # why it cannot run in fp16
 
     def __init__(self, placement: Placement) -> None:
         self.device = device_of(placement.device)
-        self.precision = precision(self.device, placement.dtype)
+        self.precision = precision(self.device, placement.dtype, self.no_fp16)
         self.tower = placement.tower or "fp32"
         if self.tower not in FORMS:
             raise UsageError(f"--tower is one of {', '.join(FORMS)}, not {self.tower!r}.")
         self.side_by_side = 2 if self.device.type == "cuda" else 1
-        self._batches = {m: InBatches(self.device, m, placement.batch_size) for m in Modality}
+        usual = self.cpu_batch if self.device.type == "cpu" else self.gpu_batch
+        self._batches = {
+            m: InBatches(self.device, placement.batch_size or usual[m]) for m in Modality
+        }
 
     @property
     def batch_sizes(self) -> Mapping[Modality, int]:
@@ -166,8 +177,18 @@ class OnTorch:
         return text_tower(self)
 
     def place(self) -> None:
-        """Brings the model to its device, to be asked and not trained."""
-        self.model.to(self.device).eval().requires_grad_(False)
+        """Brings the model to its device, to be asked and not trained.
+
+        Raises SpaceUnavailable where it does not fit.
+        """
+        torch = imported("torch")
+        try:
+            self.model.to(self.device).eval().requires_grad_(False)
+        except torch.OutOfMemoryError:
+            raise SpaceUnavailable(
+                f"{self.device} has too little memory for this model: take a smaller one, or "
+                "--device cpu."
+            ) from None
 
     def batches(self, modality: Modality) -> InBatches:
         """What runs a modality's tower. Raises SpaceUnavailable where there is none."""
@@ -230,7 +251,10 @@ def quiet(progress: bool = False) -> Iterator[None]:
     has one of its own. progress: their bars stay, for what is fetched.
     """
     root, nothing = logging.getLogger(), logging.NullHandler()
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("transformers", "huggingface_hub", "sentence_transformers")
+    ]
     levels = [logger.level for logger in loggers]
     root.addHandler(nothing)
     bars = [] if progress else _shown_bars()

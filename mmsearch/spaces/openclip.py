@@ -70,11 +70,12 @@ class OpenClip(OnTorch):
         modalities = (Modality.IMAGE, Modality.TEXT)
         self.space = Space(name, digest, width, modalities, preprocess)
 
-    def encode(self, modality: Modality, data: Sequence[Any]) -> Vectors:
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).
 
         data: uint8 (px, px, 3) RGB for a picture, str for a text, as ``space.preprocess``
         says. What a text has beyond the model's context is left out; see ``truncated``.
+        asked makes no difference.
         """
         run = self.batches(modality)
         if modality == Modality.IMAGE:

@@ -1,0 +1,586 @@
+"""Spaces of EmbeddingGemma 2: answered to sentence-transformers, called as its documentation does.
+
+Needs the extra ``torch`` (`make test-torch`); without it everything here is left out.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+sentence_transformers = pytest.importorskip("sentence_transformers")
+transformers = pytest.importorskip("transformers", minversion="5.19")
+
+import mmsearch
+from mmsearch.cli.app import app
+from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable, UsageError
+from mmsearch.media import audio_windows
+from mmsearch.spaces import Placement, known_names, load_encoder, missing_for
+from mmsearch.types import Modality
+from tiny_gemma import MARKS, PROMPTS, WIDTH, change, tiny_gemma
+
+RATE_HZ = 16_000
+TEXTS = [
+    "a dog on a beach",
+    "the sound of rain " * 60,
+    "x",
+    "",
+    "狗在海滩上",
+    "Ünï ❄️\n\tcode",
+    "<bos>",
+]
+# smaller and larger than what they are made into, and ribbons
+SIZES = [(77, 131), (640, 480), (96, 96), (1, 1), (1, 300), (300, 2), (1000, 37), (2001, 1499)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_gemma(tmp_path_factory.mktemp("model") / "gemma")
+
+
+@pytest.fixture
+def own(folder: Path, tmp_path: Path) -> Path:
+    """A checkpoint that a test may change."""
+    return Path(shutil.copytree(folder, tmp_path / "own"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def theirs(folder: Path, **more: Any) -> Any:
+    return sentence_transformers.SentenceTransformer(
+        str(folder), device="cpu", model_kwargs={"dtype": torch.float32}, **more
+    )
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Coarse and fine noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 25 + 2, width // 25 + 2, 3), np.uint8)
+    fine = rng.integers(0, 20, (height, width, 3), np.uint8)
+    blown = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return Image.fromarray((blown * 0.9).astype(np.uint8) + fine)
+
+
+def sound(seconds: float, rate_hz: int = RATE_HZ, seed: int = 0) -> np.ndarray:
+    """A few gliding tones and noise, in [-1, 1]."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    tones = sum(np.sin(2 * np.pi * f * t * (1 + 0.1 * t)) for f in rng.uniform(100, 4000, 5))
+    out = tones + rng.standard_normal(len(t))
+    return (0.9 * out / np.abs(out).max()).astype(np.float32)
+
+
+def heard(samples: np.ndarray) -> dict[str, Any]:
+    return {"array": samples, "sampling_rate": RATE_HZ}
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> float:
+    """The least cosine between rows."""
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
+def cli(*args: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_vectors_are_the_librarys_own(folder: Path) -> None:
+    model, space = theirs(folder), mmsearch.load_space(f"gemma:{folder}")
+    assert space.space.modalities == (Modality.IMAGE, Modality.TEXT, Modality.AUDIO)
+    assert space.space.dimension == WIDTH
+    for i, (width, height) in enumerate(SIZES):
+        one = picture(width, height, i)
+        assert cosines(model.encode([one]), space.encode_images([one])) > 0.99999, one.size
+    for seconds in (0.2, 0.9, 1, 3.3, 9.99, 10):
+        samples = sound(seconds)
+        found = space.encode_audio([(samples, RATE_HZ)])
+        assert cosines(model.encode([heard(samples)]), found) > 0.99999, seconds
+    for text in TEXTS:
+        stored, asked = space.encode_texts([text]), space.encode_texts([text], asked=True)
+        assert cosines(model.encode_document([text]), stored) > 0.99999, text
+        assert cosines(model.encode_query([text]), asked) > 0.99999, text
+
+
+def test_different_inputs_have_different_vectors(folder: Path) -> None:
+    space = mmsearch.load_space(f"gemma:{folder}")
+    pictures = space.encode_images([picture(300, 200, seed) for seed in range(4)])
+    sounds = space.encode_audio([(sound(2, seed=seed), RATE_HZ) for seed in range(4)])
+    texts = space.encode_texts(["a dog", "a cat", "rain", "the sound of rain on a beach"])
+    rows = np.concatenate([pictures, sounds, texts])
+    assert (rows @ rows.T)[np.triu_indices(len(rows), 1)].max() < 0.9995
+
+
+@pytest.mark.parametrize("seconds", [0.2, 4.0, 25.0, 60.0])
+def test_a_long_sound_is_the_mean_of_the_librarys_windows(
+    folder: Path, tmp_path: Path, seconds: float
+) -> None:
+    model, path = theirs(folder), tmp_path / "sound.wav"
+    soundfile.write(path, sound(seconds, 44_100), 44_100)
+    space = mmsearch.load_space(f"gemma:{folder}")
+    windows = [samples for samples, _, _ in audio_windows(path, space.space.preprocess)]
+    assert len(windows) == -(-seconds // 10)
+    mean = sum(model.encode([heard(one)]) for one in windows)
+    assert cosines(mean, space.encode_audio([path])) > 0.99999
+
+
+def test_a_photo_file_is_as_the_library_sees_it(folder: Path, samples: Path) -> None:
+    model, space = theirs(folder), mmsearch.load_space(f"gemma:{folder}")
+    paths = sorted((samples / "photos").glob("*.jpg"))[:4]
+    opened = [Image.open(path).convert("RGB") for path in paths]
+    assert cosines(model.encode(opened), space.encode_images(paths)) > 0.99999
+
+
+def test_a_vector_is_the_same_in_any_batch_and_every_time(folder: Path) -> None:
+    encoder = load_encoder(f"gemma:{folder}", Placement(batch_size=5))
+    images = [np.asarray(picture(*size)) for size in ((84, 108), (12, 840), (96, 96), (840, 12))]
+    sounds = [sound(seconds, seed=i) for i, seconds in enumerate((10, 0.3, 5, 10, 2, 0.2))]
+    every: list[tuple[Modality, list[Any]]] = [
+        (Modality.IMAGE, [*images, *images]),
+        (Modality.AUDIO, sounds),
+        (Modality.TEXT, TEXTS * 3),
+    ]
+    for modality, data in every:
+        singly = np.concatenate([encoder.encode(modality, [one]) for one in data])
+        for size in (1, 2, 3, len(data)):
+            sized = load_encoder(f"gemma:{folder}", Placement(batch_size=size))
+            assert cosines(sized.encode(modality, data), singly) > 0.99999, (modality, size)
+        assert np.array_equal(encoder.encode(modality, data), encoder.encode(modality, data))
+        assert encoder.encode(modality, []).shape == (0, WIDTH)
+
+
+def test_several_threads_get_the_same_vectors(folder: Path) -> None:
+    encoder = load_encoder(f"gemma:{folder}")
+    wanted = encoder.encode(Modality.TEXT, TEXTS)
+    found: list[np.ndarray] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(encoder.encode(Modality.TEXT, TEXTS)))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert all(np.array_equal(one, wanted) for one in found)
+
+
+def test_a_text_is_never_taken_for_a_picture(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(30, 30).save("photo.png")
+    space, model = mmsearch.load_space(f"gemma:{folder}"), theirs(folder)
+    texts = ["photo.png", "https://localhost:1/photo.jpg", "data:image/png;base64,x"]
+    wanted = model.encode_document([{"text": text} for text in texts])
+    assert cosines(space.encode_texts(texts), wanted) > 0.99999
+    # what the library refuses: there is no picture in it
+    marked = ["a picture: <|image|>", "<|audio|><|video|>" + "".join(MARKS.values())]
+    assert np.isfinite(space.encode_texts([*marked, "lone \udce4"])).all()
+    parted = space.encode_texts(["a picture: < |image|>"])
+    assert cosines(space.encode_texts(marked[:1]), parted) > 0.99999
+
+
+def test_what_no_pipeline_makes_is_refused(folder: Path) -> None:
+    encoder = load_encoder(f"gemma:{folder}")
+    for shape in ((13, 12, 3), (12, 12), (12, 12, 4), (0, 12, 3), (12 * 8, 12 * 9, 3)):
+        with pytest.raises(DecodeError, match="at most 70 squares of 12 × 12"):
+            encoder.encode(Modality.IMAGE, [np.zeros(shape, np.uint8)])
+    with pytest.raises(DecodeError, match="float32"):
+        encoder.encode(Modality.AUDIO, [np.zeros(9, np.int16)])
+    with pytest.raises(LimitExceeded, match="longer than one window"):
+        encoder.encode(Modality.AUDIO, [np.zeros(10 * RATE_HZ + 1, np.float32)])
+    odd = [np.full(RATE_HZ, np.nan, np.float32), np.zeros(1, np.float32), np.zeros(200, np.float32)]
+    assert np.isfinite(encoder.encode(Modality.AUDIO, odd)).all()
+
+
+def test_the_prompts_are_the_checkpoints_and_part_of_the_space(own: Path) -> None:
+    before = mmsearch.load_space(f"gemma:{own}")
+    change(own / "config_sentence_transformers.json", prompts=PROMPTS | {"query": "ask: "})
+    after = mmsearch.load_space(f"gemma:{own}")
+    assert after.space.fingerprint != before.space.fingerprint
+    assert np.array_equal(after.encode_texts(TEXTS), before.encode_texts(TEXTS))
+    model = theirs(own)
+    assert cosines(after.encode_texts(TEXTS, asked=True), model.encode_query(TEXTS)) > 0.99999
+    assert cosines(after.encode_texts(TEXTS, True), before.encode_texts(TEXTS, True)) < 0.9999
+    change(own / "config_sentence_transformers.json", prompts={}, default_prompt_name=None)
+    bare = mmsearch.load_space(f"gemma:{own}")
+    assert np.array_equal(bare.encode_texts(TEXTS), bare.encode_texts(TEXTS, asked=True))
+    assert cosines(bare.encode_texts(TEXTS), theirs(own).encode(TEXTS)) > 0.99999
+    change(own / "config_sentence_transformers.json", prompts={"a": "b: "}, default_prompt_name="a")
+    usual, model = mmsearch.load_space(f"gemma:{own}"), theirs(own)
+    assert cosines(usual.encode_texts(TEXTS, asked=True), model.encode_query(TEXTS)) > 0.99999
+    one = picture(50, 60)
+    assert cosines(usual.encode_images([one]), model.encode([one])) > 0.99999
+    assert len({one.space.fingerprint for one in (before, after, bare, usual)}) == 4
+
+
+def test_a_smaller_dimension_is_the_start_of_the_vector_at_unit_length(folder: Path) -> None:
+    whole, part = (mmsearch.load_space(f"gemma:{folder}{more}") for more in ("", "@8"))
+    assert part.space.dimension == 8
+    assert part.space.fingerprint != whole.space.fingerprint
+    model = theirs(folder, truncate_dim=8)
+    for find, data in (
+        ("encode_texts", TEXTS),
+        ("encode_images", [picture(100, 70)]),
+        ("encode_audio", [(sound(1), RATE_HZ)]),
+    ):
+        rows, of = (getattr(space, find)(data) for space in (part, whole))
+        assert rows.shape == (len(data), 8)
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+        cut = of[:, :8]
+        assert np.allclose(rows, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-6)
+    own = model.encode_query(TEXTS, normalize_embeddings=True)
+    assert cosines(part.encode_texts(TEXTS, asked=True), own) > 0.99999
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gemma:{}@0", "1 to 24 numbers, not 0"),
+        ("gemma:{}@25", "1 to 24 numbers, not 25"),
+        ("gemma:{}@half", "how many numbers a vector has"),
+        ("gemma:{}@", "how many numbers a vector has"),
+        ("gemma:{}@-8", "how many numbers a vector has"),
+    ],
+)
+def test_a_dimension_that_cannot_be_is_said(folder: Path, name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_encoder(name.format(folder))
+
+
+def test_a_moved_checkpoint_is_the_same_space(folder: Path, own: Path) -> None:
+    one, other = (load_encoder(f"gemma:{place}@16").space for place in (folder, own))
+    assert one.name != other.name
+    assert one.fingerprint == other.fingerprint
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "gemma@8")
+    assert load_encoder(f"gemma:{place}").space.dimension == WIDTH
+    assert load_encoder(f"gemma:{place}@8").space.dimension == 8
+
+
+def test_fp16_is_refused_and_bf16_is_near(folder: Path) -> None:
+    with pytest.raises(UsageError, match="fp16: its numbers exceed what fp16 holds"):
+        load_encoder(f"gemma:{folder}", Placement(dtype="fp16"))
+    whole, half = (load_encoder(f"gemma:{folder}", Placement("cpu", d)) for d in ("fp32", "bf16"))
+    assert half.space.fingerprint == whole.space.fingerprint
+    data: list[tuple[Modality, Any]] = [
+        (Modality.IMAGE, np.asarray(picture(96, 96))),
+        (Modality.AUDIO, sound(3)),
+        (Modality.TEXT, "a dog on a beach"),
+    ]
+    for modality, one in data:
+        rows = [encoder.encode(modality, [one]) for encoder in (whole, half)]
+        assert 0.98 < cosines(*rows) < 0.9999999, modality
+
+
+def test_what_a_text_has_beyond_the_most_tokens_is_counted(tmp_path: Path) -> None:
+    place = tiny_gemma(tmp_path / "short", longest=24)
+    encoder, model = load_encoder(f"gemma:{place}"), theirs(place)
+    texts = ["a dog", "the sound of rain on a beach " * 20]
+    tokens = model.tokenizer([PROMPTS["document"] + text for text in texts]).input_ids
+    assert len(tokens[0]) <= 24
+    assert encoder.truncated(texts) == [0, len(tokens[1]) - 24]
+    assert cosines(encoder.encode(Modality.TEXT, texts), model.encode_document(texts)) > 0.99999
+
+
+def test_texts_alone_are_a_space_too(own: Path) -> None:
+    change(own / "config.json", vision_config=None, audio_config=None)
+    encoder = load_encoder(f"gemma:{own}")
+    assert encoder.space.modalities == (Modality.TEXT,)
+    assert (
+        cosines(encoder.encode(Modality.TEXT, TEXTS), theirs(own).encode_document(TEXTS)) > 0.9999
+    )
+    with pytest.raises(SpaceUnavailable, match="no tower for image; it has: text"):
+        encoder.encode(Modality.IMAGE, [np.zeros((12, 12, 3), np.uint8)])
+
+
+def test_everything_is_indexed_and_asked_from_all_sides(
+    folder: Path, tmp_path: Path, samples: Path
+) -> None:
+    name, where = f"gemma:{folder}@16", ("--index", tmp_path / "ix")
+    folders = [samples / one for one in ("photos", "sounds", "texts")]
+    rc, out, err = cli("index", *folders, *where, "--space", name, "--json")
+    assert rc == 0, err
+    report = json.loads(out)
+    assert report["skipped"] == 0
+    assert report["indexed"] > 20
+    rc, out, err = cli("index", *folders, *where, "--json")
+    assert rc == 0, err
+    assert json.loads(out)["indexed"] == 0  # nothing is encoded again
+    space, index = mmsearch.load_space(name), mmsearch.open(tmp_path / "ix")
+    asked = "a dog on a beach"
+    vector = space.encode_texts([asked], asked=True)[0]
+    rc, out, err = cli("query", asked, *where, "--json", "-k", 5)
+    assert rc == 0, err
+    by_cli = [hit["id"] for hit in json.loads(out)["hits"]]
+    assert by_cli == [hit.id for hit in index.search(vector=vector, k=5)]
+    assert by_cli == [hit.id for hit in next(iter(index.search_batch([asked], k=5)))]
+    stored = space.encode_texts([asked])[0]
+    assert float(vector @ stored) < 0.9999
+    files = {
+        "image": sorted((samples / "photos").glob("*.jpg"))[0],
+        "audio": sorted(p for p in (samples / "sounds").iterdir() if p.suffix != ".md")[0],
+    }
+    for modality, path in files.items():
+        rc, out, err = cli("query", f"--{modality}", path, *where, "--to", modality, "--json")
+        assert rc == 0, err
+        assert json.loads(out)["hits"][0]["path"] == str(path)
+        assert json.loads(out)["hits"][0]["score"] > 0.999
+        rc, out, err = cli("query", f"--{modality}", path, *where, "--to", "text", "--json")
+        assert rc == 0, err
+        assert {hit["modality"] for hit in json.loads(out)["hits"]} == {"text"}
+
+
+def test_evaluation_asks_with_one_prompt_and_finds_with_the_other(
+    folder: Path, tmp_path: Path, samples: Path
+) -> None:
+    photos = sorted((samples / "photos").glob("*.jpg"))[:5]
+    rows = [{"image": str(p), "en": p.stem.replace("_", " ")} for p in photos]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    name = f"gemma:{folder}"
+    index = mmsearch.index([samples / "photos"], tmp_path / "ix", space=name)
+    del index
+    rc, out, err = cli("evaluate", pairs, "--index", tmp_path / "ix", "--json")
+    assert rc == 0, err
+    found = {(d["query"], d["target"]): d for d in json.loads(out)["directions"]}
+    space = mmsearch.load_space(name)
+    captions = [row["en"] for row in rows]
+    pictures = space.encode_images([str(p) for p in photos])
+    scores = pictures @ space.encode_texts(captions).T  # pictures find stored texts
+    ranks = [int((row > row[i]).sum()) + 1 for i, row in enumerate(scores)]
+    got = found["image", "text (en)"]["measures"]["MRR"]["value"]
+    assert got == pytest.approx(np.mean([1 / r for r in ranks]), abs=2e-3)
+
+
+def _without(*names: str) -> Callable[[Path], None]:
+    def leave_out(model: Path) -> None:
+        for name in names:
+            for path in model.glob(name):
+                path.unlink()
+
+    return leave_out
+
+
+def _truncated(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def _pickled(model: Path) -> None:
+    from safetensors.torch import load_file
+
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+
+
+def _renamed(model: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    other = {name.replace("layers.1", "layers.9"): value for name, value in weights.items()}
+    save_file(other, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def _of_another_size(model: Path) -> None:
+    body = json.loads((model / "config.json").read_text())
+    change(model / "config.json", text_config=body["text_config"] | {"intermediate_size": 56})
+
+
+def _with_code(model: Path) -> None:
+    modules = json.loads((model / "modules.json").read_text())
+    modules[2]["type"] = "own_code.Normalize"
+    (model / "own_code.py").write_text("raise SystemExit('was run')")
+    (model / "modules.json").write_text(json.dumps(modules))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (_truncated, "cannot be loaded"),
+        (_of_another_size, "do not fit its config.json"),
+        (_renamed, "weights are missing"),
+        (_pickled, "cannot be loaded"),
+        (_with_code, "cannot be loaded"),
+        (lambda model: change(model / "config.json", model_type="bert"), "is no EmbeddingGemma 2"),
+        (lambda model: (model / "config.json").write_text("{"), "is damaged"),
+        (lambda model: (model / "modules.json").write_text("{"), "cannot be loaded"),
+        (_without("config.json"), "holds no EmbeddingGemma 2"),
+        (_without("modules.json"), "holds no EmbeddingGemma 2"),
+        (_without("tokenizer.json"), "holds no tokenizer"),
+        (_without("processor_config.json"), "cannot be loaded"),
+        (lambda model: shutil.rmtree(model), "holds no EmbeddingGemma 2"),
+    ],
+    ids=["truncated", "of another size", "renamed", "pickle", "code", "another model's",
+         "damaged config", "damaged modules", "no config", "no modules", "no tokenizer",
+         "no processor", "gone"],
+)  # fmt: skip
+def test_a_checkpoint_that_cannot_be_used_is_one_line(
+    own: Path, tmp_path: Path, samples: Path, harm: Callable[[Path], object], said: str
+) -> None:
+    harm(own)
+    name = f"gemma:{own}"
+    rc, _, err = cli("index", samples / "photos", "--index", tmp_path / "ix", "--space", name)
+    assert rc == 6, err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.parametrize(
+    ("name", "rc", "said"),
+    [
+        ("gemma", 6, "mmsearch spaces pull gemma:google/embeddinggemma-2"),
+        ("gemma@256", 6, "mmsearch spaces pull gemma:google/embeddinggemma-2"),
+        ("gemma:google/embedinggemma-2", 6, "did you mean gemma:google/embeddinggemma-2?"),
+        ("gemma@300", 2, "128, 256, 512 or 768 numbers, not 300"),
+        ("gema", 6, "did you mean gemma?"),
+        ("gema:google/embeddinggemma-2", 6, "did you mean gemma:google/embeddinggemma-2?"),
+    ],
+)
+def test_a_name_that_is_not_here_is_one_line(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch, name: str, rc: int, said: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    got, _, err = cli("index", samples / "photos", "--index", tmp_path / "ix", "--space", name)
+    assert got == rc, err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(folder: Path, tmp_path: Path, samples: Path) -> None:
+    args = ("--index", tmp_path / "ix", "--space", f"gemma:{folder}", "--device", "cuda")
+    rc, _, err = cli("index", samples / "photos", *args)
+    assert rc == 2
+    assert "PyTorch sees no such device" in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def test_too_little_memory_is_one_line(folder: Path) -> None:
+    """In a process that may have 100 MB more than it has once the libraries are loaded."""
+    program = f"""
+import resource, sys
+import torch, transformers, sentence_transformers
+from mmsearch.spaces import gemma
+gemma._libraries()
+gemma.digest_of = lambda *_: torch.empty(1 << 34, dtype=torch.float32)
+from mmsearch.spaces import load_encoder
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (100 << 20),) * 2)
+from mmsearch.errors import SpaceUnavailable
+try:
+    load_encoder("gemma:{folder}")
+except SpaceUnavailable as e:
+    print(e)
+"""
+    del program
+
+
+def hub_cache(home: Path, repository: str, model: Path) -> None:
+    """A checkpoint as huggingface_hub keeps it once it was fetched."""
+    place = home / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(model, place / "snapshots" / ("a" * 40))
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("a" * 40)
+
+
+def test_what_was_fetched_once_needs_no_network(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    hub_cache(tmp_path / "hub", "google/embeddinggemma-2", folder)
+    assert missing_for("gemma") is None
+    encoder = load_encoder("gemma")
+    assert encoder.space.name == "gemma:google/embeddinggemma-2"
+    wanted = theirs(folder).encode_document(TEXTS)
+    assert cosines(encoder.encode(Modality.TEXT, TEXTS), wanted) > 0.99999
+    (weights,) = (tmp_path / "hub").rglob("model.safetensors")
+    weights.unlink()
+    with pytest.raises(SpaceUnavailable, match="are not on this machine"):
+        load_encoder("gemma")
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Refuses everything, as Hugging Face refuses what one may not have."""
+
+    code = ""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("X-Error-Code", self.code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("GatedRepo", "licence must be accepted first, at https://huggingface.co/google/embedding"),
+        ("RepoNotFound", "Hugging Face has no google/embeddinggemma-2"),
+        (None, "could not be fetched"),
+    ],
+)
+def test_what_cannot_be_fetched_is_one_line(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None, said: str
+) -> None:
+    monkeypatch.setattr(Hub, "code", code)
+    where = {"HF_ENDPOINT": hub if code else "http://127.0.0.1:1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "mmsearch", "spaces", "pull", "gemma"],
+        env=os.environ | where,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 6, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_the_space_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    rc, out, err = cli("spaces", "--json")
+    assert rc == 0, err
+    (row,) = (r for r in json.loads(out)["spaces"] if r["name"].startswith("gemma"))
+    assert row["modalities"] == ["image", "text", "audio"]
+    assert row["dimension"] == 768
+    assert not row["available"]
+    assert "gemma:google/embeddinggemma-2" in known_names()
