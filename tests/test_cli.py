@@ -13,6 +13,7 @@ import pytest
 from mmsearch import errors
 from mmsearch.cli import EXIT_CODES
 from mmsearch.cli.edge import exit_code
+from mmsearch.spaces import load_encoder
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = Path(__file__).parent / "samples"
@@ -177,6 +178,16 @@ def test_a_mistake_gets_one_clear_line_and_its_exit_code(
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_what_is_missing_is_installed_from_the_folder_that_is_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(errors.SpaceUnavailable, match=r"not installed; .*'\.\[torch\]' in"):
+        load_encoder("clap:nobody/nothing")
+    for source in Path(errors.__file__).parent.rglob("*.py"):
+        assert "mmsearch[" not in source.read_text("utf-8"), source  # it is on no index
 
 
 def test_removing_from_an_index_that_is_not_there_makes_none(tmp_path: Path) -> None:

@@ -358,3 +358,45 @@ def test_a_text_as_people_type_it_finds_itself(tmp_path: Path) -> None:
     index = mmsearch.index([tmp_path / "texts"], tmp_path / "ix", space=name)
     hit = next(iter(index.search(text)))
     assert hit.score > 0.999
+
+
+def test_passages_of_prose_fit_the_text_tower(tmp_path: Path, samples: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    where = ("--index", tmp_path / "ix", "--space", name, "--json")
+    rc, out, err = cli("index", samples / "texts", *where)
+    assert rc == 0, err
+    assert json.loads(out)["cut"] == 0
+    assert "longer than the space reads" not in err
+    (tmp_path / "urls").mkdir()
+    (tmp_path / "urls" / "a.txt").write_text("https://a.b/c?d=e&f=%20#g " * 50)
+    rc, out, err = cli("index", tmp_path / "urls", *where)
+    cut = json.loads(out)["cut"]
+    assert cut > 0
+    assert f"{cut} passages were longer than the space reads: what stands at their ends " in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
+    tmp_path: Path, samples: Path
+) -> None:
+    model = tiny_clip(tmp_path / "clip")
+    photos = sorted((samples / "photos").glob("*.jpg"))[:3]
+    name, where = f"openclip:local-dir:{model}", tmp_path / "ix"
+    mmsearch.index(photos[:2], where, space=name)
+    model.rename(tmp_path / "gone")
+    rows = [{"image": str(photo), "en": f"a picture, {i}"} for i, photo in enumerate(photos)]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rc, out, err = cli("eval", where, pairs, "--json")
+    assert rc == 0, err
+    body = json.loads(out)
+    assert [d["queries"] for d in body["directions"]] == [2, 2]
+    (note,) = [note for note in body["notes"] if "left out" in note]
+    assert note.startswith(
+        f"left out: {pairs}:3: image: {photos[2]} is not in the index and cannot"
+    )
+    assert note.endswith(f"{model} is no folder: openclip:local-dir:FOLDER names a model's.")
+    rc, out, err = cli("eval", where, pairs, "--strict")
+    assert rc == 2
+    assert str(photos[2]) in err
+    assert len(err.strip().splitlines()) == 1, err

@@ -166,7 +166,10 @@ def index(
                 "If they are really gone, run again with --prune."
             )
         if report.cut:
-            say(f"mmsearch: {report.cut:,} passages were longer than the space reads.")
+            say(
+                f"mmsearch: {report.cut:,} passages were longer than the space reads: "
+                "what stands at their ends cannot be found."
+            )
         if report.skipped and not json:
             say("`mmsearch info --skipped" + _same(index) + "` says why files were skipped.")
         if not json and not report.indexed and not report.unchanged:

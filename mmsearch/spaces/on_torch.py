@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.errors import SpaceUnavailable, UsageError, install
 from mmsearch.spaces import CPU_BATCH, GPU_BATCH, Placement
 from mmsearch.types import Modality, Space, Vectors
 
@@ -32,8 +32,7 @@ def imported(first: str, *others: str) -> Any:
         return import_module(first)
     except ImportError as e:
         raise SpaceUnavailable(
-            f"this space runs on PyTorch, and {e.name or e} is not installed: "
-            "pip install 'mmsearch[torch]'."
+            f"this space runs on PyTorch, and {e.name or e} is not installed; {install('torch')}."
         ) from None
 
 

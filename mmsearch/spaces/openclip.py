@@ -36,9 +36,9 @@ _FIT = {"squash": "squash", "shortest": "crop", "longest": "pad"}  # open_clip's
 # A JPEG is unpacked at no less than this times the model's side, which saves most of a large
 # one's time; how little it changes a vector: benchmarks/pipeline.py.
 _DRAFT = 3.0
-# A passage should fit the text tower: of English some 1.3 tokens a word, of Chinese some two
-# a sign, and both ends are marked.
-_WORDS_A_TOKEN, _SIGNS_A_TOKEN, _LEAST_PASSAGE = 0.65, 0.45, 12
+# A passage must fit the text tower, or its end cannot be found. Over a passage of prose CLIP's
+# byte pairs are up to 1.4 tokens a word and 2.7 a Chinese sign (benchmarks/passages.py).
+_WORDS_A_TOKEN, _SIGNS_A_TOKEN, _LEAST_PASSAGE = 0.6, 0.33, 12
 
 
 class OpenClip(OnTorch):
@@ -279,17 +279,24 @@ def _tag_is_here(model: str, tag: str) -> bool:
     return (Path.home() / ".cache" / "clip" / Path(str(cfg.get("url", ""))).name).is_file()
 
 
+def passage_lengths(context: int) -> tuple[int, int]:
+    """How many words, or Chinese signs, a text tower of so many tokens takes of prose."""
+    words, signs = int(context * _WORDS_A_TOKEN), int(context * _SIGNS_A_TOKEN)
+    return max(_LEAST_PASSAGE, words), max(_LEAST_PASSAGE, signs)
+
+
 def _preprocess(name: str, cfg: Mapping[str, Any], context: int) -> Preprocess:
     size = cfg["size"]
     width, height = (size, size) if isinstance(size, int) else tuple(size)[:2]
     if width != height:
         raise SpaceUnavailable(f"{name} takes pictures of {width} × {height}; only squares can be.")
+    words, signs = passage_lengths(context)
     return Preprocess(
         image_px=int(width),
         sample_rate_hz=16_000,
         window_s=10.0,
-        passage_words=max(_LEAST_PASSAGE, int(context * _WORDS_A_TOKEN)),
-        passage_cjk_chars=max(_LEAST_PASSAGE, int(context * _SIGNS_A_TOKEN)),
+        passage_words=words,
+        passage_cjk_chars=signs,
         image_fit=_FIT[cfg["resize_mode"]],
         image_resampling="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
         image_fill=int(cfg["fill_color"]),
