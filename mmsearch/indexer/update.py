@@ -18,6 +18,7 @@ from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
 from mmsearch.indexer.quantise import parsed_bytes, update_ann
+from mmsearch.indexer.stages import Stages
 from mmsearch.items import Unreadable
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
@@ -93,10 +94,12 @@ def run(
     except IndexNotFound:
         known = None
     scopes_of(sources, known)
+    loading = time.perf_counter()
     writer, encoder = open_writer(folder, space, options.placement)
+    load_s = time.perf_counter() - loading
     with writer:
         writer.want(options.ann, options.recall, memory_bytes)
-        report = _Run(writer, encoder, sources, options, progress).go()
+        report = _Run(writer, encoder, sources, options, progress, load_s).go()
     report.seconds = time.monotonic() - started
     return report
 
@@ -111,6 +114,7 @@ class _Run:
         sources: Sequence[str | os.PathLike[str]],
         options: Options,
         progress: Progress | None,
+        load_s: float,
     ) -> None:
         self.writer, self.encoder, self.options, self.progress = writer, encoder, options, progress
         scopes, self.missing = scopes_of(sources, writer.snapshot)
@@ -123,7 +127,7 @@ class _Run:
         self.started_ns = time.time_ns()
         self.batches = Batches(encoder)
         self.open: dict[Task, OpenItem] = {}
-        self.report = Report()
+        self.report = Report(stages=Stages(cores=available_cores(), wall_s=load_s, load_s=load_s))
         self.last_commit = time.monotonic()
         self.committing = False
         self.write_s = 0.0  # spent writing rows and commits
@@ -171,13 +175,12 @@ class _Run:
         options, stages = self.options, self.report.stages
         if self.progress is not None and self.ahead == 0:
             threading.Thread(target=self._count_ahead, daemon=True).start()
-        workers = stages.workers = options.workers or available_cores()
         started, waited_s, write_s = time.perf_counter(), self.batches.waited_s, self.write_s
         # as many parts as an encoder takes at once may wait for it, and half as many again
         queued = max(_QUEUE_PARTS, self.encoder.batch_sizes.get(Modality.IMAGE, 0) * 3 // 2)
         with DecodePool(
             self.encoder.space.preprocess,
-            workers=workers,
+            workers=options.workers or available_cores(),
             limits=options.limits,
             include=self.include,
             modalities=self.encoder.space.modalities,
@@ -188,10 +191,12 @@ class _Run:
                 self._commit_if_due()
             self._settle(self.batches.flush())
         stages.wall_s += time.perf_counter() - started
+        stages.workers = max(stages.workers, pool.most_workers)
         stages.encoder_waited_s += self.batches.waited_s - waited_s
         stages.write_s += self.write_s - write_s
         stages.encoder_busy_s = self.batches.busy_s
         stages.decoders_waited_s += pool.waited_s
+        stages.start_s += pool.start_s
         stages.read_s += pool.read_s
         stages.decode_s += pool.decode_s
 

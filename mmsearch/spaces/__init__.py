@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         return encoder
     if colon and (near := _near_family(family)) and not Path(name).exists():
         raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
-    if os.sep in name or (os.altsep or os.sep) in name or (Path(name) / "card.json").exists():
-        return open_folder(Path(name).expanduser())
+    folder = Path(name).expanduser()
+    if not (folder / "card.json").exists() and (names := _meant(name)):
+        raise SpaceUnavailable(f"no space is called {name!r}{did_you_mean(names)}")
+    if os.sep in name or (os.altsep or os.sep) in name or (folder / "card.json").exists():
+        return open_folder(folder)
     families = ", ".join(f"{family}:MODEL" for family in FAMILIES)
     raise SpaceUnavailable(
         f"no space is called {name!r}; there is: {', '.join(sorted(SPACES))}, {families}, or the "
@@ -119,9 +123,13 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
 
 
 def _near_family(word: str) -> str | None:
-    from difflib import get_close_matches
+    return next(iter(nearest(word, FAMILIES)), None)
 
-    return next(iter(get_close_matches(word.lower(), FAMILIES, 1)), None)
+
+def _meant(name: str) -> list[str]:
+    from mmsearch.spaces.catalogue import CATALOGUE
+
+    return meant(name, SPACES, [known.name for known in CATALOGUE])
 
 
 def missing_for(name: str) -> str | None:
@@ -148,11 +156,13 @@ def known_names() -> list[str]:
 
 
 def _family(name: str) -> Any:
-    family, colon, _ = name.partition(":")
+    family, colon, model = name.partition(":")
     if not colon or family not in FAMILIES:
+        near = _near_family(family) if colon else None
+        names = [f"{near}:{model}"] if near else [n for n in _meant(name) if n not in SPACES]
+        begin = ", ".join(f"{one}:" for one in FAMILIES)
         raise UsageError(
-            f"{name!r} is no model that is fetched: those begin with "
-            f"{', '.join(f'{one}:' for one in FAMILIES)}."
+            f"{name!r} is no model that is fetched: those begin with {begin}{did_you_mean(names)}"
         )
     return import_module(FAMILIES[family][0])
 
