@@ -20,8 +20,9 @@ open_clip = pytest.importorskip("open_clip")
 import mmsearch
 from mmsearch.cli.app import app
 from mmsearch.errors import SpaceUnavailable
-from mmsearch.spaces import load_encoder, open_folder
+from mmsearch.spaces import load_encoder, missing_for, open_folder
 from mmsearch.spaces.catalogue import CATALOGUE
+from mmsearch.spaces.on_torch import reason
 from mmsearch.spaces.openclip import OpenClip
 from mmsearch.spaces.portable import PROBES
 from mmsearch.types import Modality
@@ -418,3 +419,54 @@ def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
     assert rc == 2
     assert str(photos[2]) in err
     assert len(err.strip().splitlines()) == 1, err
+
+
+def test_a_model_that_was_half_fetched_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def cached(repository: str) -> Path:
+        own = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        (own / "refs").mkdir(parents=True)
+        (own / "refs" / "main").write_text("a" * 40)
+        (own / "snapshots").mkdir()
+        return own / "snapshots" / ("a" * 40)
+
+    name, other = "openclip:hf-hub:nobody/clip", "openclip:ViT-B-16-SigLIP/webli"
+    files = tiny_clip(cached("nobody/clip"))
+    assert missing_for(name) is None
+    assert load_encoder(name).space.name == name
+    (files / "open_clip_model.safetensors").unlink()
+    assert f"mmsearch spaces pull {name}" in str(missing_for(name))
+    weights = cached("timm/ViT-B-16-SigLIP")
+    weights.mkdir()
+    (weights / "open_clip_model.safetensors").write_bytes(b"")
+    assert f"mmsearch spaces pull {other}" in str(missing_for(other))  # its tokenizer is not here
+    (weights / "tokenizer.json").write_text("{}")
+    assert missing_for(other) is None
+
+
+def test_ctrl_c_while_fetching_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(open_clip, "create_model", stopped)
+    name = "openclip:ViT-B-32/laion2b_s34b_b79k"
+    rc, out, err = cli("spaces", "pull", name)
+    assert (rc, out) == (130, "")
+    (line,) = err.strip().splitlines()
+    assert (
+        line == f"mmsearch: stopped before all of {name} was here; run the same command to go on."
+    )
+
+
+def test_a_librarys_error_is_cut_between_words() -> None:
+    long = reason(ValueError("what it lacks: " + "layer.weight, " * 60))
+    assert long.endswith("layer.weight, …")
+    assert len(long) <= 300
+    assert reason(KeyError("text_cfg")) == "'text_cfg' is missing."
+    assert reason(ValueError("Is it there?")) == "Is it there?"
+    assert reason(ValueError("It is not.\nMore of it.")) == "It is not."
+    assert reason(ValueError("Failed:\n  it is not")) == "Failed: it is not."
+    assert reason(RuntimeError()) == "RuntimeError."

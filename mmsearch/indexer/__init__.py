@@ -1,8 +1,18 @@
 """The write path: plan → decode → encode → segments → ANN → commit."""
 
-from mmsearch.indexer.add import add_items, remove_items
+from mmsearch.indexer.add import add_items, remove_items, remove_named
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.update import run
 from mmsearch.indexer.upkeep import compact, merge, tune
 
-__all__ = ["Options", "Report", "add_items", "compact", "merge", "remove_items", "run", "tune"]
+__all__ = [
+    "Options",
+    "Report",
+    "add_items",
+    "compact",
+    "merge",
+    "remove_items",
+    "remove_named",
+    "run",
+    "tune",
+]

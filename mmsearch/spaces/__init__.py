@@ -35,6 +35,7 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 # Enough for every core to have work, few enough to hold: 32 windows of 10 s at 44.1 kHz
 # would be 56 MB, so sounds go in smaller batches.
 CPU_BATCH = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
+MAX_BATCH = 65_536
 GPU_BATCH = {Modality.IMAGE: 256, Modality.TEXT: 512, Modality.AUDIO: 64}
 
 
@@ -44,12 +45,18 @@ class Placement:
 
     device: ``cpu``, ``cuda``, ``cuda:1``, … or ``mps``; None is a GPU where there is one.
     dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU, else fp32. batch_size: inputs at
-    a time; None is what suits the device, fewer where its memory runs out.
+    a time; None is what suits the device, fewer where its memory runs out. Raises UsageError
+    for a batch size that is none.
     """
 
     device: str | None = None
     dtype: str | None = None
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        size = self.batch_size
+        if size is not None and (type(size) is not int or not 1 <= size <= MAX_BATCH):
+            raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {size!r}.")
 
 
 ANYWHERE = Placement()
