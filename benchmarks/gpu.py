@@ -75,9 +75,10 @@ def main() -> None:
         stages: dict[str, Any] = {}
         report = run([photos], args.work / "ix", name, options)
         stages = report.stages.to_json()
-        rate = report.parts / stages["wall_s"]
+        work_s = report.stages.work_s
+        rate = report.parts / work_s
         found.append({"batch_size": size, "photos_per_s": rate, "stages": stages})
-        busy = 100 * stages["encoder_busy_s"] / stages["wall_s"]
+        busy = 100 * stages["encoder_busy_s"] / work_s
         lines.append(Line(f"photos/s in batches of {size}", rate, note=f"encoder busy {busy:.0f}%"))
         print(f"batches of {size}: {stages['advice']}")
     best = max(one["photos_per_s"] for one in found)

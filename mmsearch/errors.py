@@ -20,6 +20,11 @@ Only ``cli`` and ``server`` turn these into exit codes and statuses.
 """
 
 
+def install(extra: str) -> str:
+    """How one of the extras is installed, to end an error with: mmsearch is on no index."""
+    return f"install the extra {extra}: pip install '.[{extra}]' in mmsearch's folder"
+
+
 class MmsearchError(Exception):
     """Root of the tree: catch this to catch everything mmsearch raises on purpose."""
 

@@ -95,6 +95,22 @@ def test_a_batch_of_vectors_answers_as_asking_one_by_one(
         np.testing.assert_allclose(scores, truth, atol=1e-6)
 
 
+def test_no_score_is_beyond_a_cosine_however_vectors_are_rounded(index: Index) -> None:
+    stored = np.stack([stored_vector(index, p) for p in ALL])
+    lengths = np.linalg.norm(stored, axis=1)
+    assert lengths.max() > 1 + 1e-5  # as float16 rounds them
+    asked = np.concatenate([stored, -stored])
+    for k in (len(ALL), 50):
+        batch = index.search_batch(vectors=asked, k=k)
+        there = batch.rows >= 0
+        assert there.sum() == len(asked) * len(ALL)
+        assert batch.scores[there].max() == 1 and batch.scores[there].min() == -1
+        assert (batch.scores[~there] == -np.inf).all()
+        best = index.search(vector=stored[lengths.argmax()], k=k)[0]
+        assert best.score == 1 and best.id == list(ALL)[int(lengths.argmax())]
+        assert best.to_json()["score"] == 1
+
+
 def stored_vector(index: Index, id: str) -> np.ndarray:
     held = index.snapshot.find(id)
     assert held is not None

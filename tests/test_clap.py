@@ -20,7 +20,7 @@ librosa = pytest.importorskip("librosa")
 
 import mmsearch
 from mmsearch.cli.app import app
-from mmsearch.spaces import load_encoder
+from mmsearch.spaces import load_encoder, missing_for
 from mmsearch.types import Modality
 from tiny_clap import tiny_clap
 
@@ -145,6 +145,9 @@ def test_sounds_are_indexed_and_asked_without_the_model(
         ("gone", "holds no CLAP model"),
         ("no tokenizer", "holds no tokenizer"),
         ("hub", "mmsearch spaces pull clap:laion/clap-htsat-unfused"),
+        ("no name", "say which model: clap:OWNER/REPOSITORY or clap:FOLDER"),
+        ("three names", "called OWNER/REPOSITORY, not 'a/b/c'"),
+        ("openclip's", "did you mean openclip:local-dir:"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_one_line(
@@ -169,9 +172,77 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
         case "no tokenizer":
             for path in model.glob("tokenizer*"):
                 path.unlink()
+        case "no name":
+            name = "clap:"
+        case "three names":
+            name = "clap:a/b/c"
+        case "openclip's":
+            config.rename(model / "open_clip_config.json")
         case "hub":
             name = "clap:laion/clap-htsat-unfused"
     rc, _, err = cli("index", samples / "sounds", "--index", tmp_path / "ix", "--space", name)
     assert rc == 6, err
     assert said in err
     assert len(err.strip().splitlines()) == 1, err
+    assert ".." not in err and "?." not in err
+
+
+def test_a_long_text_is_counted_in_silence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    encoder = load_encoder(f"clap:{folder}")
+    assert encoder.truncated(["rain " * 300])[0] > 100
+    assert capfd.readouterr().err == ""
+
+
+def test_fetching_what_is_a_folder_here_only_says_so(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rc, _, err = cli("spaces", "pull", f"clap:{folder}")
+    assert rc == 0
+    assert err == f"clap:{folder} is here: mmsearch index FOLDER --space clap:{folder}\n"
+    assert capfd.readouterr().err == ""
+    rc, _, err = cli("spaces", "pull", f"clap:{folder}-2")
+    assert rc == 6
+    assert "holds no CLAP model" in err
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache as the hub's library keeps it, with a model whose weights are only proposed."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    own = tmp_path / "hub" / "models--nobody--clap"
+    main, proposed = own / "snapshots" / ("a" * 40), own / "snapshots" / ("b" * 40)
+    (own / "refs" / "refs" / "pr").mkdir(parents=True)
+    (own / "refs" / "main").write_text("a" * 40)
+    (own / "refs" / "refs" / "pr" / "3").write_text("b" * 40)
+    tiny_clap(main)
+    proposed.mkdir()
+    (main / "model.safetensors").rename(proposed / "model.safetensors")
+    return own
+
+
+def test_weights_that_are_only_proposed_to_a_repository_are_found(cache: Path) -> None:
+    encoder = load_encoder("clap:nobody/clap")
+    assert encoder.space.name == "clap:nobody/clap"
+    folder = cache.parent / "plain"
+    tiny_clap(folder)
+    assert load_encoder(f"clap:{folder}").space.digest == encoder.space.digest
+
+
+def test_a_model_that_was_half_fetched_is_not_here(cache: Path) -> None:
+    assert missing_for("clap:nobody/clap") is None
+    next(cache.rglob("model.safetensors")).unlink()
+    assert "mmsearch spaces pull clap:nobody/clap" in str(missing_for("clap:nobody/clap"))
+
+
+def test_ctrl_c_while_fetching_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transformers.ClapModel, "from_pretrained", stopped)
+    rc, out, err = cli("spaces", "pull", "clap:nobody/clap")
+    assert rc == 130
+    assert err.strip() == (
+        "mmsearch: stopped before all of clap:nobody/clap was here; run the same command to go on."
+    )
+    assert out == ""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch import errors
+from mmsearch import errors, index, load_space
 from mmsearch.cli import EXIT_CODES
 from mmsearch.cli.edge import exit_code
+from mmsearch.spaces import load_encoder
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = Path(__file__).parent / "samples"
@@ -168,6 +169,16 @@ def test_remove_takes_a_file_out_of_the_results(home: Path, tmp_path: Path) -> N
         (["info", "--index", "nowhere"], 3, "there is no index at"),
         (["verify", "--index", "nowhere"], 3, "there is no index at"),
         (["remove", "x", "--index", "nowhere"], 3, "there is no index at"),
+        (["index", ".", "--foo"], 2, "mmsearch index: no such option: --foo"),
+        (["index", ".", "--workers", "0"], 2, "see `mmsearch index --help`"),
+        (["index", ".", "--batch-size", "0"], 2, "see `mmsearch index --help`"),
+        (["index"], 2, "mmsearch index: missing argument"),
+        (["query", "-k", "x"], 2, "mmsearch query: "),
+        (["query", "a", "b"], 2, "mmsearch query: "),
+        (["eval", "default"], 2, "mmsearch eval: missing argument"),
+        (["spaces", "pull"], 2, "see `mmsearch spaces pull --help`"),
+        (["quary", "a dog"], 2, "mmsearch: no such command 'quary'"),
+        (["--foo"], 2, "mmsearch: no such option: --foo"),
     ],
 )
 def test_a_mistake_gets_one_clear_line_and_its_exit_code(
@@ -175,8 +186,58 @@ def test_a_mistake_gets_one_clear_line_and_its_exit_code(
 ) -> None:
     done = mmsearch(*args, home=home)
     assert done.returncode == code, done.stderr
-    assert words in done.stderr and "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert words in line and line.startswith("mmsearch")
     assert done.stdout == ""
+
+
+def test_without_a_command_there_is_help() -> None:
+    done = mmsearch(home=Path())
+    assert done.returncode == 2 and "Usage: mmsearch [OPTIONS] COMMAND" in done.stdout + done.stderr
+    assert mmsearch("--help", home=Path()).returncode == 0
+
+
+def test_removing_what_is_not_there_is_said(home: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(home / "default", tmp_path / "default")
+    at = ("--index", str(tmp_path / "default"))
+    found = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
+    coffee = next(h for h in found if h["path"].endswith("coffee.jpg"))
+    tabby = next(h for h in found if h["path"].endswith("tabby.jpg"))
+    folder = str(Path(coffee["path"]).parent)
+    done = mmsearch(
+        "remove", "nowhere", coffee["id"], tabby["path"], "n2", "--json", *at, home=home
+    )
+    assert done.returncode == 2
+    assert json.loads(done.stdout) == {"schema": 1, "removed": 2}
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        f"mmsearch: nothing in {tmp_path / 'default'} is called nowhere, n2: name"
+    )
+    done = mmsearch("remove", folder, *at, home=home)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "removed 2\n", "")
+    done = mmsearch("remove", folder, *at, home=home)
+    assert (done.returncode, done.stdout) == (2, "removed 0\n")
+
+
+def test_a_batch_of_no_inputs_is_no_batch(tmp_path: Path) -> None:
+    for size in (0, -1, 70_000, True, 2.5):
+        with pytest.raises(errors.UsageError, match="a batch has 1 to 65,536 inputs, not"):
+            load_space("clap:nobody/nothing", batch_size=size)  # type: ignore[arg-type]
+        with pytest.raises(errors.UsageError, match="a batch has 1 to 65,536 inputs, not"):
+            index(tmp_path, tmp_path / "ix", batch_size=size)  # type: ignore[arg-type]
+    assert not (tmp_path / "ix").exists()
+
+
+def test_what_is_missing_is_installed_from_the_folder_that_is_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(errors.SpaceUnavailable, match=r"not installed; .*'\.\[torch\]' in"):
+        load_encoder("clap:nobody/nothing")
+    for source in Path(errors.__file__).parent.rglob("*.py"):
+        assert "mmsearch[" not in source.read_text("utf-8"), source  # it is on no index
 
 
 def test_removing_from_an_index_that_is_not_there_makes_none(tmp_path: Path) -> None:

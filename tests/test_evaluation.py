@@ -494,7 +494,12 @@ def test_what_goes_wrong_is_one_line(indexed: tuple[Path, Path], tmp_path: Path)
     folder.mkdir()
     no_plot = "import sys; sys.modules['matplotlib'] = None"
     for args, code, words, exit_code in (
-        ((index, path, "--plot", "x.png"), no_plot, "pip install 'mmsearch[plot]'", 2),
+        (
+            (index, path, "--plot", "x.png"),
+            no_plot,
+            "install the extra plot: pip install '.[plot]' in",
+            2,
+        ),
         ((index, path, "--plot", "x.doc"), "", "a plot is one of", 2),
         ((index, path, "--plot", folder), "", "is a folder", 2),
         ((index, path, "--plot", tmp_path / "no" / "x.png"), "", "is no folder", 2),

@@ -20,8 +20,9 @@ open_clip = pytest.importorskip("open_clip")
 import mmsearch
 from mmsearch.cli.app import app
 from mmsearch.errors import SpaceUnavailable
-from mmsearch.spaces import load_encoder, open_folder
+from mmsearch.spaces import load_encoder, missing_for, open_folder
 from mmsearch.spaces.catalogue import CATALOGUE
+from mmsearch.spaces.on_torch import reason
 from mmsearch.spaces.openclip import OpenClip
 from mmsearch.spaces.portable import PROBES
 from mmsearch.types import Modality
@@ -147,6 +148,10 @@ def broken(folder: Path, how: str) -> str:
             config.unlink()
         case "config cut":
             config.write_text(config.read_text()[:50])
+        case "empty config":
+            config.write_text('{"model_cfg": {}}')
+        case "no model config":
+            config.write_text('{"model": {}}')
         case "renamed":
             return f"openclip:local-dir:{folder}-2"
         case "file":
@@ -173,6 +178,8 @@ def broken(folder: Path, how: str) -> str:
         ("file", "cannot be loaded"),
         ("pickled file", "is no safetensors file"),
         ("no file", "there are no weights at"),
+        ("empty config", "lacks embed_dim, vision_cfg, text_cfg in its model_cfg"),
+        ("no model config", "lacks the object model_cfg"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_one_line(
@@ -190,13 +197,20 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
     ("name", "said"),
     [
         ("openclip:ViT-B-23/laion2b_s34b_b79k", "did you mean ViT-B-32"),
-        ("openclip:ViT-B-32/laion2b_s34b_b97k", "did you mean laion2b_s34b_b79k"),
+        ("openclip:ViT-B-32/laion2b_s34b_b97k", "did you mean openclip:ViT-B-32/laion2b_s34b_b79k"),
+        ("openclip:ViT-B-32/xyz", "has no weights 'xyz' for ViT-B-32; there is: openai, "),
         ("openclip:ViT-B-32/laion2b_s34b_b79k", "mmsearch spaces pull openclip:ViT-B-32/laion2b"),
         ("openclip:ViT-B-32/openai", "use openclip:ViT-B-32-quickgelu/openai"),
         ("openclip:ViT-B-32", "say which weights of ViT-B-32: openclip:ViT-B-32/"),
-        ("openclip:", "open_clip has no model ''"),
+        ("openclip:", "say which model: openclip:MODEL/PRETRAINED"),
+        ("openclip:local-dir:", "say which model: openclip:local-dir:FOLDER"),
+        ("openclip:hf-hub:", "say which model: openclip:hf-hub:OWNER/REPOSITORY"),
+        ("openclip:/nowhere/clip", "did you mean openclip:local-dir:/nowhere/clip"),
+        ("openclip:laion/CLIP-ViT", "did you mean openclip:hf-hub:laion/CLIP-ViT"),
         ("openclip:hf-hub:nobody/nothing", "are not on this machine"),
-        ("openclip:hf-hub:../..", "are not on this machine"),
+        ("openclip:hf-hub:../..", "called OWNER/REPOSITORY, not '../..'"),
+        ("openclip:hf-hub:x", "called OWNER/REPOSITORY, not 'x'"),
+        ("openclip:hf-hub:a/b/c", "called OWNER/REPOSITORY, not 'a/b/c'"),
         ("openclup:ViT-B-32/openai", "did you mean openclip:ViT-B-32/openai"),
         ("CLAP:laion/clap", "did you mean clap:laion/clap"),
     ],
@@ -211,6 +225,9 @@ def test_a_name_that_cannot_be_loaded_is_one_line(
     assert rc != 0
     assert re.search(said, err), err
     assert len(err.strip().splitlines()) == 1, err
+    assert not re.search(r"[.?;:]{2}", err.replace("../..", "")), err
+    if "spaces pull" not in said and "not on this" not in said:
+        assert "spaces pull" not in err
 
 
 @pytest.mark.parametrize(
@@ -280,6 +297,8 @@ def test_memory_that_runs_out_halves_the_batch(tmp_path: Path) -> None:
 
 def test_what_is_said_of_known_models_is_what_open_clip_says() -> None:
     for known in CATALOGUE:
+        if not known.name.startswith("openclip:"):
+            continue
         model, _, tag = known.name.removeprefix("openclip:").partition("/")
         assert open_clip.get_model_config(model)["embed_dim"] == known.dimension
         assert open_clip.get_pretrained_cfg(model, tag)
@@ -358,3 +377,96 @@ def test_a_text_as_people_type_it_finds_itself(tmp_path: Path) -> None:
     index = mmsearch.index([tmp_path / "texts"], tmp_path / "ix", space=name)
     hit = next(iter(index.search(text)))
     assert hit.score > 0.999
+
+
+def test_passages_of_prose_fit_the_text_tower(tmp_path: Path, samples: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    where = ("--index", tmp_path / "ix", "--space", name, "--json")
+    rc, out, err = cli("index", samples / "texts", *where)
+    assert rc == 0, err
+    assert json.loads(out)["cut"] == 0
+    assert "longer than the space reads" not in err
+    (tmp_path / "urls").mkdir()
+    (tmp_path / "urls" / "a.txt").write_text("https://a.b/c?d=e&f=%20#g " * 50)
+    rc, out, err = cli("index", tmp_path / "urls", *where)
+    cut = json.loads(out)["cut"]
+    assert cut > 0
+    assert f"{cut} passages were longer than the space reads: what stands at their ends " in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
+    tmp_path: Path, samples: Path
+) -> None:
+    model = tiny_clip(tmp_path / "clip")
+    photos = sorted((samples / "photos").glob("*.jpg"))[:3]
+    name, where = f"openclip:local-dir:{model}", tmp_path / "ix"
+    mmsearch.index(photos[:2], where, space=name)
+    model.rename(tmp_path / "gone")
+    rows = [{"image": str(photo), "en": f"a picture, {i}"} for i, photo in enumerate(photos)]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rc, out, err = cli("eval", where, pairs, "--json")
+    assert rc == 0, err
+    body = json.loads(out)
+    assert [d["queries"] for d in body["directions"]] == [2, 2]
+    (note,) = [note for note in body["notes"] if "left out" in note]
+    assert note.startswith(
+        f"left out: {pairs}:3: image: {photos[2]} is not in the index and cannot"
+    )
+    assert note.endswith(f"{model} is no folder: openclip:local-dir:FOLDER names a model's.")
+    rc, out, err = cli("eval", where, pairs, "--strict")
+    assert rc == 2
+    assert str(photos[2]) in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def test_a_model_that_was_half_fetched_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def cached(repository: str) -> Path:
+        own = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        (own / "refs").mkdir(parents=True)
+        (own / "refs" / "main").write_text("a" * 40)
+        (own / "snapshots").mkdir()
+        return own / "snapshots" / ("a" * 40)
+
+    name, other = "openclip:hf-hub:nobody/clip", "openclip:ViT-B-16-SigLIP/webli"
+    files = tiny_clip(cached("nobody/clip"))
+    assert missing_for(name) is None
+    assert load_encoder(name).space.name == name
+    (files / "open_clip_model.safetensors").unlink()
+    assert f"mmsearch spaces pull {name}" in str(missing_for(name))
+    weights = cached("timm/ViT-B-16-SigLIP")
+    weights.mkdir()
+    (weights / "open_clip_model.safetensors").write_bytes(b"")
+    assert f"mmsearch spaces pull {other}" in str(missing_for(other))  # its tokenizer is not here
+    (weights / "tokenizer.json").write_text("{}")
+    assert missing_for(other) is None
+
+
+def test_ctrl_c_while_fetching_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(open_clip, "create_model", stopped)
+    name = "openclip:ViT-B-32/laion2b_s34b_b79k"
+    rc, out, err = cli("spaces", "pull", name)
+    assert (rc, out) == (130, "")
+    (line,) = err.strip().splitlines()
+    assert (
+        line == f"mmsearch: stopped before all of {name} was here; run the same command to go on."
+    )
+
+
+def test_a_librarys_error_is_cut_between_words() -> None:
+    long = reason(ValueError("what it lacks: " + "layer.weight, " * 60))
+    assert long.endswith("layer.weight, …")
+    assert len(long) <= 300
+    assert reason(KeyError("text_cfg")) == "'text_cfg' is missing."
+    assert reason(ValueError("Is it there?")) == "Is it there?"
+    assert reason(ValueError("It is not.\nMore of it.")) == "It is not."
+    assert reason(ValueError("Failed:\n  it is not")) == "Failed: it is not."
+    assert reason(RuntimeError()) == "RuntimeError."

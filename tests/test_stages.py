@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmsearch
-from mmsearch.indexer import run
+from mmsearch.indexer import Options, run
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.stages import Stages
 from mmsearch.media.pool import Task
@@ -108,13 +108,15 @@ def test_the_stages_of_a_run_add_up(tmp_path: Path, samples: Path) -> None:
     report = run([samples / "photos", samples / "texts"], tmp_path / "ix")
     stages = report.stages
     here = stages.decoders_waited_s + stages.encoder_waited_s + stages.write_s
-    assert 0 < here <= stages.wall_s
-    assert stages.other_s == pytest.approx(stages.wall_s - here)
+    assert 0 < stages.load_s < stages.wall_s <= report.seconds
+    assert 0 < here <= stages.work_s == stages.wall_s - stages.load_s
+    assert stages.other_s == pytest.approx(stages.work_s - here)
     assert 0 < stages.encoder_busy_s <= stages.wall_s
     assert 0 < stages.decode_s <= stages.workers * stages.wall_s
     assert report.to_json()["stages"]["wall_s"] == round(stages.wall_s, 3)
     again = run([samples / "photos", samples / "texts"], tmp_path / "ix")
-    assert again.stages.wall_s == 0
+    assert again.stages.wall_s == again.stages.load_s > 0
+    assert again.stages.workers == 0
     assert again.stages.advice() == ""
     assert len(mmsearch.open(tmp_path / "ix")) == report.parts
 
@@ -126,12 +128,44 @@ def test_the_stages_of_a_run_add_up(tmp_path: Path, samples: Path) -> None:
         ({"encoder_busy_s": 30, "decode_s": 180}, "the decoders were busy 90% of the time"),
         ({"encoder_busy_s": 30, "read_s": 150, "decode_s": 20}, "reading the files took longest"),
         ({"encoder_busy_s": 60, "decode_s": 90}, "share the cores"),
+        ({"encoder_busy_s": 5, "decode_s": 9, "start_s": 99}, "starting the decoders took longer"),
+        ({"encoder_busy_s": 5, "decode_s": 9, "write_s": 70}, "writing took longest"),
     ],
 )
 def test_the_advice_names_what_was_waited_for(figures: dict[str, float], said: str) -> None:
-    stages = Stages(workers=2, wall_s=100, decoders_waited_s=60, write_s=5, **figures)  # type: ignore[arg-type]
+    given = {"decoders_waited_s": 60, "write_s": 5, **figures}
+    stages = Stages(workers=2, cores=2, wall_s=108, load_s=8, **given)  # type: ignore[arg-type]
     assert said in stages.advice()
     told = stages.told()
-    assert told[0].startswith("time: 100.0 s = waiting for the encoder 0.0 + for decoders 60.0")
-    assert "other 35.0" in told[0]
-    assert Stages(workers=2, wall_s=3).told() == []
+    assert told[0].startswith("time: 108.0 s = loading the model 8.0 + waiting for the encoder 0.0")
+    assert f"for decoders 60.0 + writing {given['write_s']:.1f} + other" in told[0]
+    assert Stages(workers=2, cores=2, wall_s=3).told() == []
+
+
+def test_a_large_model_on_few_files_is_said_to_have_taken_the_time() -> None:
+    stages = Stages(workers=1, cores=2, wall_s=9, load_s=8, encoder_busy_s=1, decode_s=0.1)
+    time, advice = stages.told()
+    assert time.startswith("time: 9.0 s = loading the model 8.0 + ")
+    assert advice.startswith("loading the model took 8.0 of 9.0 s")
+
+
+def test_no_more_workers_are_advised_where_there_are_plenty() -> None:
+    many = {"workers": 256, "cores": 2, "wall_s": 60.0, "encoder_busy_s": 5.0}
+    starting = Stages(**many, start_s=9000, decode_s=5).advice()  # type: ignore[arg-type]
+    assert starting.startswith("starting 256 decoders took longer than what they did: fewer --work")
+    for figures in ({"read_s": 15000.0}, {"decode_s": 15000.0}, {"decode_s": 100.0}):
+        assert "more --workers" not in Stages(**many, **figures).advice()  # type: ignore[arg-type]
+    few = {**many, "workers": 1}
+    assert "more --workers" in Stages(**few, read_s=50).advice()  # type: ignore[arg-type]
+    assert "more --workers" in Stages(**few, decode_s=58).advice()  # type: ignore[arg-type]
+
+
+def test_where_nothing_was_encoded_nothing_is_said_of_the_encoder(tmp_path: Path) -> None:
+    assert Stages(workers=2, cores=2, wall_s=50, read_s=40, decode_s=20).advice() == ""
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    report = run([tmp_path], tmp_path / "ix", options=Options(workers=99))
+    assert (report.indexed, report.skipped) == (0, 4)
+    assert report.stages.workers <= 4
+    assert report.stages.encoder_busy_s == 0
+    assert "encoder" not in report.stages.advice()

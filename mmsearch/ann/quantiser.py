@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.ann import lists
-from mmsearch.errors import UsageError
+from mmsearch.errors import UsageError, install
 from mmsearch.types import Vectors
 
 # The fewest vectors a quantiser is trained from, even when it is asked for:
@@ -45,8 +45,8 @@ def faiss_module() -> Any:
         import faiss
     except ImportError:
         raise UsageError(
-            "FAISS is not installed, and approximate search needs it: "
-            "pip install 'mmsearch[cpu]' (or [gpu]), or index with --ann flat."
+            "FAISS is not installed, and approximate search needs it; "
+            f"{install('cpu')} (or gpu), or index with --ann flat."
         ) from None
     return faiss
 

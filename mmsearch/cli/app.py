@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from mmsearch import errors
-from mmsearch.cli.edge import IndexOption, JsonOption, ToOption, edge, folder_of, print_json, say
+from mmsearch.cli.edge import (
+    INTERRUPTED,
+    CallError,
+    IndexOption,
+    JsonOption,
+    ToOption,
+    edge,
+    folder_of,
+    print_json,
+    say,
+    wrong_call,
+)
 from mmsearch.cli.evaluate import evaluate
 from mmsearch.cli.spaces import spaces_app
 from mmsearch.cli.text import plain, prepare_streams
@@ -44,7 +55,12 @@ def main() -> None:
     # lists took sixty times as long
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        app(standalone_mode=True)
+        # alone it would print three lines for an option that there is not
+        sys.exit(app(prog_name="mmsearch", standalone_mode=False) or 0)
+    except CallError as e:
+        sys.exit(wrong_call(e))
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # the reader has seen enough (`| head`): not our error
         devnull = os.open(os.devnull, os.O_WRONLY)
@@ -165,7 +181,10 @@ def index(
                 "If they are really gone, run again with --prune."
             )
         if report.cut:
-            say(f"mmsearch: {report.cut:,} passages were longer than the space reads.")
+            say(
+                f"mmsearch: {report.cut:,} passages were longer than the space reads: "
+                "what stands at their ends cannot be found."
+            )
         if report.skipped and not json:
             say("`mmsearch info --skipped" + _same(index) + "` says why files were skipped.")
         if not json and not report.indexed and not report.unchanged:
@@ -306,19 +325,26 @@ def remove(
     """Remove files, folders or ids from an index.
 
     The files themselves stay. One that is still there comes back with the next
-    `mmsearch index` over its folder; leave it out there with --exclude.
+    `mmsearch index` over its folder; leave it out there with --exclude. Exits with 2
+    if nothing is called by one of the names; what the others name is removed.
 
     \b
     mmsearch remove ~/Pictures/private
     """
     with edge():
-        from mmsearch.indexer import remove_items
+        from mmsearch.indexer import remove_named
 
-        removed = remove_items(folder_of(index), paths)
+        folder = folder_of(index)
+        removed, unknown = remove_named(folder, paths)
         if json:
             print_json({"schema": 1, "removed": removed})
         else:
             typer.echo(f"removed {removed:,}")
+        if unknown:
+            raise errors.UsageError(
+                f"nothing in {folder} is called {', '.join(unknown)}: name paths or ids as "
+                "`mmsearch query --json` shows them."
+            )
 
 
 app.add_typer(spaces_app, name="spaces")

@@ -28,6 +28,8 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.MmsearchError: 1,
 }
 INTERRUPTED = 130
+# what typer raises for a call that it cannot parse: of click, or of its own copy of it
+CallError: type[Any] = typer.BadParameter.__bases__[0]
 
 IndexOption = Annotated[
     str,
@@ -59,6 +61,18 @@ def edge() -> Iterator[None]:
     except MemoryError:
         say("mmsearch: out of memory. Try fewer --workers.")
         raise typer.Exit(1) from None
+
+
+def wrong_call(error: Any) -> int:
+    """Says in one line what is wrong with a call (a ``CallError``); returns the exit code."""
+    message = str(error.format_message())
+    if "\n" in message:  # no arguments at all: the help
+        error.show()
+    else:
+        command = error.ctx.command_path if error.ctx else "mmsearch"
+        said = message[:1].lower() + message[1:].rstrip(" .")
+        say(f"{command}: {said}{'' if said.endswith('?') else ';'} see `{command} --help`.")
+    return int(error.exit_code)
 
 
 def exit_code(error: errors.MmsearchError) -> int:

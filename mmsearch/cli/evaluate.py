@@ -123,7 +123,7 @@ def _show(found: Evaluation) -> None:
             _echo("          but nothing to find")
     for side, n in found.unreadable.items():
         if n:
-            _echo(f"unread    {n:,} {side} files of the pairs cannot be read: left out")
+            _echo(f"unread    {n:,} {side} files of the pairs cannot be read or encoded: left out")
     for note in found.notes:
         _echo(f"note      {note}")
     for direction in found.directions:

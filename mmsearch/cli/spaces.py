@@ -62,7 +62,12 @@ def pull(
         from mmsearch.spaces import pull
 
         for name in names:
-            full = pull(name)
+            try:
+                full = pull(name)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"stopped before all of {name} was here; run the same command to go on."
+                ) from None
             if not json:
                 say(f"{full} is here: mmsearch index FOLDER --space {full}")
         if json:

@@ -100,7 +100,7 @@ class Bench:
         }
 
     def _note_unreadable(self, unreadable: dict[int, str], strict: bool) -> None:
-        reasons = list(unreadable.values())
+        reasons = [reason.rstrip(".") for reason in dict.fromkeys(unreadable.values())]
         if strict and reasons:
             raise UsageError(f"{reasons[0]}. Mend the file or leave the line out.")
         self.notes += [f"left out: {reason}." for reason in reasons[:NAMED]]

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.evaluation.pool import Held
 from mmsearch.evaluation.things import File, Side, Things
 from mmsearch.query import MAX_QUERY_WINDOWS, audio_parts, image_part, mean_of_windows
@@ -52,7 +52,7 @@ def encode_files(
     encoder: Encoder, things: Things, side: Side, pool: Held, progress: Progress | None
 ) -> tuple[Vectors, dict[int, str]]:
     """float32 (n, d): one row for each file of a side, as a query with it would be; and
-    which files cannot be read, with the reason. Their rows are zeros.
+    which files cannot be asked with, with the reason. Their rows are zeros.
 
     What the index holds is not decoded again: its stored vectors are used.
     """
@@ -67,6 +67,15 @@ def encode_files(
     for done, i in enumerate(others, 1):
         try:
             out[i : i + 1] = _encode_file(encoder, side, files[i], pool)
+        except SpaceUnavailable as e:  # of a model that is not here: as little for the rest
+            rest = others[done - 1 :]
+            more = f" (and {len(rest) - 1:,} more)" if len(rest) > 1 else ""
+            reason = (
+                f"{things.path}:{files[i].line}: {side}: {files[i].places[0]}{more} is not in the "
+                f"index and cannot be asked with: {e}"
+            )
+            unreadable |= dict.fromkeys(rest, reason)
+            break
         except (DecodeError, LimitExceeded, OSError) as e:
             unreadable[i] = f"{things.path}:{files[i].line}: {side}: {e}"
         if progress:

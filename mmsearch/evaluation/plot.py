@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import UsageError
+from mmsearch.errors import UsageError, install
 from mmsearch.evaluation.results import Evaluation
 
 _SIZE_INCHES = (7.0, 4.5)
@@ -85,5 +85,5 @@ def _matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise UsageError(
-            "a plot needs matplotlib, which is not installed: pip install 'mmsearch[plot]'."
+            f"a plot needs matplotlib, which is not installed; {install('plot')}."
         ) from None

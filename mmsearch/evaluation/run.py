@@ -48,8 +48,8 @@ def evaluate(
     index: open, or its name or folder. pairs: a JSON Lines file, one object a line
     (see ``evaluation.pairs``). Every direction that the pairs allow is measured, with
     the exact ranking of the whole pool and, for an approximate index, by its own search.
-    A file that the index does not hold and that cannot be read is left out and noted;
-    strict: it is an error.
+    A file that the index does not hold and that cannot be read, or that a model would have
+    to be here for, is left out and noted; strict: it is an error.
     Raises UsageError naming file and line, and what opening an index raises.
     """
     return _Run([_opened(index)], Path(pairs), strict, progress).evaluations()[0]

@@ -1,6 +1,6 @@
 """The write path: plan → decode → encode → segments → ANN → commit."""
 
-from mmsearch.indexer.add import add_items, remove_items
+from mmsearch.indexer.add import add_items, remove_items, remove_named
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
@@ -15,6 +15,7 @@ __all__ = [
     "merge",
     "reencode",
     "remove_items",
+    "remove_named",
     "run",
     "tune",
 ]

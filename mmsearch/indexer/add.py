@@ -97,20 +97,25 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
     it is taken as a path. A file that is still there comes back with the next run
     over its folder.
     """
+    return remove_named(folder, what)[0]
+
+
+def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[int, list[str]]:
+    """As ``remove_items``; also which of the words named nothing, in their order."""
     several = listed(what, "ids and paths")
     if not all(isinstance(w, str | os.PathLike) for w in several):
         raise UsageError("what is removed is named by ids (str) and paths.")
-    wanted = {os.fspath(w) for w in several}
+    wanted = dict.fromkeys(os.fspath(w) for w in several)
     if not all(wanted):
         raise UsageError("an empty name stands for nothing: give a path or an id.")
     with Writer(folder, manifest.read(folder).space, __version__) as writer:
         items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
         removed = writer.drop(*items.values())
-        places = [p for w, item in items.items() if item not in removed for p in _places(w)]
-        if places:
-            removed |= _remove_below(writer, places)
+        places = {w: _places(w) for w, item in items.items() if item not in removed}
+        below, found = _remove_below(writer, [p for several in places.values() for p in several])
+        removed |= below
         _finish(writer, removed)
-    return len(removed)
+    return len(removed), [w for w, several in places.items() if not found & {*several}]
 
 
 def _finish(writer: Writer, replaced: set[str]) -> None:
@@ -121,10 +126,13 @@ def _finish(writer: Writer, replaced: set[str]) -> None:
     writer.finish()
 
 
-def _remove_below(writer: Writer, places: list[str]) -> set[str]:
+def _remove_below(writer: Writer, places: list[str]) -> tuple[set[str], set[str]]:
+    """Removes what lies at some places or below; the items, and the places that had any."""
+    if not places:
+        return set(), set()
     names = ("id", "part_no", "root", "path", "path_bytes")
     exact, below = set(places), tuple(join(p, "") for p in places)
-    snapshot, removed = writer.snapshot, set()
+    snapshot, removed, found = writer.snapshot, set(), set()
     for segment in snapshot.segments:
         rows = []
         first = 0
@@ -135,11 +143,14 @@ def _remove_below(writer: Writer, places: list[str]) -> set[str]:
                     continue
                 absolute = snapshot.absolute(root, path if raw is None else os.fsdecode(raw)) or ""
                 if absolute in exact or absolute.startswith(below):
+                    found |= {
+                        p for p in places if absolute == p or absolute.startswith(join(p, ""))
+                    }
                     rows.append(row)
                     removed.add(_PART_SUFFIX.sub("", part))
             first += batch.num_rows
         writer.delete(segment, rows)
-    return removed
+    return removed, found
 
 
 def _places(path: str) -> list[str]:

@@ -26,6 +26,7 @@ from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
 from mmsearch.indexer.quantise import parsed_bytes, update_ann
+from mmsearch.indexer.stages import Stages
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
 from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, load_encoder
@@ -128,7 +129,9 @@ def run(
     except IndexNotFound:
         known = None
     scopes_of(sources, known)
+    loading = time.perf_counter()
     writer, encoder = open_writer(folder, space, options.placement)
+    load_s = time.perf_counter() - loading
     with writer:
         writer.want(options.ann, options.recall, memory_bytes)
         scopes, missing = scopes_of(sources, writer.snapshot)
@@ -136,7 +139,7 @@ def run(
         items = KnownItems.load(writer.snapshot, [s.path for s in scopes] + pruned)
         include = tuple(sorted({*writer.manifest.include, *options.include}))
         plan = Plan(writer, scopes, options.exclude, include, items, pruned)
-        report = Run(plan, encoder, options, progress, missing).go()
+        report = Run(plan, encoder, options, progress, missing, load_s).go()
     report.seconds = time.monotonic() - started
     return report
 
@@ -154,6 +157,7 @@ class Run:
         options: Options,
         progress: Progress | None = None,
         missing: Sequence[str] = (),
+        load_s: float = 0.0,
     ) -> None:
         self.plan, self.encoder, self.options, self.progress = plan, encoder, options, progress
         self.writer, self.include, self.missing = plan.writer, tuple(plan.include), missing
@@ -162,7 +166,7 @@ class Run:
         self.started_ns = time.time_ns()
         self.batches = Batches(encoder)
         self.open: dict[Task, OpenItem] = {}
-        self.report = Report()
+        self.report = Report(stages=Stages(cores=available_cores(), wall_s=load_s, load_s=load_s))
         self.last_commit = time.monotonic()
         self.committing = False
         self.write_s = 0.0  # spent writing rows and commits
@@ -209,13 +213,15 @@ class Run:
         options, stages = self.options, self.report.stages
         if self.progress is not None and self.ahead == 0:
             threading.Thread(target=self._count_ahead, daemon=True).start()
-        workers = stages.workers = options.workers or available_cores()
-        started, waited_s, write_s = time.perf_counter(), self.batches.waited_s, self.write_s
+        loading = time.perf_counter()  # an encoder may be loaded only now
         # as many parts as an encoder takes at once may wait for it, and half as many again
         queued = max(_QUEUE_PARTS, self.encoder.batch_sizes.get(Modality.IMAGE, 0) * 3 // 2)
+        started, waited_s, write_s = time.perf_counter(), self.batches.waited_s, self.write_s
+        stages.load_s += started - loading
+        stages.wall_s += started - loading
         with DecodePool(
             self.encoder.space.preprocess,
-            workers=workers,
+            workers=options.workers or available_cores(),
             limits=options.limits,
             include=self.include,
             modalities=self.encoder.space.modalities,
@@ -226,10 +232,12 @@ class Run:
                 self._commit_if_due()
             self._settle(self.batches.flush())
         stages.wall_s += time.perf_counter() - started
+        stages.workers = max(stages.workers, pool.most_workers)
         stages.encoder_waited_s += self.batches.waited_s - waited_s
         stages.write_s += self.write_s - write_s
         stages.encoder_busy_s = self.batches.busy_s
         stages.decoders_waited_s += pool.waited_s
+        stages.start_s += pool.start_s
         stages.read_s += pool.read_s
         stages.decode_s += pool.decode_s
 

@@ -34,8 +34,9 @@ class Child:
 
     def __init__(self, setup: bytes, inbox: queue.Queue[Message], pending: deque[Task]) -> None:
         self.tasks: deque[Task] = deque()
-        self.heard = time.monotonic()
-        self.ready = self.hung = False
+        self.heard = self._started = time.monotonic()
+        self.hung = False
+        self._start_s: float | None = None
         self._inbox, self._pending = inbox, pending
         self._lock = threading.Lock()  # over tasks and stdin: the reader refills, too
         self._waits = False  # for the caller: to take a message, or to answer a question
@@ -47,6 +48,16 @@ class Child:
         self._send(setup)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has started: it takes tasks then."""
+        return self._start_s is not None
+
+    @property
+    def start_s(self) -> float:
+        """Seconds from its start until it was ready; until now where it is not yet."""
+        return time.monotonic() - self._started if self._start_s is None else self._start_s
 
     def refill(self) -> None:
         """Give it tasks from the shared queue until it holds OUTSTANDING."""
@@ -114,7 +125,7 @@ class Child:
                 self._put((self, None, None, None))
                 return
             if header["is"] == "ready":
-                self.ready = True
+                self._start_s = time.monotonic() - self._started
             elif header["is"] != "alive":
                 self._hand_on(header, part)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 
+from mmsearch.cores import available_cores
 from mmsearch.errors import MmsearchError
 from mmsearch.media import wire
 from mmsearch.media.child import Child, Message
@@ -62,8 +63,10 @@ class DecodePool:
         timeout_s: float = 120.0,
         queue_parts: int = 64,
     ) -> None:
-        """Start the workers; they import while the caller loads its encoder.
+        """Start the first worker; the others start as there are files for them.
 
+        workers: processes at most. There are never more than files that are not done yet, and
+        no more start at a time than there are cores: what is small is done before many run.
         modalities: what there are towers for; files of others are ignored, unread.
         timeout_s: a worker that says nothing for so long, while it has a file, is killed.
         queue_parts: decoded parts that wait here at most; what bounds the memory.
@@ -80,14 +83,21 @@ class DecodePool:
         self._failed_starts = 0
         # seconds: of all workers reading files and decoding them; of the caller waiting for them
         self.read_s, self.decode_s, self.waited_s = 0.0, 0.0, 0.0
+        self.most_workers = 0  # that there were at a time
+        self._gone_start_s = 0.0  # what those that are gone took to start
         self._count = max(1, workers)
         self._workers: list[Child] = []
-        self._start_all()
+        self._grow(1)
 
     @property
     def pids(self) -> list[int]:
         """The workers' process ids."""
         return [worker.process.pid for worker in self._workers]
+
+    @property
+    def start_s(self) -> float:
+        """Seconds of all workers from their start until they took tasks."""
+        return self._gone_start_s + sum(worker.start_s for worker in self._workers)
 
     def __enter__(self) -> DecodePool:
         return self
@@ -97,6 +107,7 @@ class DecodePool:
 
     def close(self) -> None:
         """Kill the workers and wait for their end; they hold nothing worth saving."""
+        self._gone_start_s = self.start_s
         for worker in self._workers:
             worker.kill()
         for worker in self._workers:
@@ -116,8 +127,6 @@ class DecodePool:
         idle is called in this thread whenever nothing arrived for CHECK_EVERY_S.
         Raises MmsearchError if workers die before they can do anything.
         """
-        if not self._workers:  # a run before this one was left early
-            self._start_all()
         todo, exhausted, unfinished = iter(tasks), False, 0
         checked = time.monotonic()
         try:
@@ -127,6 +136,7 @@ class DecodePool:
                 exhausted = exhausted or (room > 0 and not fresh)
                 unfinished += len(fresh)
                 self._pending.extend(fresh)
+                self._grow(unfinished)
                 for worker in self._workers:
                     worker.refill()
                 if exhausted and unfinished == 0:
@@ -180,6 +190,7 @@ class DecodePool:
         if worker not in self._workers:
             return None
         code, talk = worker.bury()
+        self._gone_start_s += worker.start_s
         if worker.ready:
             self._failed_starts = 0
         else:
@@ -211,13 +222,19 @@ class DecodePool:
                 worker.kill()
         return now
 
-    def _start_all(self) -> None:
+    def _grow(self, files: int) -> None:
+        """Start workers until there is one for each of some files, some at a time."""
+        short = min(self._count, files) - len(self._workers)
+        if short <= 0:
+            return
+        starting = sum(not worker.ready for worker in self._workers)
         try:
-            while len(self._workers) < self._count:
+            for _ in range(min(short, available_cores() - starting)):
                 self._workers.append(self._start())
         except BaseException:
             self.close()
             raise
+        self.most_workers = max(self.most_workers, len(self._workers))
 
     def _start(self) -> Child:
         return Child(self._setup, self._inbox, self._pending)

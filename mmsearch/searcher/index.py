@@ -249,16 +249,20 @@ def _check_text(text: Any, at: int) -> None:
 def _search(
     view: View, xq: Vectors, k: int, masks: Sequence[Mask | None], recall: float | None
 ) -> tuple[Scores, Ids]:
-    """What ``View.search`` finds. Raises SpaceUnavailable for vectors that are not finite."""
+    """What ``View.search`` finds, its scores within [-1, 1].
+
+    Vectors are stored as float16 and summed up in float32, so that a cosine of 1 can come out
+    as 1.0001. Raises SpaceUnavailable for vectors that are not finite.
+    """
     D, rows = view.search(xq, k, masks, recall)
     if math.isfinite(D.sum()):  # where fewer than k were found it is not, and no error
-        return D, rows
+        return np.clip(D, -1, 1, out=D), rows
     if not (np.isfinite(xq).all() and np.isfinite(D[rows >= 0]).all()):
         raise SpaceUnavailable(
             f"{view.snapshot.manifest.space} gave vectors that are not finite: its weights are "
             "damaged. Train it again and index anew."
         )
-    return D, rows
+    return np.clip(D, -1, 1, out=D, where=rows >= 0), rows
 
 
 def _timed_masks(

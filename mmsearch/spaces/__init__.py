@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ USUAL = {"gemma": "google/embeddinggemma-2"}
 # Enough for every core to have work, few enough to hold: 32 windows of 10 s at 44.1 kHz
 # would be 56 MB, so sounds go in smaller batches.
 CPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
+MAX_BATCH = 65_536
 GPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 256, Modality.TEXT: 512, Modality.AUDIO: 64}
 
 
@@ -49,13 +51,19 @@ class Placement:
     have it), else fp32. batch_size: inputs at a time; None is what suits the device, fewer where
     its memory runs out. tower: how the text tower that an index keeps is stored: ``fp32``,
     ``fp16`` (half the size) or ``int8`` (a quarter, and not quite the same vectors); None is
-    fp32, or as it is stored already.
+    fp32, or as it is stored already. Raises UsageError
+    for a batch size that is none.
     """
 
     device: str | None = None
     dtype: str | None = None
     batch_size: int | None = None
     tower: str | None = None
+
+    def __post_init__(self) -> None:
+        size = self.batch_size
+        if size is not None and (type(size) is not int or not 1 <= size <= MAX_BATCH):
+            raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {size!r}.")
 
 
 ANYWHERE = Placement()
@@ -119,11 +127,14 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         return encoder
     if colon and (near := _near_family(family)) and not Path(name).exists():
         raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
-    if os.sep in name or (os.altsep or os.sep) in name or (Path(name) / "card.json").exists():
-        return open_folder(Path(name).expanduser())
+    folder = Path(name).expanduser()
+    if not (folder / "card.json").exists() and (names := _meant(name)):
+        raise SpaceUnavailable(f"no space is called {name!r}{did_you_mean(names)}")
+    if os.sep in name or (os.altsep or os.sep) in name or (folder / "card.json").exists():
+        return open_folder(folder)
     known = ", ".join([*sorted(SPACES), *USUAL, *(f"{family}:MODEL" for family in FAMILIES)])
     raise SpaceUnavailable(
-        f"no space is called {name!r}{_near_name(name)}. There is: {known}, or the "
+        f"no space is called {name!r}; there is: {known}, or the "
         "path of a folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
     )
 
@@ -134,17 +145,14 @@ def _whole(name: str) -> str:
     return f"{family}:{USUAL[family]}{at}{more}" if family in USUAL else name
 
 
-def _near_name(word: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(word.partition("@")[0].lower(), [*SPACES, *USUAL], 1, 0.75)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def _near_family(word: str) -> str | None:
-    from difflib import get_close_matches
+    return next(iter(nearest(word, FAMILIES)), None)
 
-    return next(iter(get_close_matches(word.lower(), FAMILIES, 1)), None)
+
+def _meant(name: str) -> list[str]:
+    from mmsearch.spaces.catalogue import CATALOGUE
+
+    return meant(name, [*SPACES, *USUAL], [known.name for known in CATALOGUE])
 
 
 def missing_for(name: str) -> str | None:
@@ -173,11 +181,13 @@ def known_names() -> list[str]:
 
 
 def _family(name: str) -> Any:
-    family, colon, _ = name.partition(":")
+    family, colon, model = name.partition(":")
     if not colon or family not in FAMILIES:
+        near = _near_family(family) if colon else None
+        names = [f"{near}:{model}"] if near else [n for n in _meant(name) if n not in SPACES]
+        begin = ", ".join(f"{one}:" for one in FAMILIES)
         raise UsageError(
-            f"{name!r} is no model that is fetched: those begin with "
-            f"{', '.join(f'{one}:' for one in FAMILIES)}."
+            f"{name!r} is no model that is fetched: those begin with {begin}{did_you_mean(names)}"
         )
     return import_module(FAMILIES[family][0])
 

@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.cleaning import encodable
+from mmsearch.spaces.naming import CLAP as PREFIX
+from mmsearch.spaces.naming import (
+    did_you_mean,
+    looks_like_path,
+    of_folder,
+)
 from mmsearch.spaces.on_torch import (
     OnTorch,
+    cached_revision,
+    check_repository,
     digest_of,
     imported,
     in_hub_cache,
@@ -31,8 +39,8 @@ from mmsearch.spaces.on_torch import (
 )
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
-PREFIX = "clap:"
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PASSAGE_WORDS, _PASSAGE_SIGNS = 100, 60  # texts describe sounds in a sentence or two
 
 
@@ -85,7 +93,8 @@ class Clap(OnTorch):
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""
-        counts = [len(self.tokenizer(encodable(text)).input_ids) for text in texts]
+        ids = (self.tokenizer(encodable(text), verbose=False).input_ids for text in texts)
+        counts = [len(one) for one in ids]
         return [max(0, count - self.context) for count in counts]
 
     def tokens(self, texts: Sequence[str]) -> Any:
@@ -186,8 +195,10 @@ def names() -> list[str]:
 
 
 def pull(name: str) -> str:
-    """Fetches a model from Hugging Face; returns its full name."""
+    """Fetches a model from Hugging Face; returns its full name. A folder is only looked at."""
     transformers = imported("transformers", "torch")
+    if folder := _folder(name):
+        return f"{PREFIX}{folder}"
     asked = name.removeprefix(PREFIX)
     try:
         with quiet(progress=True):
@@ -198,46 +209,70 @@ def pull(name: str) -> str:
     return name
 
 
-def _resolved(name: str) -> tuple[str, str]:
-    """The full name, and what transformers is told."""
+def _folder(name: str) -> Path | None:
+    """The folder that a name means; None for a repository of Hugging Face.
+
+    Raises SpaceUnavailable for what is neither, and for a folder without a model.
+    """
     asked = name.removeprefix(PREFIX)
-    folder = Path(asked).expanduser()
-    if (
-        folder.is_dir()
-        or folder.is_absolute()
-        or asked.startswith((".", "~"))
-        or os.sep not in asked
-    ):
-        folder = folder.absolute()
-        if not (folder / "config.json").is_file():
-            raise SpaceUnavailable(
-                f"{folder} holds no CLAP model: name a folder with config.json and weights as "
-                f"safetensors, or one of Hugging Face, such as {PREFIX}laion/clap-htsat-unfused."
+    if not asked:
+        raise SpaceUnavailable(f"say which model: {PREFIX}OWNER/REPOSITORY or {PREFIX}FOLDER.")
+    if not looks_like_path(asked) and os.sep in asked:
+        check_repository(name, asked)
+        return None
+    folder = Path(asked).expanduser().absolute()
+    if not (folder / "config.json").is_file():
+        other = of_folder(str(folder))
+        hint = (
+            did_you_mean([other])
+            if other
+            else (
+                ": name a folder with config.json and weights as safetensors, or one of Hugging "
+                f"Face, such as {PREFIX}laion/clap-htsat-unfused."
             )
-        if not any((folder / one).is_file() for one in _TOKENIZERS):
-            # transformers would make up an empty one
-            raise SpaceUnavailable(f"{folder} holds no tokenizer: {' or '.join(_TOKENIZERS)}.")
-        return f"{PREFIX}{folder}", str(folder)
-    if not (in_hub_cache(asked, ("config.json",)) and in_hub_cache(asked, _TOKENIZERS)):
+        )
+        raise SpaceUnavailable(f"{folder} holds no CLAP model{hint}")
+    if not any((folder / one).is_file() for one in _TOKENIZERS):
+        # transformers would make up an empty one
+        raise SpaceUnavailable(f"{folder} holds no tokenizer: {' or '.join(_TOKENIZERS)}.")
+    return folder
+
+
+def _resolved(name: str) -> tuple[str, str, str]:
+    """The full name, and what transformers is told: folder or repository, and revision."""
+    if folder := _folder(name):
+        return f"{PREFIX}{folder}", str(folder), "main"
+    asked = name.removeprefix(PREFIX)
+    # where a repository has none, transformers fetches those that Hugging Face's converter
+    # has proposed to it, at a revision of their own
+    revision = cached_revision(asked, _WEIGHTS)
+    fetched = in_hub_cache(asked, ("config.json",)) and in_hub_cache(asked, _TOKENIZERS)
+    if revision is None or not fetched:
         raise not_here(name)
-    return name, asked
+    return name, asked, revision
 
 
 def _loaded(name: str) -> tuple[str, Any, Any, Any]:
     transformers = imported("transformers", "torch")
-    name, asked = _resolved(name)
+    name, asked, revision = _resolved(name)
     try:
         with offline(), quiet():
+            config = transformers.ClapConfig.from_pretrained(asked, local_files_only=True)
             model, said = transformers.ClapModel.from_pretrained(
-                asked, local_files_only=True, use_safetensors=True, output_loading_info=True
+                asked,
+                config=config,
+                revision=revision,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
             )
             front = transformers.ClapFeatureExtractor.from_pretrained(asked, local_files_only=True)
             tokenizer = transformers.AutoTokenizer.from_pretrained(asked, local_files_only=True)
     except MemoryError:
         raise SpaceUnavailable(f"{name} needs more memory than there is.") from None
     except Exception as e:  # of many kinds: OSError, ValueError, SafetensorError, …
-        why = "its weights do not fit its config.json" if "mismatched" in str(e) else reason(e)
-        raise SpaceUnavailable(f"{name} cannot be loaded: {why}.") from None
+        why = "its weights do not fit its config.json." if "mismatched" in str(e) else reason(e)
+        raise SpaceUnavailable(f"{name} cannot be loaded: {why}") from None
     # transformers makes up what a file lacks, at random, and only warns
     if missing := [k for k in said["missing_keys"] if not k.endswith("position_ids")]:
         some = ", ".join(sorted(missing)[:2])

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable, UsageError
+from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable, UsageError, install
 from mmsearch.spaces import ANYWHERE, USUAL, Placement
 from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.on_torch import (
@@ -260,9 +260,7 @@ def _libraries() -> Any:
     if not old and not hasattr(imported("transformers"), "EmbeddingGemma2Model"):
         old = f"transformers {imported('transformers').__version__}"
     if old:
-        raise SpaceUnavailable(
-            f"{old} does not know EmbeddingGemma 2: pip install --upgrade 'mmsearch[torch]'."
-        )
+        raise SpaceUnavailable(f"{old} does not know EmbeddingGemma 2; {install('torch')}.")
     return found
 
 

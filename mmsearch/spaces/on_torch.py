@@ -9,17 +9,20 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from textwrap import shorten
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.errors import SpaceUnavailable, UsageError, install
 from mmsearch.spaces import CPU_BATCH, GPU_BATCH, Placement
+from mmsearch.spaces.naming import looks_like_repository
 from mmsearch.types import Modality, Space, Vectors
 
 DTYPES = ("fp32", "fp16", "bf16")
 FORMS = ("fp32", "fp16", "int8")  # in which a kept tower's weights may be stored, see narrow
+_REASON_CHARS = 300
 _offline_lock = Lock()
 
 
@@ -33,8 +36,7 @@ def imported(first: str, *others: str) -> Any:
         return import_module(first)
     except ImportError as e:
         raise SpaceUnavailable(
-            f"this space runs on PyTorch, and {e.name or e} is not installed: "
-            "pip install 'mmsearch[torch]'."
+            f"this space runs on PyTorch, and {e.name or e} is not installed; {install('torch')}."
         ) from None
 
 
@@ -219,6 +221,21 @@ def offline() -> Iterator[None]:
             constants.HF_HUB_OFFLINE = before
 
 
+def check_repository(name: str, repository: str) -> None:
+    """Raises SpaceUnavailable for what no repository of Hugging Face can be called."""
+    utils = imported("huggingface_hub.utils")
+    try:
+        utils.validate_repo_id(repository)
+        valid = looks_like_repository(repository)
+    except utils.HFValidationError:
+        valid = False
+    if not valid:
+        raise SpaceUnavailable(
+            f"{name} is no model: those of Hugging Face are called OWNER/REPOSITORY, not "
+            f"{repository!r}."
+        )
+
+
 def in_hub_cache(repository: str, names: Iterable[str]) -> bool:
     """Whether one of some files of a Hugging Face repository was fetched before."""
     hub = imported("huggingface_hub")
@@ -226,6 +243,21 @@ def in_hub_cache(repository: str, names: Iterable[str]) -> bool:
         return any(isinstance(hub.try_to_load_from_cache(repository, n), str) for n in names)
     except ValueError:  # no such name is possible
         return False
+
+
+def cached_revision(repository: str, names: Iterable[str]) -> str | None:
+    """The revision at which one of some files was fetched before: main, or a proposed one."""
+    hub, constants = imported("huggingface_hub"), imported("huggingface_hub.constants")
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "refs"
+    proposed = sorted(path.relative_to(folder).as_posix() for path in folder.glob("refs/pr/*"))
+    several = list(names)
+    for revision in ("main", *proposed):
+        if any(
+            isinstance(hub.try_to_load_from_cache(repository, name, revision=revision), str)
+            for name in several
+        ):
+            return revision
+    return None
 
 
 def not_here(name: str) -> SpaceUnavailable:
@@ -237,10 +269,13 @@ def not_here(name: str) -> SpaceUnavailable:
 
 
 def reason(error: Exception) -> str:
-    """A library's error in one line."""
+    """A library's error as one line that ends a sentence."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing."
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    more = lines[1].strip() if len(lines) > 1 and lines[0].rstrip().endswith(":") else ""
-    return f"{lines[0].strip()} {more}".strip()[:300]
+    more = lines[1] if len(lines) > 1 and lines[0].rstrip().endswith(":") else ""
+    said = shorten(f"{lines[0]} {more}", _REASON_CHARS, placeholder=" …").rstrip(" .,;:")
+    return said if said.endswith(("?", "!", "…")) else f"{said}."
 
 
 @contextmanager

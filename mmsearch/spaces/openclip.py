@@ -8,7 +8,7 @@ is fetched: weights are here, or ``mmsearch spaces pull`` brings them.
 
 from __future__ import annotations
 
-import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,19 @@ import numpy as np
 from mmsearch.errors import DecodeError, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.cleaning import encodable
+from mmsearch.spaces.naming import (
+    HUB,
+    LOCAL,
+    did_you_mean,
+    looks_like_path,
+    looks_like_repository,
+    nearest,
+    of_folder,
+)
+from mmsearch.spaces.naming import OPENCLIP as PREFIX
 from mmsearch.spaces.on_torch import (
     OnTorch,
+    check_repository,
     digest_of,
     imported,
     in_hub_cache,
@@ -30,15 +41,17 @@ from mmsearch.spaces.on_torch import (
 )
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
-PREFIX = "openclip:"
-_LOCAL, _HUB = "local-dir:", "hf-hub:"
+_HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+# of each kind of tokenizer the file without which there is none
+_TOKENIZERS = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
+               "vocab.txt", "tokenizer.model")  # fmt: skip
 _FIT = {"squash": "squash", "shortest": "crop", "longest": "pad"}  # open_clip's words -> ours
 # A JPEG is unpacked at no less than this times the model's side, which saves most of a large
 # one's time; how little it changes a vector: benchmarks/pipeline.py.
 _DRAFT = 3.0
-# A passage should fit the text tower: of English some 1.3 tokens a word, of Chinese some two
-# a sign, and both ends are marked.
-_WORDS_A_TOKEN, _SIGNS_A_TOKEN, _LEAST_PASSAGE = 0.65, 0.45, 12
+# A passage must fit the text tower, or its end cannot be found. Over a passage of prose CLIP's
+# byte pairs are up to 1.4 tokens a word and 2.7 a Chinese sign (benchmarks/passages.py).
+_WORDS_A_TOKEN, _SIGNS_A_TOKEN, _LEAST_PASSAGE = 0.6, 0.33, 12
 
 
 class OpenClip(OnTorch):
@@ -135,7 +148,7 @@ class OpenClip(OnTorch):
         if hasattr(own, "encode"):  # its own byte pairs, between two marks
             return len(own.encode(encodable(text))) + 2
         cleaned = getattr(own, "clean_fn", str)(encodable(text))
-        return len(own.tokenizer(cleaned).input_ids)
+        return len(own.tokenizer(cleaned, verbose=False).input_ids)
 
 
 def loaded(name: str) -> tuple[str, Any, Any]:
@@ -191,14 +204,20 @@ def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
     here: whether the weights must be on this machine.
     """
     asked = name.removeprefix(PREFIX)
-    if asked.startswith(_LOCAL):
-        folder = Path(asked.removeprefix(_LOCAL)).expanduser().absolute()
-        if here:
-            _check_folder(folder)
-        return f"{PREFIX}{_LOCAL}{folder}", f"{_LOCAL}{folder}", None
-    if asked.startswith(_HUB):
-        repository = asked.removeprefix(_HUB)
-        if here and not in_hub_cache(repository, ("open_clip_config.json",)):
+    if asked in ("", LOCAL, HUB):
+        missing = {"": "MODEL/PRETRAINED", LOCAL: "FOLDER", HUB: "OWNER/REPOSITORY"}[asked]
+        raise SpaceUnavailable(f"say which model: {name}{missing}.")
+    if looks_like_path(asked):
+        other = of_folder(asked) or f"{PREFIX}{LOCAL}{asked}"
+        raise SpaceUnavailable(f"open_clip has no model {asked!r}{did_you_mean([other])}")
+    if asked.startswith(LOCAL):
+        folder = Path(asked.removeprefix(LOCAL)).expanduser().absolute()
+        _check_folder(folder)
+        return f"{PREFIX}{LOCAL}{folder}", f"{LOCAL}{folder}", None
+    if asked.startswith(HUB):
+        repository = asked.removeprefix(HUB)
+        check_repository(name, repository)
+        if here and not _repository_is_here(repository):
             raise not_here(name)
         return name, asked, None
     model, slash, tag = asked.partition("/")
@@ -216,9 +235,12 @@ def _check_model(model: str, tag: str | None) -> None:
     open_clip = imported("open_clip")
     known = open_clip.list_models()
     if model not in known:
+        names = nearest(model, known, 3)
+        if not names and looks_like_repository(f"{model}/{tag}"):
+            names = [f"{PREFIX}{HUB}{model}/{tag}"]
         raise SpaceUnavailable(
-            f"open_clip has no model {model!r}{_did_you_mean(model, known)}. "
-            "`mmsearch spaces --all` lists them."
+            f"open_clip has no model {model!r}; `mmsearch spaces --all` lists them"
+            f"{did_you_mean(names)}"
         )
     if not tag:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -234,9 +256,10 @@ def _check_tag(model: str, tag: str) -> None:
     tags = open_clip.list_pretrained_tags_by_model(model)
     cfg = open_clip.get_pretrained_cfg(model, tag)
     if not cfg:
+        names = [f"{PREFIX}{model}/{one}" for one in nearest(tag, tags, 3)]
+        there = "" if names else f"; there is: {', '.join(tags) or 'nothing'}"
         raise SpaceUnavailable(
-            f"open_clip has no weights {tag!r} for {model}{_did_you_mean(tag, tags)}; "
-            f"there is: {', '.join(tags) or 'nothing'}."
+            f"open_clip has no weights {tag!r} for {model}{there}{did_you_mean(names)}"
         )
     quick = bool((open_clip.get_model_config(model) or {}).get("quick_gelu", False))
     if bool(cfg.get("quick_gelu", False)) != quick:
@@ -249,14 +272,28 @@ def _check_tag(model: str, tag: str) -> None:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise SpaceUnavailable(f"{folder} is no folder: {PREFIX}{_LOCAL}FOLDER names a model's.")
+        raise SpaceUnavailable(f"{folder} is no folder: {PREFIX}{LOCAL}FOLDER names a model's.")
     if not (folder / "open_clip_config.json").is_file():
         raise SpaceUnavailable(f"{folder} holds no open_clip_config.json: it is no model's folder.")
+    _check_config(folder / "open_clip_config.json")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         others = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth") for p in folder.glob(kind))
         found = f" ({', '.join(others)} would have to be unpickled)" if others else ""
         raise SpaceUnavailable(f"{folder} holds no weights as *.safetensors{found}.")
+
+
+def _check_config(path: Path) -> None:
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError) as e:
+        raise SpaceUnavailable(f"{path} cannot be loaded: {reason(e)}") from None
+    model = config.get("model_cfg") if isinstance(config, dict) else None
+    if not isinstance(model, dict):
+        raise SpaceUnavailable(f"{path} lacks the object model_cfg, which says what the model is.")
+    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    if lacking := [key for key, kind in kinds.items() if not isinstance(model.get(key), kind)]:
+        raise SpaceUnavailable(f"{path} lacks {', '.join(lacking)} in its model_cfg.")
 
 
 def _check_weights(file: Path) -> None:
@@ -268,16 +305,41 @@ def _check_weights(file: Path) -> None:
         raise SpaceUnavailable(f"there are no weights at {file}.")
 
 
+def _repository_is_here(repository: str) -> bool:
+    """Whether open_clip will find all of a model without fetching anything."""
+    hub = imported("huggingface_hub")
+    config = hub.try_to_load_from_cache(repository, "open_clip_config.json")
+    if not isinstance(config, str) or not in_hub_cache(repository, _HUB_WEIGHTS):
+        return False
+    try:
+        model = json.loads(Path(config).read_bytes())["model_cfg"]
+        return _tokenizer_is_here(model)
+    except (ValueError, LookupError, TypeError):
+        return True  # loading it says what is wrong with it
+
+
+def _tokenizer_is_here(model: Mapping[str, Any]) -> bool:
+    own = model["text_cfg"].get("hf_tokenizer_name")
+    return not own or in_hub_cache(own, _TOKENIZERS)
+
+
 def _tag_is_here(model: str, tag: str) -> bool:
-    """Whether open_clip will find the weights of a tag without fetching anything."""
+    """Whether open_clip will find weights and tokenizer of a tag without fetching anything."""
     open_clip = imported("open_clip")
     cfg = open_clip.get_pretrained_cfg(model, tag)
+    if not _tokenizer_is_here(open_clip.get_model_config(model)):
+        return False
     if cfg.get("hf_hub"):
         repository, _, file = str(cfg["hf_hub"]).rpartition("/")
-        names = [file] if file else ["open_clip_pytorch_model.bin"]
-        names += [Path(names[0]).stem + ".safetensors", "open_clip_model.safetensors"]
-        return in_hub_cache(repository, names)
+        names = [file, Path(file).stem + ".safetensors"] if file else []
+        return in_hub_cache(repository, [*names, *_HUB_WEIGHTS])
     return (Path.home() / ".cache" / "clip" / Path(str(cfg.get("url", ""))).name).is_file()
+
+
+def passage_lengths(context: int) -> tuple[int, int]:
+    """How many words, or Chinese signs, a text tower of so many tokens takes of prose."""
+    words, signs = int(context * _WORDS_A_TOKEN), int(context * _SIGNS_A_TOKEN)
+    return max(_LEAST_PASSAGE, words), max(_LEAST_PASSAGE, signs)
 
 
 def _preprocess(name: str, cfg: Mapping[str, Any], context: int) -> Preprocess:
@@ -285,12 +347,13 @@ def _preprocess(name: str, cfg: Mapping[str, Any], context: int) -> Preprocess:
     width, height = (size, size) if isinstance(size, int) else tuple(size)[:2]
     if width != height:
         raise SpaceUnavailable(f"{name} takes pictures of {width} × {height}; only squares can be.")
+    words, signs = passage_lengths(context)
     return Preprocess(
         image_px=int(width),
         sample_rate_hz=16_000,
         window_s=10.0,
-        passage_words=max(_LEAST_PASSAGE, int(context * _WORDS_A_TOKEN)),
-        passage_cjk_chars=max(_LEAST_PASSAGE, int(context * _SIGNS_A_TOKEN)),
+        passage_words=words,
+        passage_cjk_chars=signs,
         image_fit=_FIT[cfg["resize_mode"]],
         image_resampling="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
         image_fill=int(cfg["fill_color"]),
@@ -300,9 +363,3 @@ def _preprocess(name: str, cfg: Mapping[str, Any], context: int) -> Preprocess:
 
 def _three(value: Any) -> tuple[float, ...]:
     return tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),) * 3
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    folded = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(word.casefold(), folded, 3, 0.6)
-    return f"; did you mean {', '.join(folded[one] for one in near)}?" if near else ""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.errors import UsageError
+from mmsearch.errors import UsageError, install
 
 if TYPE_CHECKING:
     from mmsearch.train.run import Report
@@ -53,7 +53,7 @@ def train(
         import torch
     except ImportError as e:
         raise UsageError(
-            f"training needs {e.name}, which is not installed: pip install 'mmsearch[torch]'."
+            f"training needs {e.name}, which is not installed; {install('torch')}."
         ) from None
     del onnx, open_clip, safetensors, torch
     from mmsearch.train.run import run
