@@ -11,6 +11,7 @@ from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
 from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
 from mmsearch.spaces.folder import read_card
+from mmsearch.spaces.plugins import plugins
 from mmsearch.store.ledger import read_ledger
 from mmsearch.store.rows import MODALITIES
 
@@ -121,6 +122,9 @@ def list_spaces() -> list[dict[str, Any]]:
             }
         )
     rows += [_known(known) for known in CATALOGUE]
+    for family, (_, _, needs) in plugins().items():
+        row = {"name": f"{family}:MODEL", "available": True, "modalities": [], "dimension": 0}
+        rows.append({**row, "needs": needs})
     name, why = recommended()
     return [{**row, "recommended": why if row["name"] == name else None} for row in rows]
 

@@ -19,8 +19,8 @@ open_clip = pytest.importorskip("open_clip")
 
 import mmsearch
 from mmsearch.cli.app import app
-from mmsearch.errors import SpaceUnavailable
-from mmsearch.spaces import load_encoder, missing_for, open_folder
+from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.spaces import Placement, load_encoder, missing_for, open_folder
 from mmsearch.spaces.catalogue import CATALOGUE
 from mmsearch.spaces.on_torch import reason
 from mmsearch.spaces.openclip import OpenClip
@@ -470,3 +470,19 @@ def test_a_librarys_error_is_cut_between_words() -> None:
     assert reason(ValueError("It is not.\nMore of it.")) == "It is not."
     assert reason(ValueError("Failed:\n  it is not")) == "Failed: it is not."
     assert reason(RuntimeError()) == "RuntimeError."
+
+
+def test_several_devices_give_the_vectors_of_one(tmp_path: Path, samples: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    one = mmsearch.index([samples / "photos"], tmp_path / "one", space=name, device="cpu")
+    two = mmsearch.index(
+        [samples / "photos"], tmp_path / "two", space=name, device="cpu,cpu", batch_size=3
+    )
+    wanted = {hit.id: hit.score for hit in one.search("a dog", k=100)}
+    found = {hit.id: hit.score for hit in two.search("a dog", k=100)}
+    assert wanted.keys() == found.keys()
+    assert all(abs(wanted[key] - found[key]) < 1e-4 for key in wanted)
+    with pytest.raises(UsageError, match="no GPU"):
+        load_encoder(name, Placement(device="all"))
+    with pytest.raises(UsageError, match="tpu"):
+        load_encoder(name, Placement(device="cpu,tpu"))

@@ -24,7 +24,10 @@ RecallOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where a model on PyTorch runs."),
+    typer.Option(
+        metavar="cpu|cuda|cuda:N|mps|all",
+        help="Where a model on PyTorch runs; several, as in cuda:0,cuda:1, or all GPUs.",
+    ),
 ]
 DtypeOption = Annotated[
     str | None,

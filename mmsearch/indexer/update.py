@@ -215,7 +215,8 @@ class Run:
             threading.Thread(target=self._count_ahead, daemon=True).start()
         loading = time.perf_counter()  # an encoder may be loaded only now
         # as many parts as an encoder takes at once may wait for it, and half as many again
-        queued = max(_QUEUE_PARTS, self.encoder.batch_sizes.get(Modality.IMAGE, 0) * 3 // 2)
+        batches = max(3, self.encoder.side_by_side + 1)
+        queued = max(_QUEUE_PARTS, self.encoder.batch_sizes.get(Modality.IMAGE, 0) * batches // 2)
         started, waited_s, write_s = time.perf_counter(), self.batches.waited_s, self.write_s
         stages.load_s += started - loading
         stages.wall_s += started - loading

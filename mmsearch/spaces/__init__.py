@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
+from mmsearch.spaces.plugins import plugins
+from mmsearch.spaces.spread import devices_of, spread
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ GPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 256, Modality.TEXT: 512, Mo
 class Placement:
     """Where and how exactly a model on PyTorch runs; the other spaces know no choice.
 
-    device: ``cpu``, ``cuda``, ``cuda:1``, … or ``mps``; None is a GPU where there is one.
+    device: ``cpu``, ``cuda``, ``cuda:1``, … or ``mps``; several, as in ``cuda:0,cuda:1``, or
+    ``all`` GPUs take a batch each; None is a GPU where there is one.
     dtype: ``fp32``, ``fp16``, ``bf16``; None is fp16 on a GPU (bf16 for a model that cannot
     have it), else fp32. batch_size: inputs at a time; None is what suits the device, fewer where
     its memory runs out. tower: how the text tower that an index keeps is stored: ``fp32``,
@@ -112,10 +115,8 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     """
     name = _whole(name)
     family, colon, model = name.partition(":")
-    if colon and family in FAMILIES:
-        module, cls, _ = FAMILIES[family]
-        made: Encoder = getattr(import_module(module), cls)(name, placement)
-        return made
+    if colon and (named := family_of(name)) is not None:
+        return _of_family(name, *named[:2], placement)
     if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
         raise UsageError(
             f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype, "
@@ -132,11 +133,32 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
         raise SpaceUnavailable(f"no space is called {name!r}{did_you_mean(names)}")
     if os.sep in name or (os.altsep or os.sep) in name or (folder / "card.json").exists():
         return open_folder(folder)
-    known = ", ".join([*sorted(SPACES), *USUAL, *(f"{family}:MODEL" for family in FAMILIES)])
+    families = [f"{family}:MODEL" for family in [*FAMILIES, *plugins()]]
+    known = ", ".join([*sorted(SPACES), *USUAL, *families])
     raise SpaceUnavailable(
         f"no space is called {name!r}; there is: {known}, or the "
         "path of a folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
     )
+
+
+def family_of(name: str) -> tuple[str, str, str] | None:
+    """The line of ``FAMILIES``, or of a package that is installed, for a space's name."""
+    family, colon, _ = name.partition(":")
+    return (FAMILIES.get(family) or plugins().get(family)) if colon else None
+
+
+def _of_family(name: str, module: str, cls: str, placement: Placement) -> Encoder:
+    try:
+        make = getattr(import_module(module), cls)
+    except (ImportError, AttributeError) as e:
+        raise SpaceUnavailable(f"{name}: {module}:{cls} cannot be loaded: {e}.") from None
+
+    def load(device: str | None) -> Encoder:
+        made: Encoder = make(name, replace(placement, device=device))
+        return made
+
+    devices = devices_of(placement.device)
+    return spread(devices, load) if devices else load(placement.device)
 
 
 def _whole(name: str) -> str:
@@ -159,7 +181,7 @@ def missing_for(name: str) -> str | None:
     """What a space of a family lacks on this machine, in words; None where it is all here."""
     name = _whole(name)
     try:
-        _family(name).check_here(name)
+        getattr(_family(name), "check_here", lambda _: None)(name)
     except SpaceUnavailable as e:
         return str(e)
     return None
@@ -171,25 +193,29 @@ def pull(name: str) -> str:
     Raises SpaceUnavailable where it cannot be fetched, UsageError for what needs no fetching.
     """
     name = _whole(name)
-    full: str = _family(name).pull(name)
+    family = _family(name)
+    if not hasattr(family, "pull"):
+        raise UsageError(f"{name}: the package that brings it has nothing to fetch.")
+    full: str = family.pull(name)
     return full
 
 
 def known_names() -> list[str]:
     """Every name that the libraries at hand know weights for: hundreds."""
-    return [name for family in FAMILIES for name in _family(f"{family}:").names()]
+    modules = [_family(f"{family}:") for family in [*FAMILIES, *plugins()]]
+    return [name for module in modules if hasattr(module, "names") for name in module.names()]
 
 
 def _family(name: str) -> Any:
     family, colon, model = name.partition(":")
-    if not colon or family not in FAMILIES:
+    if (named := family_of(name)) is None:
         near = _near_family(family) if colon else None
         names = [f"{near}:{model}"] if near else [n for n in _meant(name) if n not in SPACES]
-        begin = ", ".join(f"{one}:" for one in FAMILIES)
+        begin = ", ".join(f"{one}:" for one in [*FAMILIES, *plugins()])
         raise UsageError(
             f"{name!r} is no model that is fetched: those begin with {begin}{did_you_mean(names)}"
         )
-    return import_module(FAMILIES[family][0])
+    return import_module(named[0])
 
 
 def open_folder(folder: Path, check: bool = True) -> FolderSpace:

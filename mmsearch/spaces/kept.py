@@ -16,10 +16,10 @@ from mmsearch.errors import SpaceMismatch, SpaceUnavailable
 from mmsearch.spaces import (
     ANYWHERE,
     CPU_BATCH,
-    FAMILIES,
     SPACES,
     Encoder,
     Placement,
+    family_of,
     load_encoder,
     open_folder,
 )
@@ -45,7 +45,7 @@ def encoder_of(
     """
     if place is not None and place != space.name:
         return _loaded_from(space, place, placement)
-    if space.name.partition(":")[0] in FAMILIES:
+    if family_of(space.name) is not None:
         model = Later(space, lambda: _model_of(space, placement))
         return model if kept is None or to_index else KeptTowers(space, kept, check, model)
     own: Encoder | None = None

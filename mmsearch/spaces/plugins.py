@@ -1,0 +1,27 @@
+"""Families of models that other packages bring.
+
+A package names its class in its own ``pyproject.toml``, and a space is then called ``mine:MODEL``:
+
+    [project.entry-points."mmsearch.spaces"]
+    mine = "my_package.space:MySpace"
+
+``MySpace(name, placement)`` meets ``Encoder``, and raises SpaceUnavailable where it cannot be
+loaded. Its module may have ``check_here(name)``, ``names()`` and ``pull(name)``, as ``clap`` has.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+
+@cache
+def plugins() -> dict[str, tuple[str, str, str]]:
+    """Family -> (module, class, what it needs), of every package that is installed."""
+    from importlib.metadata import entry_points
+
+    found = {}
+    for point in entry_points(group="mmsearch.spaces"):
+        module, _, cls = point.value.partition(":")
+        package = point.dist.name if point.dist is not None else module
+        found[point.name] = (module, cls, f"the package {package}, which is installed")
+    return found
