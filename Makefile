@@ -39,7 +39,8 @@ $(TRAIN_VENV)/.made: pyproject.toml
 # The tests of what runs on PyTorch (some gigabytes), so in an environment of their own:
 # training, and the spaces of other libraries.
 test-torch: test-train $(TRAIN_VENV)/.made
-	$(TRAIN_VENV)/bin/python -m pytest tests/test_openclip.py tests/test_clap.py tests/test_kept.py tests/test_gemma.py
+	$(TRAIN_VENV)/bin/python -m pytest tests/test_openclip.py tests/test_clap.py tests/test_kept.py \
+		tests/test_gemma.py tests/test_captions.py
 
 test-train: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py

@@ -78,3 +78,33 @@ def _sentence_pieces() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=pieces, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
     )
+
+
+def tiny_coca(folder: Path) -> Path:
+    """The same of CoCa's kind, which also writes captions."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    words: dict[str, Any] = {"context_length": 76, "vocab_size": 49408, "width": 32, "heads": 2,
+                             "layers": 2}  # fmt: skip
+    pooled = {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    seen = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8, "head_width": 32}
+    model = {
+        "embed_dim": 32,
+        "vision_cfg": seen | pooled,
+        "text_cfg": words | {"embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": words | {"attn_pooler_heads": 2},
+    }
+    torch.manual_seed(0)
+    made = open_clip.CoCa(**model)
+    with torch.no_grad():  # so that captions differ from picture to picture
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+    state = {k: v.contiguous() for k, v in made.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    config = {"model_cfg": model | {"custom_text": True}, "preprocess_cfg": PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder

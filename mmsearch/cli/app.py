@@ -30,6 +30,7 @@ from mmsearch.cli.upkeep import (
     DtypeOption,
     RecallOption,
     TowerOption,
+    caption,
     compact,
     merge,
     reencode,
@@ -353,6 +354,7 @@ app.command()(tune)
 app.command()(compact)
 app.command()(merge)
 app.command()(reencode)
+app.command()(caption)
 
 
 def _same(index: str) -> str:

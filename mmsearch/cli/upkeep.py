@@ -1,4 +1,4 @@
-"""The commands that look after an index: tune, compact, merge, reencode."""
+"""The commands that look after an index: tune, compact, merge, reencode, caption."""
 
 from __future__ import annotations
 
@@ -241,6 +241,55 @@ def reencode(
         )
         if done.kept is not None:
             typer.echo(f"the old index is {plain(str(done.kept))}")
+
+
+def caption(
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="An open_clip CoCa model, named as a space is."),
+    ] = "openclip:coca_ViT-L-14/mscoco_finetuned_laion2b_s13b_b90k",
+    again: Annotated[
+        bool, typer.Option("--again", help="Also where there is a caption already.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
+    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    batch_size: BatchOption = None,
+    index: IndexOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Caption pictures: write into their metadata, as `caption`, what is on them.
+
+    Found with --where from then on. Vectors stay; pictures that were changed since they were
+    indexed are left alone until `mmsearch index` has seen them. Stopped, the same command goes on.
+
+    \b
+    mmsearch caption --index photos
+    mmsearch caption --model openclip:local-dir:FOLDER --index photos
+    mmsearch query "a dog" --where "contains(meta.caption, 'beach')" --index photos
+    """
+    with edge():
+        from mmsearch.indexer import caption as run
+        from mmsearch.spaces import Placement
+
+        with _telling() as tell:
+            done = run(
+                folder_of(index),
+                model,
+                Placement(device, dtype, batch_size),
+                again,
+                workers,
+                lambda n, of: tell(f"captions {n:,} of {of:,}"),
+            )
+        if json:
+            print_json(done.to_json())
+        else:
+            typer.echo(
+                f"captions {done.written:,} · there already {done.there:,} · "
+                f"skipped {done.skipped:,} · {done.seconds:.1f} s"
+            )
 
 
 def _lines(path: Path) -> list[str]:

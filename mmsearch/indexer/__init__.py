@@ -1,16 +1,19 @@
 """The write path: plan → decode → encode → segments → ANN → commit."""
 
 from mmsearch.indexer.add import add_items, remove_items, remove_named
+from mmsearch.indexer.captions import Captioned, caption
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
 from mmsearch.indexer.upkeep import compact, merge, tune
 
 __all__ = [
+    "Captioned",
     "Options",
     "Reencoded",
     "Report",
     "add_items",
+    "caption",
     "compact",
     "merge",
     "reencode",
