@@ -52,13 +52,12 @@ def test_each_word_is_the_likeliest_after_those_before_it(coca: str, photos: Pat
     assert LEAST_TOKENS <= ids.shape[1] <= MOST_TOKENS
     model, _, preprocess = open_clip.create_model_and_transforms(coca.removeprefix("openclip:"))
     model.eval()
-    from PIL import Image
-
+    as_theirs = preprocess.transforms[-1]  # the mean and deviation of the model's own
     end = captioner.tokenizer.eot_token_id
-    for path, row in zip(sorted(photos.iterdir()), ids.tolist(), strict=True):
+    for picture, row in zip(pictures, ids.tolist(), strict=True):
         row = row[: row.index(end) + 1] if end in row else row
         with torch.no_grad():
-            image = preprocess(Image.open(path).convert("RGB")).unsqueeze(0)
+            image = as_theirs(torch.from_numpy(picture).permute(2, 0, 1) / 255).unsqueeze(0)
             logits = model(image, torch.tensor([row[:-1]]), output_labels=False)["logits"][0]
         logits[: LEAST_TOKENS - 1, end] = -torch.inf
         assert logits.argmax(-1).tolist() == row[1:]
