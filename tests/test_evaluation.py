@@ -514,6 +514,6 @@ def test_a_space_that_gives_no_numbers_is_a_clear_error(
     index = Index(indexed[0])
     encoder = index._load_encoder(index._view)
     nothing = np.full((1, encoder.space.dimension), np.nan, np.float32)
-    monkeypatch.setattr(type(encoder), "encode", lambda *_: nothing)
+    monkeypatch.setattr(type(encoder), "encode", lambda *_, **__: nothing)
     with pytest.raises(SpaceUnavailable, match="vectors that are not finite"):
         index.search("rain")
