@@ -50,10 +50,12 @@ class Letters:
     def __init__(self) -> None:
         self.files: dict[str, Path] = {}
         self.asked: list[int] = []
+        self.as_questions: list[bool] = []
 
     def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         assert modality is Modality.TEXT
         self.asked.append(len(data))
+        self.as_questions.append(asked)
         return np.stack([unit(ord(text[0])) for text in data])
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
@@ -360,6 +362,13 @@ def test_a_list_with_a_wrong_text_is_refused_before_any_is_encoded(index: Index)
     with pytest.raises(UsageError, match=re.escape("texts[900]:")):
         index.search_batch(["a"] * 900 + [""])
     assert encoder.asked == []
+
+
+def test_a_text_that_is_asked_is_encoded_as_a_question(index: Index) -> None:
+    encoder = reading_letters(index)
+    index.search("a")
+    index.search_batch(["a", "b"])
+    assert encoder.as_questions == [True, True]
 
 
 def test_vectors_that_an_encoder_gives_and_are_not_finite_are_an_error(index: Index) -> None:

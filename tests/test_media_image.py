@@ -12,6 +12,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, image_array, sniff
+from mmsearch.media.image import cells_of
 from mmsearch.types import Modality, Preprocess
 
 PX = 64
@@ -277,6 +278,57 @@ def test_a_padded_picture_is_whole_on_its_ground() -> None:
     assert (found[:top] == 9).all()
     assert (found[top + height :] == 9).all()
     assert image_array(noise(1, 900), preprocess).shape == (PX, PX, 3)
+
+
+CELLS = replace(PREPROCESS, image_px=48, image_fit="cells", image_cells=280)
+
+
+@pytest.mark.parametrize(
+    ("size", "cells"),  # of Gemma 4's own front end
+    [
+        ((640, 480), (19, 14)),
+        ((480, 640), (14, 19)),
+        ((1, 1), (16, 16)),
+        ((77, 131), (12, 21)),
+        ((1000, 37), (86, 3)),
+        ((300, 2), (204, 1)),
+        ((2, 300), (1, 204)),
+        ((1000, 1), (280, 1)),
+        ((1, 281), (1, 280)),
+        ((280, 1), (280, 1)),
+    ],
+)
+def test_a_picture_of_cells_keeps_its_shape(size: tuple[int, int], cells: tuple[int, int]) -> None:
+    assert cells_of(size, CELLS) == cells
+    image = noise(*size)
+    found = image_array(image, CELLS)
+    width, height = cells[0] * 48, cells[1] * 48
+    wanted = image.resize((width, height), Image.Resampling.BICUBIC)
+    assert (found == np.asarray(wanted)).all()
+
+
+def test_a_turned_picture_of_cells_is_upright(tmp_path: Path) -> None:
+    image = noise(320, 200)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    wanted = image_array(image.transpose(Image.Transpose.ROTATE_270), CELLS).astype(int)
+    found = image_array(tmp_path / "turned.png", CELLS).astype(int)
+    assert found.shape == wanted.shape == (21 * 48, 13 * 48, 3)
+    assert np.abs(found - wanted).max() <= 2
+
+
+def test_a_jpeg_of_cells_is_never_unpacked_smaller_than_they_are(tmp_path: Path) -> None:
+    path, few = tmp_path / "photo.jpg", replace(CELLS, image_cells=12, image_draft=2.0)
+    for size in ((1801, 1207), (6000, 130)):  # the first is unpacked at a quarter
+        image = noise(*size)
+        image.save(path, quality=95)
+        columns, rows = cells_of(size, few)
+        wanted = image.resize((columns * 48, rows * 48), Image.Resampling.BICUBIC)
+        found = image_array(path, few)
+        assert found.shape == (rows * 48, columns * 48, 3)
+        # of noise; at an 8th it would be 17
+        assert np.abs(found - np.asarray(wanted).astype(int)).mean() < 10
 
 
 def test_a_ribbon_is_cropped_without_making_the_whole() -> None:

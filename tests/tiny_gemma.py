@@ -28,10 +28,11 @@ TEMPLATE = (
 WIDTH = 24  # of a vector
 
 
-def tiny_gemma(folder: Path, longest: int | None = None, seed: int = 0) -> Path:
+def tiny_gemma(folder: Path, longest: int | None = None, pieces: int = 0) -> Path:
     """A folder as ``gemma:`` takes it: pictures of at most 70 cells of 12 × 12, 16 kHz.
 
-    longest: the most tokens that it reads; as many as there are if left out.
+    longest: the most tokens that it reads; as many as there are if left out. pieces: how many
+    it knows, at least: each has 128 bytes of weights.
     """
     import torch
     from sentence_transformers import SentenceTransformer
@@ -39,11 +40,11 @@ def tiny_gemma(folder: Path, longest: int | None = None, seed: int = 0) -> Path:
     from sentence_transformers.sentence_transformer.modules import Pooling
     from transformers import EmbeddingGemma2Config, EmbeddingGemma2Model
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     processor = _processor(longest)
     ids = processor.tokenizer.convert_tokens_to_ids
     text = {
-        "vocab_size": len(processor.tokenizer),
+        "vocab_size": max(pieces, len(processor.tokenizer)),
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_hidden_layers": 3,
@@ -88,11 +89,11 @@ def tiny_gemma(folder: Path, longest: int | None = None, seed: int = 0) -> Path:
     with torch.no_grad():  # as trained ones have them: else all vectors are nearly the same
         for name, parameter in model.named_parameters():
             if "position_embedding" in name:
-                parameter.normal_(0, 0.1)
+                parameter.normal_(0, 0.3)
             elif "patch_embedder" in name:  # two ways of resizing differ in pixels' last bits
                 parameter.mul_(0.3)
-            elif parameter.ndim > 1:
-                parameter.mul_(2 if "vision" in name else 4)
+            elif parameter.ndim > 1 and "vision" not in name:
+                parameter.mul_(4)
     work = folder.with_name(folder.name + "-parts")
     model.save_pretrained(work)
     processor.save_pretrained(work)
