@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-torch test-train check format campaign bench bench-latency bench-search bench-filters bench-growth bench-pipeline bench-gpu quality clean
+.PHONY: demo test test-torch test-train check format campaign campaign-torch bench bench-latency bench-search bench-filters bench-growth bench-pipeline bench-gpu quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -58,6 +58,10 @@ format: $(VENV)/.dev
 # Long runs, left out of `make test`: 50 runs killed at random, 2,000 damaged files, the 1 GB line
 campaign: $(VENV)/.dev
 	$(BIN)/python -m pytest -m campaign
+
+# The same of what runs on PyTorch
+campaign-torch: $(TRAIN_VENV)/.made
+	$(TRAIN_VENV)/bin/python -m pytest -m campaign tests/test_openclip.py
 
 # What the README's figures come from; each prints a table and writes benchmarks/results/.
 bench: $(VENV)/.dev

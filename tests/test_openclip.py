@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -414,7 +415,7 @@ def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
     assert note.startswith(
         f"left out: {pairs}:3: image: {photos[2]} is not in the index and cannot"
     )
-    assert note.endswith(f"{model} is no folder: openclip:local-dir:FOLDER names a model's.")
+    assert f"{model} is no folder: openclip:local-dir:FOLDER names a model's." in note
     rc, out, err = cli("eval", where, pairs, "--strict")
     assert rc == 2
     assert str(photos[2]) in err
@@ -486,3 +487,19 @@ def test_several_devices_give_the_vectors_of_one(tmp_path: Path, samples: Path) 
         load_encoder(name, Placement(device="all"))
     with pytest.raises(UsageError, match="tpu"):
         load_encoder(name, Placement(device="cpu,tpu"))
+
+
+@pytest.mark.campaign  # compiling takes half a minute
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_towers_give_the_same_vectors(tmp_path: Path, samples: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    plain, fast = load_encoder(name), load_encoder(name, Placement(compile=True))
+    rng = np.random.default_rng(0)
+    pictures = list(rng.integers(0, 256, (5, 32, 32, 3), np.uint8))
+    for some in (pictures, pictures[:2]):
+        both = [one.encode(Modality.IMAGE, some) for one in (plain, fast)]
+        assert (both[0] * both[1]).sum(1).min() > 0.9999
+    both = [one.encode(Modality.TEXT, TEXTS) for one in (plain, fast)]
+    assert (both[0] * both[1]).sum(1).min() > 0.9999
+    with pytest.raises(UsageError, match="--compile"):
+        load_encoder("mini", Placement(compile=True))

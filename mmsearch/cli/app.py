@@ -26,6 +26,7 @@ from mmsearch.cli.spaces import spaces_app
 from mmsearch.cli.text import plain, prepare_streams
 from mmsearch.cli.upkeep import (
     BatchOption,
+    CompileOption,
     DeviceOption,
     DtypeOption,
     RecallOption,
@@ -133,6 +134,7 @@ def index(
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,
     tower: TowerOption = None,
+    compile: CompileOption = False,
     json: JsonOption = False,
 ) -> None:
     """Index folders, or bring an index up to date with them.
@@ -160,7 +162,7 @@ def index(
             memory=memory,
             prune=prune,
             workers=workers,
-            placement=Placement(device, dtype, batch_size, tower),
+            placement=Placement(device, dtype, batch_size, tower, compile),
         )
         folder = folder_of(index)
         with IndexProgress(sys.stderr) as progress:

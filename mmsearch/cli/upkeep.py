@@ -48,6 +48,10 @@ TowerOption = Annotated[
         "quarter, and not quite the same.",
     ),
 ]
+CompileOption = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile it first (torch.compile): pays off on long runs."),
+]
 _MAX_QUERIES_BYTES = 64 << 20
 
 
@@ -194,6 +198,7 @@ def reencode(
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,
     tower: TowerOption = None,
+    compile: CompileOption = False,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
@@ -227,7 +232,9 @@ def reencode(
             else:
                 typer.echo("given up" if removed else "nothing was begun")
             return
-        options = Options(workers=workers, placement=Placement(device, dtype, batch_size, tower))
+        options = Options(
+            workers=workers, placement=Placement(device, dtype, batch_size, tower, compile)
+        )
         kept = None if keep is None else folder_of(keep)
         with IndexProgress(sys.stderr) as progress:
             done = run(folder, space, options, kept, drop_missing, progress.update)

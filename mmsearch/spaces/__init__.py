@@ -62,6 +62,7 @@ class Placement:
     dtype: str | None = None
     batch_size: int | None = None
     tower: str | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -120,7 +121,7 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
         raise UsageError(
             f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype, "
-            "--batch-size and --tower, which are for models on PyTorch."
+            "--batch-size, --tower and --compile, which are for models on PyTorch."
         )
     if name in SPACES:
         module, cls, _ = SPACES[name]

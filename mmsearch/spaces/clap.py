@@ -164,7 +164,7 @@ class Clap(OnTorch):
         # alone, a sound is what the library calls longer where features are fused
         longer = torch.full((len(x), 1), self._fusion, device=self.device)
         with self.precision():
-            found = self.model.get_audio_features(input_features=x, is_longer=longer)
+            found = self.call("get_audio_features", input_features=x, is_longer=longer)
         return getattr(found, "pooler_output", found)
 
     def _padded(self, data: Sequence[Any]) -> Any:
@@ -179,7 +179,7 @@ class Clap(OnTorch):
 
     def _texts(self, x: Any) -> Any:
         with self.precision():
-            found = self.model.get_text_features(input_ids=x[0], attention_mask=x[1])
+            found = self.call("get_text_features", input_ids=x[0], attention_mask=x[1])
         return getattr(found, "pooler_output", found)
 
 

@@ -139,7 +139,7 @@ class Gemma(OnTorch):
     def _tower(self, task: Mapping[str, str]) -> Callable[[Any], Any]:
         def tower(features: Any) -> Any:
             with self.precision():
-                found = self.model(dict(features), **task)["sentence_embedding"]
+                found = self.call("forward", dict(features), **task)["sentence_embedding"]
             return found[:, : self.space.dimension]
 
         return tower

@@ -157,6 +157,8 @@ class OnTorch:
     def __init__(self, placement: Placement) -> None:
         self.device = device_of(placement.device)
         self.precision = precision(self.device, placement.dtype, self.no_fp16)
+        self._compile, self._compiling = placement.compile, Lock()
+        self._compiled: dict[str, Callable[..., Any]] = {}
         self.tower = placement.tower or "fp32"
         if self.tower not in FORMS:
             raise UsageError(f"--tower is one of {', '.join(FORMS)}, not {self.tower!r}.")
@@ -181,15 +183,36 @@ class OnTorch:
     def place(self) -> None:
         """Brings the model to its device, to be asked and not trained.
 
+        On a GPU with channels last, as pictures arrive: convolutions are faster so.
         Raises SpaceUnavailable where it does not fit.
         """
         torch = imported("torch")
         try:
             self.model.to(self.device).eval().requires_grad_(False)
+            if self.device.type == "cuda":
+                self.model.to(memory_format=torch.channels_last)
         except torch.OutOfMemoryError:
             raise SpaceUnavailable(
                 f"{self.device} has too little memory for this model: take a smaller one, or "
                 "--device cpu."
+            ) from None
+
+    def call(self, method: str, *args: Any, **more: Any) -> Any:
+        """A method of the model, compiled by ``torch.compile`` where the placement says so.
+
+        Compiling happens with the first batch, and once more for others of another length.
+        """
+        if not self._compile:
+            return getattr(self.model, method)(*args, **more)
+        torch = imported("torch", "torch._dynamo", "torch._inductor.exc")
+        with self._compiling:
+            if method not in self._compiled:
+                self._compiled[method] = torch.compile(getattr(self.model, method))
+        try:
+            return self._compiled[method](*args, **more)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as e:
+            raise SpaceUnavailable(
+                f"{self.space.name} cannot be compiled here: {reason(e)} Leave out --compile."
             ) from None
 
     def batches(self, modality: Modality) -> InBatches:

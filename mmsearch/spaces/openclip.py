@@ -137,11 +137,11 @@ class OpenClip(OnTorch):
     def _pictures(self, pixels: Any) -> Any:
         x = (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
         with self.precision():
-            return self.model.encode_image(x)
+            return self.call("encode_image", x)
 
     def _texts(self, ids: Any) -> Any:
         with self.precision():
-            return self.model.encode_text(ids)
+            return self.call("encode_text", ids)
 
     def _count(self, text: str) -> int:
         own = self.tokenizer
