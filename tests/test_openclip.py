@@ -297,9 +297,7 @@ def test_memory_that_runs_out_halves_the_batch(tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_known_models_is_what_open_clip_says() -> None:
-    for known in CATALOGUE:
-        if not known.name.startswith("openclip:"):
-            continue
+    for known in (one for one in CATALOGUE if one.name.startswith("openclip:")):
         model, _, tag = known.name.removeprefix("openclip:").partition("/")
         assert open_clip.get_model_config(model)["embed_dim"] == known.dimension
         assert open_clip.get_pretrained_cfg(model, tag)
