@@ -61,10 +61,12 @@ def test_a_folder_is_known_by_what_lies_in_it(
 
 
 def test_what_is_near_nothing_gets_no_hint() -> None:
-    with pytest.raises(SpaceUnavailable, match="there is: mini, openclip:MODEL") as e:
+    with pytest.raises(
+        SpaceUnavailable, match=r"there is: mini, .*openclip:MODEL, clap:MODEL"
+    ) as e:
         load_encoder("xyz")
     assert "did you mean" not in str(e.value)
-    with pytest.raises(UsageError, match=r"those begin with openclip:, clap:\.$"):
+    with pytest.raises(UsageError, match=r"those begin with openclip:, clap:.*:\.$"):
         pull("mini")
 
 

@@ -132,6 +132,7 @@ def _remove_below(writer: Writer, places: list[str]) -> tuple[set[str], set[str]
         return set(), set()
     names = ("id", "part_no", "root", "path", "path_bytes")
     exact, below = set(places), tuple(join(p, "") for p in places)
+    inside = list(zip(places, below, strict=True))
     snapshot, removed, found = writer.snapshot, set(), set()
     for segment in snapshot.segments:
         rows = []
@@ -143,9 +144,7 @@ def _remove_below(writer: Writer, places: list[str]) -> tuple[set[str], set[str]
                     continue
                 absolute = snapshot.absolute(root, path if raw is None else os.fsdecode(raw)) or ""
                 if absolute in exact or absolute.startswith(below):
-                    found |= {
-                        p for p in places if absolute == p or absolute.startswith(join(p, ""))
-                    }
+                    found |= {p for p, q in inside if absolute == p or absolute.startswith(q)}
                     rows.append(row)
                     removed.add(_PART_SUFFIX.sub("", part))
             first += batch.num_rows
