@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mmsearch import errors
+from mmsearch.cli.bridge import bridge
 from mmsearch.cli.edge import (
     INTERRUPTED,
     CallError,
@@ -357,6 +358,7 @@ app.command()(compact)
 app.command()(merge)
 app.command()(reencode)
 app.command()(caption)
+app.command()(bridge)
 
 
 def _same(index: str) -> str:

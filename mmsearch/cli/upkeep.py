@@ -56,7 +56,7 @@ _MAX_QUERIES_BYTES = 64 << 20
 
 
 @contextmanager
-def _telling() -> Iterator[Callable[[str], None]]:
+def telling() -> Iterator[Callable[[str], None]]:
     """What is being done, on one line of a terminal; silent elsewhere."""
     stream = sys.stderr
 
@@ -105,7 +105,7 @@ def tune(
         if plot is not None:
             ready(plot)
         texts = None if queries is None else _lines(queries)
-        with _telling() as tell:
+        with telling() as tell:
             facts = run(folder, recall, texts, tell)
         if plot is not None:
             draw_speed(facts, plot)
@@ -130,7 +130,7 @@ def compact(
     with edge():
         from mmsearch.indexer import compact as run
 
-        with _telling() as tell:
+        with telling() as tell:
             before, after = run(folder_of(index), tell)
         trained = after.ann is not None and before.ann != after.ann
         trained = trained and (before.ann is None or before.ann.name != after.ann.name)  # type: ignore[union-attr]
@@ -168,7 +168,7 @@ def merge(
     with edge():
         from mmsearch.indexer import merge as run
 
-        with _telling() as tell:
+        with telling() as tell:
             report = run(folder_of(index), [folder_of(other) for other in others], tell)
         if json:
             print_json({"schema": 1, **report})
@@ -281,7 +281,7 @@ def caption(
         from mmsearch.indexer import caption as run
         from mmsearch.spaces import Placement
 
-        with _telling() as tell:
+        with telling() as tell:
             done = run(
                 folder_of(index),
                 model,

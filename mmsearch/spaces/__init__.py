@@ -31,6 +31,7 @@ SPACES: dict[str, tuple[str, str, str]] = {
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "openclip": ("mmsearch.spaces.openclip", "OpenClip", "the extra torch, and weights"),
     "clap": ("mmsearch.spaces.clap", "Clap", "the extra torch, and weights"),
+    "bridge": ("mmsearch.spaces.bridge", "Bridge", "a folder of `mmsearch bridge`"),
     "gemma": ("mmsearch.spaces.gemma", "Gemma", "the extra torch, and weights"),
 }
 # a family's name alone -> the model that is meant

@@ -26,7 +26,7 @@ from mmsearch.spaces.cleaning import KINDS, cleaned
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.narrow import narrow
 from mmsearch.spaces.on_torch import imported
-from mmsearch.types import Modality, Vectors
+from mmsearch.types import Modality, Space, Vectors
 
 OPSET = 18  # the oldest that torch's exporter writes
 LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}  # by how weights are stored
@@ -105,6 +105,29 @@ def _make(encoder: Any, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # a part of one, left by somebody killed
         with contextlib.suppress(OSError):  # somebody else was faster
             os.replace(work, folder)
+
+
+def under_another_card(files: Mapping[str, Path], space: Space) -> Mapping[str, Path]:
+    """The files of a kept tower, of any form, as those of another space with the same texts.
+
+    Its card is written into the cache. Empty where there are none.
+    """
+    if not files:
+        return {}
+    card = read_card(files[CARD].parent)
+    holds = card.get("holds", card["modalities"])
+    of = {
+        "name": space.name,
+        "digest": space.digest,
+        "dimension": space.dimension,
+        "modalities": [str(m) for m in space.modalities],
+        "holds": holds,
+        "preprocess": asdict(space.preprocess),
+    }
+    folder = _home() / f"{space.fingerprint}-{space.digest[:16]}-card"
+    folder.mkdir(exist_ok=True)
+    _write_card(folder, {**card, **of})
+    return {**files, CARD: folder / CARD}
 
 
 def _write_card(folder: Path, card: Mapping[str, Any]) -> None:

@@ -1,0 +1,297 @@
+"""Learning a map between two spaces from captions alone, and writing it as a bridge.
+
+Each caption has a vector in both spaces; the map takes those of the one to those of the other.
+What is carried over later is not text but, say, a sound, whose vectors lie apart from those of
+texts (the modality gap: Liang et al. 2022, arXiv:2203.02053): with some sounds, of which nothing
+needs to be known, their mean takes the place of the captions'.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.errors import LimitExceeded, SpaceUnavailable, UsageError
+from mmsearch.items import Unreadable, scope_of
+from mmsearch.items.folder import Folder
+from mmsearch.pairs import lines, parsed
+from mmsearch.query import audio_parts, image_part
+from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, family_of, load_encoder, maps
+from mmsearch.spaces.bridge import PREFIX, described, space_of
+from mmsearch.spaces.folder import CARD
+from mmsearch.spaces.maps import Affine, Map, Memory, unit
+from mmsearch.types import Modality, Vectors
+
+METHODS = ("memory", "ridge", "procrustes")
+LEAST_CAPTIONS, MOST_CAPTIONS = 200, 500_000
+_HELD_SHARE, _HELD_MOST = 0.1, 1_000  # of the captions, to measure with
+_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # of ridge, in mean squares of a direction
+_TEMPERATURE = 0.05
+_HEARD_MOST = 2_000  # inputs whose mean is taken
+Progress = Callable[[str, int, int], None]
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was learned: of held-out captions, how their own is found among all of them."""
+
+    name: str
+    method: str
+    captions: int
+    held_out: int
+    recall_at_1: float
+    mrr: float
+    carried: tuple[str, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``mmsearch bridge --json`` prints."""
+        return {"schema": 1, **self.__dict__, "carried": list(self.carried)}
+
+
+def procrustes(x: Rows, y: Rows) -> Affine:
+    """The rotation (with the dimensions that fit) of centred x nearest to centred y.
+
+    x: (n, d_from); y: (n, d_to). Source: Schönemann 1966, doi:10.1007/BF02289451.
+    """
+    mean, bias = x.mean(0), y.mean(0)
+    u, _, v = np.linalg.svd((y - bias).T @ (x - mean), full_matrices=False)
+    return Affine(np.asarray(u @ v, np.float32), bias, mean)
+
+
+def ridge(x: Rows, y: Rows, strength: float) -> Affine:
+    """The linear map of centred x to centred y with least squared error, kept small.
+
+    strength: of the penalty, in mean squares of one of x's directions. Source: Hoerl and
+    Kennard 1970, doi:10.1080/00401706.1970.10488634.
+    """
+    mean, bias = x.mean(0), y.mean(0)
+    a, b = (x - mean).astype(np.float64), (y - bias).astype(np.float64)
+    square = a.T @ a
+    penalty = strength * np.trace(square) / len(square)
+    weight = np.linalg.solve(square + penalty * np.eye(len(square)), a.T @ b).T
+    return Affine(weight.astype(np.float32), bias, mean)
+
+
+def memory(x: Rows, y: Rows, temperature: float = _TEMPERATURE) -> Memory:
+    """The captions themselves; see ``maps.Memory``. Keys are centred as what is asked will be."""
+    mean = x.mean(0)
+    return Memory(unit(x - mean), unit(y), mean, np.array([temperature], np.float32))
+
+
+def learned(x: Rows, y: Rows, method: str, heard: Rows | None = None) -> tuple[Map, float, float]:
+    """A map of that method and how it does on held-out captions: R@1 and MRR, 0 to 1.
+
+    heard: vectors of what will be carried over, whose mean takes the place of the captions'.
+    """
+    order = np.random.default_rng(0).permutation(len(x))
+    n_held = min(_HELD_MOST, max(20, int(len(x) * _HELD_SHARE)))
+    held, kept = order[:n_held], order[n_held:]
+    best: tuple[float, float, Callable[[Rows, Rows], Map]] | None = None
+    for make in _candidates(method):
+        recall, mrr = found(make(x[kept], y[kept])(x[held]), y[held])
+        if best is None or mrr > best[1]:
+            best = recall, mrr, make
+    assert best is not None
+    made = best[2](x, y)
+    if heard is not None:
+        made = replace(made, mean=heard.mean(0))
+    return made, best[0], best[1]
+
+
+def _candidates(method: str) -> list[Callable[[Rows, Rows], Map]]:
+    if method == "ridge":
+        return [partial(ridge, strength=strength) for strength in _STRENGTHS]
+    return [procrustes if method == "procrustes" else memory]
+
+
+def found(asked: Vectors, base: Vectors) -> tuple[float, float]:
+    """How row i of one is found among the rows of the other: R@1 and MRR, ties against it."""
+    scores = asked @ base.T
+    own = scores.diagonal()[:, None]
+    ranks = (scores >= own).sum(1)
+    return float((ranks == 1).mean()), float((1 / ranks).mean())
+
+
+def bridge(
+    source: str,
+    target: str,
+    captions: Path,
+    out: Path,
+    method: str = METHODS[0],
+    heard: Path | None = None,
+    placement: Placement = ANYWHERE,
+    progress: Progress = lambda what, done, of: None,
+) -> Report:
+    """Learns a map from one space to another from captions, and writes the bridge.
+
+    source, target: names of spaces; the target's vectors stay as they are. captions: a text
+    file, one a line, or ``.jsonl`` pairs as for ``mmsearch eval``. heard: a folder or file of
+    what will be carried over, unlabelled; its mean closes the gap to the captions. out: a new
+    folder, or one of a bridge, which is replaced.
+    Raises UsageError, SpaceUnavailable, LimitExceeded.
+    """
+    started = time.monotonic()
+    if method not in METHODS:
+        raise UsageError(f"--method is one of {', '.join(METHODS)}, not {method!r}.")
+    texts = read_captions(captions)
+    _check_out(out)
+    encoders = [
+        load_encoder(name, placement if family_of(name) is not None else ANYWHERE)
+        for name in (source, target)
+    ]
+    for encoder in encoders:
+        encoder.space.require(Modality.TEXT)
+    theirs, ours = (encoder.space for encoder in encoders)
+    carried = tuple(str(m) for m in theirs.modalities if m not in ours.modalities)
+    if not carried:
+        raise UsageError(
+            f"{theirs.name} takes nothing that {ours.name} does not: nothing is to carry over."
+        )
+    x = _encoded(encoders[0], texts, source, progress)
+    y = _encoded(encoders[1], texts, target, progress)
+    mean = None if heard is None else _heard(encoders[0], heard, Modality(carried[0]), progress)
+    made, recall, mrr = learned(x, y, method, mean)
+    report = Report(
+        f"{PREFIX}{out.absolute()}", method, len(texts),
+        min(_HELD_MOST, max(20, int(len(texts) * _HELD_SHARE))), recall, mrr, carried,
+        time.monotonic() - started,
+    )  # fmt: skip
+    places = [_place(one, encoder) for one, encoder in zip((source, target), encoders, strict=True)]
+    _write(out, encoders, places, made, report, 0 if mean is None else len(mean))
+    return report
+
+
+def read_captions(path: Path) -> list[str]:
+    """The different captions of a file, in order. Raises UsageError, LimitExceeded."""
+    texts: dict[str, None] = {}
+    ignored: set[str] = set()
+    for number, raw in lines(path):
+        if path.suffix == ".jsonl":
+            row = parsed(f"{path}:{number}", number, raw, ignored)
+            several = [one for many in row.captions.values() for one in many]
+        else:
+            try:
+                several = [raw.decode("utf-8")]
+            except UnicodeDecodeError:
+                raise UsageError(f"{path}:{number}: the line is not UTF-8.") from None
+        texts.update(dict.fromkeys(one.strip() for one in several if one.strip()))
+        if len(texts) > MOST_CAPTIONS:
+            raise LimitExceeded(f"{path} has more than {MOST_CAPTIONS:,} captions: take fewer.")
+    if len(texts) < LEAST_CAPTIONS:
+        raise UsageError(
+            f"{path} has {len(texts):,} different captions; at least {LEAST_CAPTIONS} are needed, "
+            "and thousands are better. Any sentences will do that are like what is searched."
+        )
+    return list(texts)
+
+
+def _encoded(encoder: Encoder, texts: Sequence[str], name: str, progress: Progress) -> Rows:
+    size = encoder.batch_sizes[Modality.TEXT]
+    out = []
+    for at in range(0, len(texts), size):
+        out.append(encoder.encode(Modality.TEXT, texts[at : at + size]))
+        progress(f"captions in {name}", at + len(out[-1]), len(texts))
+    rows = np.concatenate(out)
+    if not np.isfinite(rows).all():
+        raise SpaceUnavailable(f"{encoder.space} gave vectors that are not finite.")
+    return rows
+
+
+def _heard(encoder: Encoder, where: Path, modality: Modality, progress: Progress) -> Rows:
+    """The vectors of what lies in a folder: one for each window or picture that can be read."""
+    preprocess = encoder.space.preprocess
+    rows = []
+    for path in _files(where):
+        try:
+            if modality is Modality.AUDIO:
+                parts = list(audio_parts(path, preprocess))
+            else:
+                parts = [image_part(path, preprocess)]
+        except Exception:  # not of that kind, or damaged: others will do
+            continue
+        for part in parts:
+            rows.append(encoder.encode(modality, [part.data])[0])
+        progress(f"{modality} in {encoder.space.name}", len(rows), _HEARD_MOST)
+        if len(rows) >= _HEARD_MOST:
+            break
+    if not rows:
+        raise UsageError(f"{where} holds no {modality} that can be read.")
+    return np.stack(rows)
+
+
+def _files(where: Path) -> Iterator[str]:
+    for one in Folder(scope_of(where), (), ()).walk():
+        if not isinstance(one, Unreadable):
+            yield str(one[0])
+
+
+def _place(name: str, encoder: Encoder) -> str:
+    """What loads a space from anywhere: its own full name, or the absolute path of its folder."""
+    is_folder = family_of(encoder.space.name) is None and encoder.space.name not in SPACES
+    return str(Path(name).expanduser().absolute()) if is_folder else encoder.space.name
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() and not _is_bridge(out):
+        raise UsageError(f"{out} is there already and is no bridge: name a new folder.")
+
+
+def _is_bridge(out: Path) -> bool:
+    try:
+        return "bridge" in json.loads((out / CARD).read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _write(
+    out: Path,
+    encoders: Sequence[Encoder],
+    places: Sequence[str],
+    made: Map,
+    report: Report,
+    heard: int,
+) -> None:
+    theirs, ours = (encoder.space for encoder in encoders)
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
+        work = Path(name) / "bridge"
+        work.mkdir()
+        kind, digest = maps.write(work, made)
+        card = {
+            "bridge": 1,
+            "name": report.name,
+            "from": described(theirs, places[0]),
+            "to": described(ours, places[1]),
+            "kind": kind,
+            "digest": digest,
+            "method": report.method,
+            "captions": report.captions,
+            "heard": heard,
+            "held_out": {
+                "captions": report.held_out,
+                "recall_at_1": round(report.recall_at_1, 4),
+                "mrr": round(report.mrr, 4),
+            },
+            "fingerprint": space_of(report.name, theirs, ours, digest).fingerprint,
+        }
+        text = json.dumps(card, ensure_ascii=False, indent=2)
+        (work / CARD).write_text(text + "\n", encoding="utf-8")
+        if out.exists():
+            old = Path(name) / "old"
+            os.replace(out, old)
+        os.replace(work, out)

@@ -1,0 +1,190 @@
+"""Bridges: a map between two spaces that share text, and the space that it makes of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mmsearch
+from mmsearch.cli.app import app
+from mmsearch.errors import SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.spaces import load_encoder
+from mmsearch.spaces.folder import digest_of
+from mmsearch.spaces.maps import unit
+from mmsearch.train.bridging import METHODS, bridge, learned, memory, procrustes, ridge
+from mmsearch.types import Modality
+from tiny_space import COLOURS, SHADES, write_pairs, write_space
+
+
+def part(folder: Path, whole: Path, *modalities: str) -> Path:
+    """A space folder with some of another's towers."""
+    shutil.copytree(whole, folder)
+    card = json.loads((folder / "card.json").read_text())
+    for one in set(card["modalities"]) - set(modalities):
+        (folder / f"{one}.onnx").unlink()
+    card |= {"modalities": list(modalities), "name": folder.name, "digest": digest_of(folder)}
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``whole``, and its parts ``heard`` (texts, sounds) and ``seen`` (pictures, texts)."""
+    home = tmp_path_factory.mktemp("spaces")
+    whole = write_space(home / "whole")
+    part(home / "heard", whole, "text", "audio")
+    part(home / "seen", whole, "image", "text")
+    several = [f"a {s} {c}" for s, c in itertools.product(SHADES, COLOURS)]
+    several += [f"{a} {b} square" for a, b in itertools.permutations(COLOURS, 2)]
+    (home / "captions.txt").write_text("\n".join(several))
+    return home
+
+
+def cli(*args: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def rows(n: int, d: int, seed: int) -> np.ndarray:
+    return unit(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+def test_a_rotation_is_found_by_procrustes_and_ridge() -> None:
+    x = rows(2000, 24, 0)
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((32, 24)))[0].astype(np.float32)
+    y = x @ turn.T
+    fresh = rows(50, 24, 2)
+    for made in (procrustes(x, y), ridge(x, y, 1e-4)):
+        assert (made(fresh) * unit(fresh @ turn.T)).sum(1).min() > 0.999
+    assert np.allclose(procrustes(x, y).weight @ procrustes(x, y).weight.T @ y[0], y[0], atol=1e-3)
+
+
+def test_ridge_finds_a_map_that_is_no_rotation() -> None:
+    x = rows(2000, 24, 0)
+    linear = np.random.default_rng(1).standard_normal((16, 24)).astype(np.float32)
+    y = unit(x @ linear.T)
+    made, recall, mrr = learned(x, y, "ridge")
+    turned = learned(x, y, "procrustes")[0]
+    assert recall > 0.9
+    assert mrr >= recall
+    fresh = rows(50, 24, 2)
+    assert (turned(fresh) * unit(fresh @ linear.T)).sum(1).min() < 0.9
+    assert (made(fresh) * unit(fresh @ linear.T)).sum(1).min() > 0.95
+
+
+def test_a_memory_gives_what_lies_beside_the_captions_that_are_near() -> None:
+    x, y = rows(300, 24, 0), rows(300, 16, 1)
+    made = memory(x, y, temperature=0.01)
+    assert (made(x[:20]) * y[:20]).sum(1).min() > 0.99
+
+
+def test_the_mean_of_what_is_heard_closes_the_gap() -> None:
+    x = rows(2000, 24, 0)
+    y = x[:, ::-1].copy()
+    gap = rows(1, 24, 5) * 0.9
+    fresh = rows(200, 24, 2)
+    there = unit(fresh + gap)  # apart from the captions, as another modality's vectors are
+    for method in METHODS:
+        plain, closed = (learned(x, y, method, heard)[0] for heard in (None, there))
+        wanted = fresh[:, ::-1]
+        assert (closed(there) * wanted).sum() > (plain(there) * wanted).sum() + 1
+
+
+def test_a_bridge_is_a_space_of_both(tmp_path: Path, spaces: Path) -> None:
+    out = tmp_path / "bridge"
+    rc, said, err = cli(
+        "bridge", "--from", spaces / "heard", "--to", spaces / "seen", "--method", "procrustes",
+        "--captions", spaces / "captions.txt", "--out", out, "--json",
+    )  # fmt: skip
+    assert rc == 0, err
+    report = json.loads(said)
+    assert report["captions"] == 204
+    assert report["carried"] == ["audio"]
+    assert report["recall_at_1"] >= 0.9
+    space, whole = mmsearch.load_space(f"bridge:{out}"), mmsearch.load_space(spaces / "whole")
+    rng = np.random.default_rng(0)
+    sounds = [(rng.standard_normal(8000).astype(np.float32) * v, 8000) for v in (0.1, 0.5, 0.9)]
+    assert (space.encode_audio(sounds) * whole.encode_audio(sounds)).sum(1).min() > 0.99
+    pictures = [np_picture(colour) for colour in ("red", "blue")]
+    assert np.array_equal(space.encode_images(pictures), whole.encode_images(pictures))
+    assert np.array_equal(space.encode_texts(["a red"]), whole.encode_texts(["a red"]))
+    data = write_pairs(tmp_path / "data", sounds=True).parent
+    ix = ("--index", tmp_path / "ix")
+    rc, _, err = cli("index", data, "--space", f"bridge:{out}", *ix)
+    assert rc == 0, err
+    index = mmsearch.open(tmp_path / "ix")
+    direct = mmsearch.index(data, tmp_path / "direct", space=spaces / "whole")
+    sound = next(data.rglob("*.wav"), None) or next(data.rglob("*.ogg"))
+    wanted = [hit.id for hit in direct.search(audio=sound, to="image", k=5)]
+    assert [hit.id for hit in index.search(audio=sound, to="image", k=5)] == wanted
+    moved = out.rename(tmp_path / "moved")
+    again = mmsearch.open(tmp_path / "ix")
+    assert len(again.search("a red square", k=3)) == 3  # by the towers that the index keeps
+    with pytest.raises(SpaceUnavailable, match="--space"):
+        again.search(audio=sound)
+    found = mmsearch.open(tmp_path / "ix", space=f"bridge:{moved}").search(audio=sound, to="image")
+    assert [hit.id for hit in found][:5] == wanted
+
+
+def np_picture(colour: str) -> object:
+    from PIL import Image
+
+    return Image.new("RGB", (20, 10), colour)
+
+
+@pytest.fixture
+def made(tmp_path: Path, spaces: Path) -> Path:
+    home = tmp_path / "home"
+    shutil.copytree(spaces, home)
+    out = home / "bridge"
+    bridge(str(home / "heard"), str(home / "seen"), home / "captions.txt", out)
+    return home
+
+
+def test_what_does_not_fit_a_bridge_is_one_line(made: Path) -> None:
+    name = f"bridge:{made / 'bridge'}"
+    sound = [np.zeros(800, np.float32)]
+    load_encoder(name).encode(Modality.AUDIO, sound)
+    shutil.rmtree(made / "heard")
+    assert load_encoder(name).encode(Modality.TEXT, ["a red"]).shape == (1, 24)
+    with pytest.raises(SpaceUnavailable, match="heard"):
+        load_encoder(name).encode(Modality.AUDIO, sound)
+    other = write_space(made / "other", seed=3)
+    part(made / "heard", other, "text", "audio")
+    with pytest.raises(SpaceMismatch, match=r"made from heard@.*is heard@.*again"):
+        load_encoder(name).encode(Modality.AUDIO, sound)
+    values = np.load(made / "bridge" / "values.npy")
+    values[0] += 1
+    np.save(made / "bridge" / "values.npy", values)
+    with pytest.raises(SpaceUnavailable, match="was changed"):
+        load_encoder(name)
+    (made / "bridge" / "keys.npy").unlink()
+    with pytest.raises(SpaceUnavailable, match=r"keys\.npy cannot be read"):
+        load_encoder(name)
+    for wrong, said in (("bridge:", "FOLDER"), (f"bridge:{made / 'seen'}", "is no bridge")):
+        with pytest.raises(SpaceUnavailable, match=said):
+            load_encoder(wrong)
+
+
+def test_what_a_bridge_cannot_be_made_of_is_one_line(made: Path) -> None:
+    few = made / "few.txt"
+    few.write_text("a red square\n" * 300)
+    ways = {
+        "at least 200": (made / "heard", made / "seen", few, made / "new"),
+        "nothing is to carry": (made / "seen", made / "whole", made / "captions.txt", made / "new"),
+        "is no bridge": (made / "heard", made / "seen", made / "captions.txt", made / "whole"),
+        "cannot be read": (made / "heard", made / "seen", made / "none.txt", made / "new"),
+    }
+    for said, (source, target, captions, out) in ways.items():
+        with pytest.raises(UsageError, match=said):
+            bridge(str(source), str(target), captions, out)
+    assert not (made / "new").exists()
+    assert cli("bridge", "--from", "mini", "--to", made / "seen", "--captions", few,
+               "--out", made / "new", "--method", "magic")[0] == 2  # fmt: skip
