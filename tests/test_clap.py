@@ -246,3 +246,32 @@ def test_ctrl_c_while_fetching_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         "mmsearch: stopped before all of clap:nobody/clap was here; run the same command to go on."
     )
     assert out == ""
+
+
+def test_sounds_are_carried_over_to_clip_by_a_bridge(tmp_path: Path, samples: Path) -> None:
+    pytest.importorskip("open_clip")
+    from mmsearch.train.bridging import bridge
+    from tiny_clip import tiny_clip
+
+    clap = f"clap:{tiny_clap(tmp_path / 'clap')}"
+    clip = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    words = "dog cat bell rain sea train bird door".split()
+    sentences = [f"a {a} beside the {b} in the {c}" for a in words for b in words for c in words]
+    (tmp_path / "captions.txt").write_text("\n".join(sentences[:300]))
+    bridge(clap, clip, tmp_path / "captions.txt", tmp_path / "bridge")
+    name = f"bridge:{tmp_path / 'bridge'}"
+    index = mmsearch.index([samples / "photos", samples / "sounds"], tmp_path / "ix", space=name)
+    space, seen = mmsearch.load_space(name), mmsearch.load_space(clip)
+    asked = ["a dog on a beach"]
+    assert np.allclose(space.encode_texts(asked), seen.encode_texts(asked))
+    sound = next((samples / "sounds").glob("*.ogg"))
+    own = index.search(audio=sound, to="audio", k=3)
+    assert own[0].path == str(sound)
+    assert {hit.modality for hit in index.search(audio=sound, to="image", k=3)} == {"image"}
+    (tmp_path / "clap").rename(tmp_path / "gone")
+    again = mmsearch.open(tmp_path / "ix")
+    assert [hit.id for hit in again.search("a dog", k=5)] == [
+        hit.id for hit in index.search("a dog", k=5)
+    ]
+    with pytest.raises(SpaceUnavailable, match="clap"):
+        again.search(audio=sound)

