@@ -273,5 +273,5 @@ def test_sounds_are_carried_over_to_clip_by_a_bridge(tmp_path: Path, samples: Pa
     assert [hit.id for hit in again.search("a dog", k=5)] == [
         hit.id for hit in index.search("a dog", k=5)
     ]
-    with pytest.raises(SpaceUnavailable, match="clap"):
+    with pytest.raises(mmsearch.SpaceUnavailable, match="clap"):
         again.search(audio=sound)
