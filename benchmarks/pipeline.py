@@ -32,7 +32,7 @@ import soundfile
 import mmsearch
 from common import SAMPLES, Line, cores, save, table
 from encode import bare_cpu, make, mosaic, tiles
-from mmsearch.indexer import Options, run, update
+from mmsearch.indexer import Options, opening, run
 from mmsearch.media import audio_windows
 from mmsearch.spaces import CPU_BATCH, load_encoder
 from mmsearch.types import Modality, Preprocess, Space, Vectors
@@ -201,13 +201,13 @@ class Sleeper:
 
 def asleep(folder: Path, each_s: float, work: Path) -> tuple[float, dict[str, Any]]:
     """How busy a sleeper was kept, and the stage report."""
-    encoder, usual = Sleeper(each_s), update.load_encoder
-    update.load_encoder = lambda name, placement: encoder  # type: ignore[assignment]
+    encoder, usual = Sleeper(each_s), opening.load_encoder
+    opening.load_encoder = lambda name, placement: encoder  # type: ignore[assignment]
     shutil.rmtree(work / "ix", ignore_errors=True)
     try:
         report = run([folder], work / "ix", "sleeper", Options())
     finally:
-        update.load_encoder = usual
+        opening.load_encoder = usual
     return encoder.busy, report.stages.to_json()
 
 

@@ -23,8 +23,8 @@ from mmsearch.evaluation.intervals import DRAWS, bootstrap, ends, units_of
 from mmsearch.evaluation.measures import MEANS, per_query, recall_curve
 from mmsearch.evaluation.pool import exact_ranks, held
 from mmsearch.indexer import Options, run
+from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.quantise import update_ann
-from mmsearch.indexer.update import open_writer
 from mmsearch.pairs import MAX_LINE_BYTES
 from mmsearch.searcher import Index
 from mmsearch.store import PartRow

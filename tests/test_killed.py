@@ -18,7 +18,7 @@ import mmsearch
 from killed import STAGES
 from mmsearch.indexer import Options, run
 from mmsearch.store import Snapshot, manifest, verify
-from mmsearch.store.writer import strays
+from mmsearch.store.strays import strays
 
 WORDS = "sea hill road train river dog bird song rain stone lamp boat field snow".split()
 SCRIPT = Path(__file__).parent / "killed.py"

@@ -21,7 +21,7 @@ from mmsearch.errors import SpaceMismatch, UsageError
 from mmsearch.indexer import Options, Report, reencode
 from mmsearch.media import META_KEYS
 from mmsearch.store import Snapshot, manifest, verify
-from mmsearch.store.writer import strays
+from mmsearch.store.strays import strays
 from reencoded import STAGES
 from tiny_space import write_space
 

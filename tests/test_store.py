@@ -17,7 +17,7 @@ import pytest
 from mmsearch import errors
 from mmsearch.store import PartRow, Snapshot, Writer, manifest, resolve, verify
 from mmsearch.store.blocks import seal
-from mmsearch.store.writer import strays
+from mmsearch.store.strays import strays
 from mmsearch.types import Modality, Preprocess, Space
 
 D = 8

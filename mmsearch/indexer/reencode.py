@@ -17,9 +17,10 @@ from typing import Any
 
 from mmsearch.errors import DecodeError, IndexNotFound, SpaceUnavailable, UsageError
 from mmsearch.indexer.add import New, decoded_files, encode_parts
+from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan
-from mmsearch.indexer.update import Run, open_writer
+from mmsearch.indexer.update import Run
 from mmsearch.media import META_KEYS, joined
 from mmsearch.media.pool import Finished, Task
 from mmsearch.query import text_parts

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,25 @@ import numpy as np
 from mmsearch import ann
 from mmsearch.cores import available_cores
 from mmsearch.errors import (
-    IndexDamaged,
     IndexNotFound,
     MmsearchError,
-    SpaceUnavailable,
     UsageError,
 )
 from mmsearch.indexer.encoding import Batches, OpenItem
+from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, item_id, scopes_of
 from mmsearch.indexer.quantise import parsed_bytes, update_ann
 from mmsearch.indexer.stages import Stages
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
-from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, load_encoder
-from mmsearch.spaces.folder import read_card
-from mmsearch.spaces.kept import encoder_of
-from mmsearch.store import PartRow, Snapshot, Writer
+from mmsearch.spaces import Encoder
+from mmsearch.store import PartRow, Snapshot
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow
 from mmsearch.store.manifest import Unfinished
 from mmsearch.store.rows import part_id
 from mmsearch.types import Modality, Part, Signature
-from mmsearch.version import __version__
 
 # File systems keep times this exactly at least; some (FAT) to two seconds, which
 # shows in times of whole seconds.
@@ -47,57 +42,6 @@ _UNTRUSTED = -1
 _QUEUE_PARTS = 64  # that are decoded and wait for the encoder, at least
 # A long item is committed in pieces of at least this many parts.
 _PIECE_PARTS = 16
-
-
-def open_writer(
-    folder: Path,
-    space: str | None,
-    placement: Placement = ANYWHERE,
-    loaded: Encoder | None = None,
-) -> tuple[Writer, Encoder]:
-    """The index's writer and the encoder of its space (None: the index's own, else mini).
-
-    loaded: the encoder, where there is one already.
-
-    What the index keeps of the space is written where it is not there, and anew where it was
-    changed.
-    """
-    known: Snapshot | None = None
-    with suppress(IndexNotFound):
-        known = Snapshot.open(folder)
-    encoder: Encoder
-    if loaded is not None:
-        encoder = loaded
-    elif space is not None or known is None:
-        encoder = load_encoder(space or "mini", placement)
-    else:
-        kept, check = known.kept_space, known.check_kept_space
-        encoder = encoder_of(known.manifest.space, kept, check, True, placement)
-    # made before the index is: where it cannot be, there is no empty one
-    files = encoder.files if _must_keep(known, encoder, placement.tower) else {}
-    writer = Writer(folder, encoder.space, __version__)
-    try:
-        writer.keep_space(files)
-    except BaseException:
-        writer.close()
-        raise
-    return writer, encoder
-
-
-def _must_keep(known: Snapshot | None, encoder: Encoder, tower: str | None) -> bool:
-    """Whether an index lacks what it should keep of its space, or keeps it in another form."""
-    if known is None or not known.manifest.segments:
-        return True
-    if known.manifest.space.fingerprint != encoder.space.fingerprint:
-        return False  # the writer refuses it
-    if not known.manifest.query:  # of a model there may be nothing that can be kept
-        return encoder.space.name in SPACES
-    try:
-        known.check_kept_space()
-        stored = read_card(known.kept_space).get("stored") if known.kept_space else None
-    except (IndexDamaged, SpaceUnavailable):
-        return True
-    return tower is not None and stored != tower
 
 
 def run(

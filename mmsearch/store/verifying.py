@@ -19,7 +19,7 @@ from mmsearch.store.manifest import FileRef, Manifest, SegmentRef
 from mmsearch.store.rows import PARTS_SCHEMA
 from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, Segment
 from mmsearch.store.snapshot import ann_path
-from mmsearch.store.writer import strays
+from mmsearch.store.strays import strays
 
 # A stored vector is float16: its norm may be this far from 1.
 _NORM_TOLERANCE = 5e-3

@@ -7,7 +7,6 @@ the new files, and a crash leaves only strays that the next writer removes.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +30,12 @@ from mmsearch.store.files import (
     writing_to,
 )
 from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
-from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME, WriterLock
+from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
 from mmsearch.store.segment import Segment, codes_name, write_segment
 from mmsearch.store.snapshot import Snapshot, ann_path
+from mmsearch.store.strays import is_ours, refuse_foreign, strays
 from mmsearch.types import Space
 
 # A segment with more than this share of deleted rows is rewritten.
@@ -59,7 +59,7 @@ class Writer:
         self._dead: dict[str, set[int]] = {}  # segment name -> rows to delete at the next commit
         self._retired: list[str] = []  # files that the next manifest replaces
         self._sums: dict[str, FileRef] = {}  # path below the index -> the checks of its blocks
-        _refuse_foreign(folder)
+        refuse_foreign(folder)
         with writing_to(folder):
             (folder / "segments").mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(folder)
@@ -398,7 +398,7 @@ class Writer:
 
     def remove_strays(self) -> list[str]:
         """Removes what no manifest refers to: the leavings of a killed writer."""
-        ours = (p for p in strays(self.folder, self.manifest) if _is_ours(self.folder, p))
+        ours = (p for p in strays(self.folder, self.manifest) if is_ours(self.folder, p))
         return [str(path) for path in ours if remove(path)]
 
     def close(self) -> None:
@@ -415,77 +415,6 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def strays(folder: Path, manifest: Manifest) -> list[Path]:
-    """Files and folders inside an index that its manifest does not account for."""
-    expected = {manifests.MANIFEST_NAME, LOCK_NAME, HOLDER_NAME, *manifest.retired}
-    folders = {"segments", "ann"}
-    switched = f"next-{manifest.space.fingerprint}"  # killed before it could remove that
-    if manifest.kept_space is not None:
-        folders |= {"query", manifest.kept_space}
-        expected.update(f"{manifest.kept_space}/{name}" for name in manifest.query)
-    for ref in manifest.segments:
-        folders.add(f"segments/{ref.name}")
-        expected.update(f"segments/{ref.name}/{name}" for name in ref.files)
-    if manifest.ann is not None:
-        expected.add(f"ann/{manifest.ann.name}.faiss")
-    if manifest.ledger is not None:
-        expected.add(manifest.ledger)
-    found = []
-
-    def look(at: Path) -> None:
-        for path in sorted(at.iterdir()):
-            relative = path.relative_to(folder).as_posix()
-            if relative in expected or (_NEXT.fullmatch(relative) and relative != switched):
-                continue
-            if relative in folders and path.is_dir() and not path.is_symlink():
-                look(path)
-            else:
-                found.append(path)
-
-    if folder.is_dir():
-        look(folder)
-    return found
-
-
-_NEXT = re.compile(r"next-[0-9a-f]{8}")  # content in another space on its way, see switching
-# What a writer makes. Anything else in the folder is the user's and is never removed.
-_OURS = re.compile(
-    r"(ann|segments/[^/]+|query/[0-9a-f]{8})/[^/]+\.\d+\.tmp"
-    r"|query(/[0-9a-f]{8}(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
-    r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow|arrow\.blocks)|(vectors|deleted|codes)-[^/]+))?"
-    r"|next-[0-9a-f]{8}|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
-)
-
-
-def _is_ours(folder: Path, path: Path) -> bool:
-    return _OURS.fullmatch(path.relative_to(folder).as_posix()) is not None
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Raises UsageError where making an index would mix it with somebody's files."""
-    with writing_to(folder):
-        if folder.is_symlink() and not folder.exists():
-            raise errors.UsageError(f"{folder} is a link that leads nowhere.")
-        if not folder.exists() or (folder / manifests.MANIFEST_NAME).exists():
-            return
-        if not folder.is_dir():
-            raise errors.UsageError(f"{folder} is a file: name a folder for the index.")
-        names = {p.name for p in folder.iterdir()}
-    names -= {
-        "segments",
-        "ann",
-        "query",
-        LOCK_NAME,
-        HOLDER_NAME,
-    }  # a writer killed at its first breath
-    foreign = [n for n in names if not n.startswith(manifests.MANIFEST_NAME)]
-    if foreign:
-        raise errors.UsageError(
-            f"{folder} is not an index and holds other things ({foreign[0]}, …): "
-            "choose an empty or a new folder for --index."
-        )
 
 
 def _groups(segments: tuple[SegmentRef, ...]) -> list[list[str]]:
