@@ -165,7 +165,7 @@ def test_a_photo_file_is_as_the_library_sees_it(folder: Path, samples: Path) -> 
     # mmsearch turns photos upright and brings colours into sRGB; the library does neither
     paths = [path for path in paths if not Image.open(path).info.get("icc_profile")]
     opened = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
-    assert len(paths) > 30
+    assert len(paths) >= 30
     assert cosines(model.encode(opened), space.encode_images(paths)) > 0.99999
 
 
