@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.errors import MmsearchError
+from mmsearch.errors import MmsearchError, SpaceUnavailable, StoreError
 from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
 from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
 from mmsearch.spaces.folder import read_card
-from mmsearch.spaces.plugins import plugins
+from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.store.ledger import read_ledger
+from mmsearch.store.manifest import read
 from mmsearch.store.rows import MODALITIES
 
 
@@ -57,10 +58,21 @@ def describe(index: Index) -> dict[str, Any]:
         "generation": manifest.generation,
         "roots": [r.path for r in manifest.roots if r.path],
         "unfinished": len(manifest.unfinished),
+        "next": _next(index),
         "skipped": skipped,
         "ignored": len(ledger) - skipped,
         "written_by": manifest.written_by,
     }
+
+
+def _next(index: Index) -> str | None:
+    """The space that a ``reencode`` was begun for and not finished."""
+    for path in sorted(index.path.glob("next-*")):
+        try:
+            return str(read(path).space)
+        except StoreError:
+            continue
+    return None
 
 
 def _kept(index: Index) -> dict[str, Any] | None:
@@ -124,6 +136,10 @@ def list_spaces() -> list[dict[str, Any]]:
     rows += [_known(known) for known in CATALOGUE]
     for family, (_, _, needs) in plugins().items():
         row = {"name": f"{family}:MODEL", "available": True, "modalities": [], "dimension": 0}
+        try:
+            module_of(family)
+        except SpaceUnavailable as e:
+            row["available"], needs = False, str(e)
         rows.append({**row, "needs": needs})
     name, why = recommended()
     return [{**row, "recommended": why if row["name"] == name else None} for row in rows]

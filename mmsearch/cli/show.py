@@ -78,6 +78,8 @@ def show_info(body: dict[str, Any]) -> None:
     _echo(f"snapshot  {body['generation']}")
     for root in body["roots"]:
         _echo(f"root      {root}")
+    if body["next"]:
+        _echo(f"on its way to {body['next']}: `mmsearch reencode` goes on, or gives up (--abandon)")
     if body["unfinished"]:
         _echo(f"unfinished  {body['unfinished']:,} items: run `mmsearch index` again to go on")
     _echo(f"skipped   {body['skipped']:,}" + (" (--skipped says why)" if body["skipped"] else ""))

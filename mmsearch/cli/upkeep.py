@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mmsearch import errors
-from mmsearch.cli.edge import IndexOption, JsonOption, edge, folder_of, print_json
+from mmsearch.cli.edge import IndexOption, JsonOption, edge, folder_of, print_json, say
 from mmsearch.cli.text import plain
 
 RecallOption = Annotated[
@@ -52,6 +52,7 @@ CompileOption = Annotated[
     bool,
     typer.Option("--compile", help="Compile it first (torch.compile): pays off on long runs."),
 ]
+_NAMED = 5  # of what was left out
 _MAX_QUERIES_BYTES = 64 << 20
 
 
@@ -241,11 +242,20 @@ def reencode(
         if json:
             print_json(done.to_json())
             return
+        if done.old.fingerprint == done.new.fingerprint:
+            typer.echo(f"nothing to do: {plain(str(folder))} is in {plain(str(done.new))} already")
+            return
         typer.echo(
             f"{plain(str(done.old))} → {plain(str(done.new))} · "
             f"encoded {done.report.indexed:,} · left out {len(done.lost):,} · "
             f"{done.report.seconds:.1f} s"
         )
+        for path, why in done.lost[:_NAMED]:
+            say(f"mmsearch: left out {path}: {why}")
+        if len(done.lost) > _NAMED:
+            say(f"mmsearch: … and {len(done.lost) - _NAMED:,} more (--json lists them)")
+        if done.report.cut:
+            say(f"mmsearch: the ends of {done.report.cut:,} passages are beyond what it reads.")
         if done.kept is not None:
             typer.echo(f"the old index is {plain(str(done.kept))}")
 

@@ -64,11 +64,15 @@ def caption(
     from mmsearch.spaces.captions import Captioner
 
     known = Snapshot.open(folder)
-    captioner = Captioner(model, placement)
     done = Captioned()
     with Writer(folder, known.manifest.space, __version__) as writer:
+        wanted = _wanted(writer.snapshot, again, done)
+        if not wanted:  # nothing that a model is needed for
+            done.seconds = time.monotonic() - started
+            return done
+        captioner = Captioner(model, placement)
         try:
-            _write(writer, captioner, again, workers or available_cores(), done, progress)
+            _write(writer, captioner, wanted, workers or available_cores(), done, progress)
         finally:  # also what was written before Ctrl-C
             writer.commit(unfinished=writer.manifest.unfinished)
         writer.compact()
@@ -78,17 +82,25 @@ def caption(
     return done
 
 
-def _write(
-    writer: Writer, captioner: Any, again: bool, workers: int, done: Captioned, progress: Progress
-) -> None:
-    wanted: dict[Task, tuple[Segment, int]] = {}  # file -> where its row is
-    for path, segment, row in _pictures(writer.snapshot):
+def _wanted(snapshot: Snapshot, again: bool, done: Captioned) -> dict[Task, tuple[Segment, int]]:
+    """The files of pictures that are to get a caption, and where their rows are."""
+    wanted = {}
+    for path, segment, row in _pictures(snapshot):
         if not again and KEY in segment.row(row).meta:
             done.there += 1
             continue
         wanted[Task(Item("", path, 0, 0, 0, 0), ask=False)] = (segment, row)
-    if not wanted:
-        return
+    return wanted
+
+
+def _write(
+    writer: Writer,
+    captioner: Any,
+    wanted: dict[Task, tuple[Segment, int]],
+    workers: int,
+    done: Captioned,
+    progress: Progress,
+) -> None:
     size = captioner.batch_sizes[Modality.IMAGE]
     waiting: list[tuple[Segment, int, Any]] = []
     pixels: dict[Task, Any] = {}

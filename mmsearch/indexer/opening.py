@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mmsearch.errors import IndexDamaged, IndexNotFound, SpaceUnavailable
-from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, load_encoder
+from mmsearch.spaces import ANYWHERE, FORMS, SPACES, Encoder, Placement, family_of, load_encoder
 from mmsearch.spaces.folder import read_card
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Snapshot, Writer
@@ -29,6 +30,8 @@ def open_writer(
     known: Snapshot | None = None
     with suppress(IndexNotFound):
         known = Snapshot.open(folder)
+    if known is not None and placement.tower is None and (form := _stored(known)):
+        placement = replace(placement, tower=form)  # as it is, also where it is written anew
     encoder: Encoder
     if loaded is not None:
         encoder = loaded
@@ -46,6 +49,17 @@ def open_writer(
         writer.close()
         raise
     return writer, encoder
+
+
+def _stored(known: Snapshot) -> str | None:
+    """In which form the weights of a model's kept tower are stored, if one is kept."""
+    if known.kept_space is None or family_of(known.manifest.space.name) is None:
+        return None
+    try:
+        form = read_card(known.kept_space).get("stored")
+    except SpaceUnavailable:
+        return None
+    return form if isinstance(form, str) and form in FORMS else None
 
 
 def _must_keep(known: Snapshot | None, encoder: Encoder, tower: str | None) -> bool:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import DecodeError, IndexNotFound, SpaceUnavailable, UsageError
+import numpy as np
+
+from mmsearch.errors import DecodeError, IndexNotFound, SpaceUnavailable, StoreError, UsageError
 from mmsearch.indexer.add import New, decoded_files, encode_parts
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
@@ -30,8 +32,9 @@ from mmsearch.store.files import remove
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow, read_ledger
 from mmsearch.store.lock import WriterLock
+from mmsearch.store.rows import MODALITIES
 from mmsearch.store.snapshot import join
-from mmsearch.store.switching import keep_copy, next_folder, switch
+from mmsearch.store.switching import keep_copy, needs_copy, next_folder, switch
 from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
@@ -39,6 +42,7 @@ _DECODED = META_KEYS | {"cut_tokens"}
 _OF_A_PART = {"offset", "page", "cut_tokens"}  # what differs from part to part
 _ROUNDS = 3  # of catching up with other writers, before they have to wait
 _NAMED = 3  # items, in a message
+_LISTED = 1_000  # in JSON
 _COMMIT_ITEMS = 1024
 
 
@@ -61,6 +65,8 @@ class Reencoded:
             "indexed": self.report.indexed,
             "parts": self.report.parts,
             "lost": len(self.lost),
+            "left_out": [{"path": path, "why": why} for path, why in self.lost[:_LISTED]],
+            "cut": self.report.cut,
             "kept": None if self.kept is None else str(self.kept),
             "seconds": round(self.report.seconds, 3),
             "stages": self.report.stages.to_json(),
@@ -81,29 +87,35 @@ def reencode(
     index stays, as one of its own (its files are shared); None is nowhere. drop_missing: go
     on without items that cannot be encoded, such as files that are gone.
     Readers go on with the old; ids, roots and metadata stay. Killed at any moment, the same call
-    goes on. Raises UsageError where items would be lost or the index is in that space already,
-    and what ``run`` raises.
+    goes on; where the index is in that space already, nothing is done. Raises UsageError where
+    items would be lost, and what ``run`` raises.
     """
     options = options or Options()
+    if not isinstance(space, str):
+        raise UsageError(f"a space is a name or a path, not {space!r}.")
     old = Snapshot.open(folder)
     encoder = load_encoder(space, options.placement)
-    if encoder.space.fingerprint == old.manifest.space.fingerprint:
-        if remove_next(folder, encoder.space.fingerprint):
-            return Reencoded(old.manifest.space, encoder.space)  # killed after the switch
-        raise UsageError(f"{folder} is in the space {encoder.space} already.")
-    _check_others(folder, encoder.space)
-    if keep is not None and (keep.exists() or keep.is_symlink()):
-        raise UsageError(f"{keep} is there already: name a new place for the old index.")
-    beside = next_folder(folder, encoder.space.fingerprint)
     done = Reencoded(old.manifest.space, encoder.space, kept=keep)
+    if encoder.space.fingerprint == old.manifest.space.fingerprint:
+        remove_next(folder, encoder.space.fingerprint)  # killed after the switch
+        return done
+    _check_others(folder, encoder.space)
+    if keep is not None and not _made_before(keep, old):
+        needs_copy(old, keep)
+    if not drop_missing:
+        _check_towers(old, encoder.space)
+    beside = next_folder(folder, encoder.space.fingerprint)
     for attempt in range(_ROUNDS + 1):
         if attempt < _ROUNDS:
-            done.lost = _bring_up(beside, old, encoder, space, options, done.report, progress)
+            done.lost = _bring_up(beside, old, encoder, options, done.report, progress)
+            if (newer := Snapshot.open(folder)).manifest != old.manifest:
+                old = newer  # somebody wrote meanwhile
+                continue
             _check_lost(done, folder, drop_missing)
         with Writer(folder, old.manifest.space, __version__) as writer:
             if attempt == _ROUNDS:  # others write all the time: now they wait
                 old = writer.snapshot
-                done.lost = _bring_up(beside, old, encoder, space, options, done.report, progress)
+                done.lost = _bring_up(beside, old, encoder, options, done.report, progress)
                 _check_lost(done, folder, drop_missing)
             if writer.snapshot.manifest == old.manifest:
                 new = Snapshot.open(beside)
@@ -114,6 +126,33 @@ def reencode(
             old = writer.snapshot
     remove_next(folder, encoder.space.fingerprint)
     return done
+
+
+def _made_before(keep: Path, old: Snapshot) -> bool:
+    """Whether the place for the old index holds a copy of it: of a run that was killed then."""
+    try:
+        return manifest.read(keep).space.fingerprint == old.manifest.space.fingerprint
+    except (StoreError, OSError):
+        return False
+
+
+def _check_towers(old: Snapshot, space: Space) -> None:
+    """Raises UsageError for parts of a kind that the new space takes nothing of."""
+    counts = sum(
+        (np.bincount(s.modality_codes[s.live], minlength=len(MODALITIES)) for s in old.segments),
+        np.zeros(len(MODALITIES), np.int64),
+    )
+    lacking = [
+        f"{int(n):,} of {m}"
+        for m, n in zip(MODALITIES, counts, strict=True)
+        if n and m not in space.modalities
+    ]
+    if lacking:
+        raise UsageError(
+            f"{old.folder} holds {' and '.join(lacking)}, and {space.name} has no tower for them. "
+            "Nothing was done. Choose another space, or go on without them: --drop-missing "
+            "(drop_missing=True)."
+        )
 
 
 def remove_next(folder: Path, fingerprint: str | None = None) -> list[Path]:
@@ -149,7 +188,6 @@ def _bring_up(
     beside: Path,
     old: Snapshot,
     encoder: Encoder,
-    space: str,
     options: Options,
     report: Report,
     progress: Progress | None,
@@ -189,7 +227,7 @@ def _check_lost(done: Reencoded, folder: Path, drop_missing: bool) -> None:
     raise UsageError(
         f"{len(done.lost):,} items of {folder} cannot be encoded in {done.new.name}: {some}{more}. "
         "Nothing was switched. Bring them back and run again, or go on without them: "
-        "--drop-missing."
+        "--drop-missing (drop_missing=True)."
     )
 
 
@@ -332,7 +370,8 @@ class _Own:
                 came = {k: v for k, v in first.meta.items() if k not in _DECODED}
             new.content_hash, new.signature = end.content_hash, end.signature
         elif first.modality is Modality.TEXT:
-            text = joined([row.text or "" for row in rows])
+            share = self.source.manifest.space.preprocess.passage_overlap
+            text = joined([row.text or "" for row in rows], share)
             encode_parts(self.encoder, text_parts(text, self.encoder.space.preprocess), new)
         else:
             raise DecodeError(f"it was added as {first.modality} without a file")

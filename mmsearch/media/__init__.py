@@ -158,12 +158,18 @@ def audio_windows(
         yield part.data, part.start_s, part.end_s
 
 
-def joined(pieces: Sequence[str]) -> str:
-    """The text that passages were cut from, as far as they tell: what two share is there once."""
+def joined(pieces: Sequence[str], share: float) -> str:
+    """The text that passages were cut from, as far as they tell: what two share is there once.
+
+    share: of a passage that it has in common with the one before, about. Where a text repeats
+    itself several overlaps are possible: the nearest to that is taken.
+    """
     text = ""
-    for piece in pieces:
-        longest = min(len(text), len(piece))
-        shared = next((n for n in range(longest, 0, -1) if text.endswith(piece[:n])), 0)
+    for before, piece in zip(["", *pieces], pieces, strict=False):
+        expected = share * len(before)
+        possible = range(1, min(len(before), len(piece)) + 1)
+        by_nearness = sorted(possible, key=lambda n: abs(n - expected))
+        shared = next((n for n in by_nearness if before.endswith(piece[:n])), 0)
         text = text + piece[shared:] if shared else f"{text} {piece}" if text else piece
     return text
 

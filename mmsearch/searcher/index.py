@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch import store
-from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.query import Query, check_text, checked, many_vectors, several
 from mmsearch.searcher.results import BatchResults, Results
 from mmsearch.searcher.view import View
@@ -210,6 +211,8 @@ class Index:
         """
         from mmsearch.indexer import reencode
 
+        if not isinstance(space, str | os.PathLike):
+            raise UsageError(f"a space is a name or a path, not {space!r}.")
         kept = None if keep is None else store.resolve(keep)
         reencode(self.path, os.fspath(space), keep=kept, drop_missing=drop_missing)
         self._place = None
@@ -222,9 +225,21 @@ class Index:
         with self._lock:
             if self._encoder is None or self._encoder.space.fingerprint != space.fingerprint:
                 snapshot = view.snapshot
-                kept, check = snapshot.kept_space, snapshot.check_kept_space
+                kept, check = snapshot.kept_space, partial(self._check_kept, snapshot)
                 self._encoder = encoder_of(space, kept, check, place=self._place)
             return self._encoder
+
+    def _check_kept(self, snapshot: Snapshot) -> None:
+        """Raises IndexDamaged, or SpaceMismatch where the index is in another space by now."""
+        try:
+            snapshot.check_kept_space()
+        except IndexDamaged:
+            now = store.manifest.read(self.path).space
+            if now.fingerprint == snapshot.manifest.space.fingerprint:
+                raise
+            raise SpaceMismatch(
+                f"{self.path} was encoded anew in {now} since it was opened: refresh() shows that."
+            ) from None
 
     def _encoded(self, view: View, texts: Iterable[str], asked: list[str]) -> Iterator[Vectors]:
         """The texts' vectors, block by block; the texts of those made so far are in asked."""

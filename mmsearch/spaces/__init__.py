@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
-from mmsearch.spaces.plugins import plugins
+from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.spaces.spread import devices_of, spread
 from mmsearch.types import Modality, Space, Vectors
 
@@ -38,6 +39,7 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 USUAL = {"gemma": "google/embeddinggemma-2"}
 
 
+FORMS = ("fp32", "fp16", "int8")  # in which a kept tower's weights may be stored, see narrow
 # Enough for every core to have work, few enough to hold: 32 windows of 10 s at 44.1 kHz
 # would be 56 MB, so sounds go in smaller batches.
 CPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
@@ -150,13 +152,19 @@ def family_of(name: str) -> tuple[str, str, str] | None:
 
 
 def _of_family(name: str, module: str, cls: str, placement: Placement) -> Encoder:
-    try:
-        make = getattr(import_module(module), cls)
-    except (ImportError, AttributeError) as e:
-        raise SpaceUnavailable(f"{name}: {module}:{cls} cannot be loaded: {e}.") from None
+    family = name.partition(":")[0]
+    ours = family in FAMILIES
+    make = getattr(import_module(module) if ours else module_of(family), cls)
 
     def load(device: str | None) -> Encoder:
-        made: Encoder = make(name, replace(placement, device=device))
+        try:
+            made: Encoder = make(name, replace(placement, device=device))
+        except Exception as e:
+            if ours or isinstance(e, MmsearchError):
+                raise
+            raise SpaceUnavailable(
+                f"{name} cannot be loaded ({type(e).__name__}: {e}): ask who makes {family}."
+            ) from e
         return made
 
     devices = devices_of(placement.device)
@@ -204,7 +212,10 @@ def pull(name: str) -> str:
 
 def known_names() -> list[str]:
     """Every name that the libraries at hand know weights for: hundreds."""
-    modules = [_family(f"{family}:") for family in [*FAMILIES, *plugins()]]
+    modules = [_family(f"{family}:") for family in FAMILIES]
+    for family in plugins():
+        with suppress(SpaceUnavailable):  # said where it is used
+            modules.append(module_of(family))
     return [name for module in modules if hasattr(module, "names") for name in module.names()]
 
 
@@ -217,7 +228,7 @@ def _family(name: str) -> Any:
         raise UsageError(
             f"{name!r} is no model that is fetched: those begin with {begin}{did_you_mean(names)}"
         )
-    return import_module(named[0])
+    return import_module(named[0]) if family in FAMILIES else module_of(family)
 
 
 def open_folder(folder: Path, check: bool = True) -> FolderSpace:

@@ -140,7 +140,10 @@ class KeptTowers:
         # of a model only the tower for texts is kept: the others need not be looked at
         if modality is Modality.TEXT and modality in (towers := self._towers()).holds:
             return towers.encode(modality, data, asked)
-        return self._model.encode(modality, data, asked)
+        try:
+            return self._model.encode(modality, data, asked)
+        except SpaceUnavailable as e:
+            raise SpaceUnavailable(f"{e} Words can be asked without it.") from None
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""
@@ -158,11 +161,11 @@ def _model_of(space: Space, placement: Placement) -> Encoder:
     try:
         found = load_encoder(space.name, placement)
     except SpaceUnavailable as e:
-        if not space.has_place:
+        if not space.has_place or "not installed" in str(e):
             raise
         raise SpaceUnavailable(
             f"{e} If the model was moved, say where it is with --space (`mmsearch index` "
-            "remembers it); an index that keeps its text tower is asked with words all the same."
+            "remembers it)."
         ) from None
     if found.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(

@@ -20,7 +20,7 @@ _LEAST = 1024  # numbers in a weight that is worth it
 def narrow(path: Path, form: str) -> None:
     """Rewrites a graph (weights inside) with its large float32 weights as ``form``, in place.
 
-    form: one of ``on_torch.FORMS``. int8: matrices only, symmetric, one scale for each column of a
+    form: one of ``spaces.FORMS``. int8: matrices only, symmetric, one scale for each column of a
     product's right side and for each row of anything else.
     """
     if form == "fp32":

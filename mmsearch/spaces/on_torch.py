@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import SpaceUnavailable, UsageError, install
-from mmsearch.spaces import CPU_BATCH, GPU_BATCH, Placement
+from mmsearch.spaces import CPU_BATCH, FORMS, GPU_BATCH, Placement
 from mmsearch.spaces.naming import looks_like_repository
 from mmsearch.types import Modality, Space, Vectors
 
 DTYPES = ("fp32", "fp16", "bf16")
-FORMS = ("fp32", "fp16", "int8")  # in which a kept tower's weights may be stored, see narrow
 _REASON_CHARS = 300
 _offline_lock = Lock()
 

@@ -94,7 +94,11 @@ def read_ledger(folder: Path, manifest: Manifest) -> list[LedgerRow]:
 
     try:
         content = read_whole(folder / name, file)
-        table = pq.read_table(pa.BufferReader(content), schema=LEDGER_SCHEMA)
+        # on this thread alone: one of Arrow's own could let go of these bytes of Python's
+        # while the program ends, which aborts it
+        table = pq.read_table(
+            pa.BufferReader(content), schema=LEDGER_SCHEMA, use_threads=False, pre_buffer=False
+        )
     except (OSError, pa.ArrowInvalid) as e:
         raise IndexDamaged(f"{folder / name} cannot be read: {e}. Run `mmsearch verify`.") from e
     rows = []

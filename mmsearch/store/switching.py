@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from mmsearch.errors import UsageError
+from mmsearch.errors import StoreError, UsageError
 from mmsearch.store import manifest as manifests
 from mmsearch.store.files import link_or_copy, remove, writing_to
 from mmsearch.store.ledger import LedgerRow, write_ledger
@@ -71,13 +71,14 @@ def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None
 def keep_copy(snapshot: Snapshot, target: Path) -> None:
     """An index of its own, at another place, that shares the files of a snapshot.
 
-    Raises UsageError where something is there already, IndexNotWritable.
+    Does nothing where that very copy is there. Raises UsageError where something else is there,
+    or for a place inside the index, IndexNotWritable.
     """
     known = snapshot.manifest
+    if not needs_copy(snapshot, target):
+        return
     unfinished = target.with_name(f".{target.name}.unfinished")
     with writing_to(target):
-        if target.exists() or target.is_symlink():
-            raise UsageError(f"{target} is there already: name a new place for the old index.")
         remove(unfinished)
         (unfinished / "segments").mkdir(parents=True)
         for ref in known.segments:
@@ -93,6 +94,25 @@ def keep_copy(snapshot: Snapshot, target: Path) -> None:
             _link_all(snapshot.folder, unfinished, [known.ledger])
         manifests.write(unfinished, replace(known, retired=()))
         unfinished.replace(target)
+
+
+def needs_copy(snapshot: Snapshot, target: Path) -> bool:
+    """Whether a snapshot is still to be copied there. Raises as ``keep_copy`` does."""
+    with writing_to(target):
+        here = snapshot.folder.resolve()
+        if here == target.resolve() or here in target.resolve().parents:
+            raise UsageError(f"{target} lies inside the index: name a place outside of it.")
+        if not (target.exists() or target.is_symlink()):
+            return True
+    try:
+        there = manifests.read(target)
+    except StoreError:
+        there = None
+    if there is None or replace(there, written_by="") != replace(
+        snapshot.manifest, retired=(), written_by=""
+    ):
+        raise UsageError(f"{target} is there already: name a new place for the old index.")
+    return False
 
 
 def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:
