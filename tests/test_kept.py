@@ -79,6 +79,17 @@ def test_one_damaged_file_of_cache_and_indexes_is_mended(tmp_path: Path, photos:
     assert len(mended.search("a dog")) > 0
 
 
+def test_a_mended_tower_has_the_form_that_it_had(tmp_path: Path, photos: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    args = ["index", str(photos), "--index", str(tmp_path / "ix")]
+    CliRunner().invoke(app, [*args, "--space", name, "--tower", "int8"])
+    for more in ([], ["--space", name]):
+        damage(next((tmp_path / "ix" / "query").glob("*/text.onnx")))
+        done = CliRunner().invoke(app, [*args, *more])
+        assert done.exit_code == 0, done.output
+        assert describe(mmsearch.open(tmp_path / "ix"))["kept"]["stored"] == "int8"
+
+
 def test_where_there_is_no_cache_the_index_keeps_its_tower(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

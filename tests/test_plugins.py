@@ -43,6 +43,10 @@ class Bright:
 
     def truncated(self, texts):
         return [0] * len(texts)
+
+class Boom:
+    def __init__(self, name, placement):
+        raise ValueError("no fuse")
 '''
 
 
@@ -55,6 +59,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (site / "bright.py").write_text(PLUGIN)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bright\nVersion: 1.0\n")
     points = "[mmsearch.spaces]\nbright = bright:Bright\nbroken = not_there:Nothing\n"
+    points += "boom = bright:Boom\nclap = bright:Bright\n"
     (facts / "entry_points.txt").write_text(points)
     return {**os.environ, "PYTHONPATH": str(site)}
 
@@ -87,6 +92,22 @@ def test_a_space_of_another_package_is_used_like_any(
     assert broken.returncode == 6
     assert "not_there" in broken.stderr
     assert "Traceback" not in broken.stderr
+    assert run(environment, "spaces", "--all").returncode in (0, 6)  # without PyTorch: 6
+    rows = json.loads(run(environment, "spaces", "--json").stdout)["spaces"]
+    assert [r["available"] for r in rows if r["name"] in ("bright:MODEL", "broken:MODEL")] == [
+        True,
+        False,
+    ]
+    assert not [row for row in rows if row["name"] == "clap:MODEL"]
+    for args in (("spaces", "pull", "broken:x"), ("index", tmp_path, "--space", "boom:x")):
+        said = (
+            run(environment, *args, "--index", "y")
+            if args[0] == "index"
+            else run(environment, *args)
+        )
+        assert said.returncode == 6
+        assert "Traceback" not in said.stderr
+        assert said.stderr.count("\n") == 1
     gone = run(dict(os.environ), "query", "something green", *ix)
     assert gone.returncode == 6
     assert "bright:any" in gone.stderr

@@ -19,7 +19,7 @@ import mmsearch
 from mmsearch.cli.app import app
 from mmsearch.errors import SpaceMismatch, UsageError
 from mmsearch.indexer import Options, Report, reencode
-from mmsearch.media import META_KEYS
+from mmsearch.media import META_KEYS, joined, passages
 from mmsearch.store import Snapshot, manifest, verify
 from mmsearch.store.strays import strays
 from reencoded import STAGES
@@ -318,3 +318,70 @@ def test_killed_at_any_moment_it_resumes_and_readers_see_one_space(
     assert content(tmp_path / "ix") == new
     assert verify(tmp_path / "ix") == []
     assert strays(tmp_path / "ix", manifest.read(tmp_path / "ix")) == []
+
+
+def test_killed_after_keeping_the_old_the_same_command_goes_on(
+    tmp_path: Path, corpus: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mmsearch.index(corpus, tmp_path / "ix")
+    before = content(tmp_path / "ix")
+    module = sys.modules["mmsearch.indexer.reencode"]
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "switch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            reencode(tmp_path / "ix", str(tiny), keep=tmp_path / "kept")
+    assert content(tmp_path / "kept") == content(tmp_path / "ix") == before
+    reencode(tmp_path / "ix", str(tiny), keep=tmp_path / "kept")
+    assert manifest.read(tmp_path / "ix").space.name == "tiny"
+    assert content(tmp_path / "kept") == before
+    with pytest.raises(UsageError, match="already"):  # the copy of another content
+        mmsearch.open(tmp_path / "kept").add([{"text": "more"}])
+        reencode(tmp_path / "ix", "mini", keep=tmp_path / "kept")
+
+
+def test_the_old_is_not_kept_inside_itself(tmp_path: Path, corpus: Path, tiny: Path) -> None:
+    mmsearch.index(corpus, tmp_path / "ix")
+    for inside in ("next-old", "segments/x"):
+        with pytest.raises(UsageError, match="inside the index"):
+            reencode(tmp_path / "ix", str(tiny), keep=tmp_path / "ix" / inside)
+    rc, _, err = cli("reencode", "--space", tiny, "--index", tmp_path / "ix", "--keep",
+                     tmp_path / ("x" * 300))  # fmt: skip
+    assert rc == 5
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "la " * 2000,
+        " ".join(["all day the sea", "all day the rain", "and the sea"] * 300),
+        "狗在海滩上" * 300,
+        " ".join(f"word{i % 97}" for i in range(900)),
+    ],
+    ids=["la", "poem", "zh", "turns"],
+)
+def test_a_text_that_repeats_itself_is_whole_again(text: str) -> None:
+    preprocess = mmsearch.load_space("mini").space.preprocess
+    pieces = list(passages(text, preprocess))
+    assert len(pieces) > 1
+    whole = joined(pieces, preprocess.passage_overlap)
+    assert abs(len(whole) - len(text.strip())) <= 0.02 * len(text)
+    assert len(list(passages(whole, preprocess))) == len(pieces)
+
+
+def test_an_index_that_was_not_asked_yet_says_that_it_was_reencoded(
+    tmp_path: Path, corpus: Path, tiny: Path
+) -> None:
+    other = write_space(tmp_path / "other", seed=1)
+    waiting = mmsearch.index(corpus, tmp_path / "ix", space=tiny)
+    for space in (other, tiny, other):
+        reencode(tmp_path / "ix", str(space))
+        mmsearch.open(tmp_path / "ix").add([{"text": "a red square"}], ids=["n"])
+    with pytest.raises(SpaceMismatch, match=r"refresh\(\)"):
+        waiting.search("a red square")
+    assert waiting.refresh()
+    assert len(waiting.search("a red square")) == 10

@@ -96,8 +96,8 @@ def reencode(
     old = Snapshot.open(folder)
     encoder = load_encoder(space, options.placement)
     done = Reencoded(old.manifest.space, encoder.space, kept=keep)
+    remove_next(folder, old.manifest.space.fingerprint)  # of one that was killed after the switch
     if encoder.space.fingerprint == old.manifest.space.fingerprint:
-        remove_next(folder, encoder.space.fingerprint)  # killed after the switch
         return done
     _check_others(folder, encoder.space)
     if keep is not None and not _made_before(keep, old):
