@@ -173,6 +173,22 @@ def test_what_does_not_fit_a_bridge_is_one_line(made: Path) -> None:
             load_encoder(wrong)
 
 
+def test_what_is_heard_gives_the_mean(made: Path, samples: Path) -> None:
+    out = made / "with"
+    spaces = ("--from", made / "heard", "--to", made / "seen", "--captions", made / "captions.txt")
+    rc, _, err = cli("bridge", *spaces, "--heard", samples / "sounds", "--out", out)
+    assert rc == 0, err
+    kept = json.loads((out / "card.json").read_text())["heard"]
+    index = mmsearch.index(samples / "sounds", made / "ix", space=made / "heard")
+    vectors = np.concatenate([s.vectors for s in index.snapshot.segments]).astype(np.float32)
+    assert kept == len(vectors) > 10
+    assert np.allclose(np.load(out / "mean.npy"), vectors.mean(0), atol=1e-3)
+    rc, _, err = cli("bridge", *spaces, "--heard", samples / "photos", "--out", made / "none")
+    assert rc == 2
+    assert "holds no audio" in err
+    assert cli("spaces", "pull", f"bridge:{out}")[0] == 2
+
+
 def test_what_a_bridge_cannot_be_made_of_is_one_line(made: Path) -> None:
     few = made / "few.txt"
     few.write_text("a red square\n" * 300)

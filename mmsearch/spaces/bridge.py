@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import SpaceMismatch, SpaceUnavailable
+from mmsearch.errors import SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.spaces import ANYWHERE, Encoder, Placement, family_of, load_encoder, maps
 from mmsearch.spaces.folder import CARD, read_card
 from mmsearch.spaces.kept import Later
@@ -118,6 +118,18 @@ def check_here(name: str) -> None:
         place = str(card[side]["place"])
         if family_of(place) is not None and (missing := missing_for(place)):
             raise SpaceUnavailable(missing)
+
+
+def names() -> list[str]:
+    """Nobody knows of others' folders."""
+    return []
+
+
+def pull(name: str) -> str:
+    """Raises UsageError: a bridge is made, and its spaces are fetched by their own names."""
+    _, card = _card_of(name)
+    places = " and ".join(str(card[side]["place"]) for side in ("from", "to"))
+    raise UsageError(f"{name} is a folder, there is nothing to fetch: it needs {places}.")
 
 
 def _card_of(name: str) -> tuple[Path, dict[str, Any]]:

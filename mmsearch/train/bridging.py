@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.cores import available_cores
 from mmsearch.errors import LimitExceeded, SpaceUnavailable, UsageError
 from mmsearch.items import Unreadable, scope_of
 from mmsearch.items.folder import Folder
+from mmsearch.media.pool import DecodePool, PartReady, Task
 from mmsearch.pairs import lines, parsed
-from mmsearch.query import audio_parts, image_part
 from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, family_of, load_encoder, maps
 from mmsearch.spaces.bridge import PREFIX, described, space_of
 from mmsearch.spaces.folder import CARD
 from mmsearch.spaces.maps import Affine, Map, Memory, unit
-from mmsearch.types import Modality, Vectors
+from mmsearch.types import Item, Modality, Vectors
 
 METHODS = ("memory", "ridge", "procrustes")
 LEAST_CAPTIONS, MOST_CAPTIONS = 200, 500_000
@@ -211,21 +212,24 @@ def _encoded(encoder: Encoder, texts: Sequence[str], name: str, progress: Progre
 
 def _heard(encoder: Encoder, where: Path, modality: Modality, progress: Progress) -> Rows:
     """The vectors of what lies in a folder: one for each window or picture that can be read."""
-    preprocess = encoder.space.preprocess
-    rows = []
-    for path in _files(where):
-        try:
-            if modality is Modality.AUDIO:
-                parts = list(audio_parts(path, preprocess))
-            else:
-                parts = [image_part(path, preprocess)]
-        except Exception:  # not of that kind, or damaged: others will do
-            continue
-        for part in parts:
-            rows.append(encoder.encode(modality, [part.data])[0])
-        progress(f"{modality} in {encoder.space.name}", len(rows), _HEARD_MOST)
-        if len(rows) >= _HEARD_MOST:
-            break
+    tasks = (Task(Item("", path, 0, 0, 0, 0), ask=False) for path in _files(where))
+    size = encoder.batch_sizes[modality]
+    rows: list[Rows] = []
+    waiting: list[Any] = []
+    pool = DecodePool(encoder.space.preprocess, workers=available_cores(), modalities=(modality,))
+    with pool:
+        for event in pool.run(tasks, lambda task, content: True):
+            if not isinstance(event, PartReady):
+                continue  # what is of another kind or damaged: others will do
+            waiting.append(event.part.data)
+            if len(waiting) >= min(size, _HEARD_MOST - len(rows)):
+                rows += list(encoder.encode(modality, waiting))
+                waiting = []
+                progress(f"{modality} in {encoder.space.name}", len(rows), _HEARD_MOST)
+            if len(rows) >= _HEARD_MOST:
+                break
+    if waiting:
+        rows += list(encoder.encode(modality, waiting))
     if not rows:
         raise UsageError(f"{where} holds no {modality} that can be read.")
     return np.stack(rows)
