@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import mmsearch
 from mmsearch.cli.app import app
-from mmsearch.errors import SpaceMismatch, SpaceUnavailable, UsageError
-from mmsearch.spaces import load_encoder
+from mmsearch.errors import LimitExceeded, SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.spaces import load_encoder, maps
 from mmsearch.spaces.folder import digest_of
 from mmsearch.spaces.maps import unit
 from mmsearch.train.bridging import METHODS, bridge, learned, memory, procrustes, ridge
@@ -204,3 +204,52 @@ def test_what_a_bridge_cannot_be_made_of_is_one_line(made: Path) -> None:
     assert not (made / "new").exists()
     assert cli("bridge", "--from", "mini", "--to", made / "seen", "--captions", few,
                "--out", made / "new", "--method", "magic")[0] == 2  # fmt: skip
+
+
+def test_a_folder_that_is_called_mini_is_not_taken_for_the_built_in_space(
+    tmp_path: Path, spaces: Path
+) -> None:
+    named = shutil.copytree(spaces / "seen", tmp_path / "own")
+    card = json.loads((named / "card.json").read_text()) | {"name": "mini"}
+    (named / "card.json").write_text(json.dumps(card))
+    bridge(str(spaces / "heard"), str(named), spaces / "captions.txt", tmp_path / "out")
+    found = load_encoder(f"bridge:{tmp_path / 'out'}").encode(Modality.TEXT, ["a red"])
+    assert np.array_equal(found, load_encoder(str(named)).encode(Modality.TEXT, ["a red"]))
+
+
+def test_writing_a_bridge_takes_nothing_away(made: Path) -> None:
+    ours, captions = made / "bridge", made / "captions.txt"
+    before = {path.name: path.read_bytes() for path in ours.iterdir()}
+    with pytest.raises(UsageError, match="is one of the two spaces"):
+        bridge(str(made / "heard"), f"bridge:{ours}", captions, ours)
+    (ours / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"other things than a bridge \(notes\.txt\)"):
+        bridge(str(made / "heard"), str(made / "seen"), captions, ours)
+    assert (ours / "notes.txt").read_text() == "mine"
+    (ours / "notes.txt").unlink()
+    assert {path.name: path.read_bytes() for path in ours.iterdir()} == before
+    bridge(str(made / "heard"), str(made / "seen"), captions, ours, "ridge")
+    assert sorted(path.name for path in ours.iterdir()) == [
+        "bias.npy", "card.json", "mean.npy", "weight.npy",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="cannot be written"):
+        bridge(str(made / "heard"), str(made / "seen"), captions, captions / "below")
+
+
+def test_a_memory_that_could_not_be_read_again_is_not_made(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "MAX_FILE_BYTES", 4_096 + 4 * 24 * 203)
+    with pytest.raises(LimitExceeded, match=r"204 captions .* at most 203, or take --method ridge"):
+        bridge(str(made / "heard"), str(made / "seen"), made / "captions.txt", made / "new")
+    assert not (made / "new").exists()
+    bridge(str(made / "heard"), str(made / "seen"), made / "captions.txt", made / "new", "ridge")
+
+
+def test_a_memory_gives_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = rows(300, 24, 0), rows(300, 16, 1)
+    made, asked = memory(x, y), rows(50, 24, 2)
+    whole = made(asked)
+    monkeypatch.setattr(maps, "BLOCK_CELLS", 7 * 300)
+    assert (made(asked) * whole).sum(1).min() > 0.99999
+    assert made(asked[:0]).shape == (0, 16)

@@ -15,6 +15,7 @@ from mmsearch.errors import SpaceUnavailable
 from mmsearch.types import Vectors
 
 MAX_FILE_BYTES = 1 << 30
+BLOCK_CELLS = 1 << 24  # weights of captions at a time: 64 MB
 Array = NDArray[np.float32]
 
 
@@ -51,13 +52,21 @@ class Memory:
 
     def __call__(self, x: Vectors) -> Vectors:
         """float32 (n, d_from) to rows (n, d_to) of unit length."""
-        near = unit(x - self.mean) @ self.keys.T / float(self.temperature[0])
-        near = np.exp(near - near.max(axis=1, keepdims=True))
-        return unit(near @ self.values)
+        out = np.empty((len(x), self.values.shape[1]), np.float32)
+        block = max(1, BLOCK_CELLS // max(1, len(self.keys)))
+        for at in range(0, len(x), block):
+            near = unit(x[at : at + block] - self.mean) @ self.keys.T
+            near /= self.temperature[0]
+            near -= near.max(axis=1, keepdims=True)
+            np.exp(near, out=near)
+            out[at : at + block] = unit(near @ self.values)
+        return out
 
 
 Map = Affine | Memory
 KINDS: dict[str, type[Affine] | type[Memory]] = {"affine": Affine, "memory": Memory}
+
+FILES = frozenset(f"{name}.npy" for cls in KINDS.values() for name in cls.__dataclass_fields__)
 
 
 def unit(x: NDArray[np.floating]) -> Vectors:

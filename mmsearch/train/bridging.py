@@ -147,7 +147,7 @@ def bridge(
     if method not in METHODS:
         raise UsageError(f"--method is one of {', '.join(METHODS)}, not {method!r}.")
     texts = read_captions(captions)
-    _check_out(out)
+    _check_out(out, (source, target))
     encoders = [
         load_encoder(name, placement if family_of(name) is not None else ANYWHERE)
         for name in (source, target)
@@ -160,6 +160,8 @@ def bridge(
         raise UsageError(
             f"{theirs.name} takes nothing that {ours.name} does not: nothing is to carry over."
         )
+    if method == "memory":
+        _check_size(len(texts), max(theirs.dimension, ours.dimension))
     x = _encoded(encoders[0], texts, source, progress)
     y = _encoded(encoders[1], texts, target, progress)
     mean = None if heard is None else _heard(encoders[0], heard, Modality(carried[0]), progress)
@@ -232,7 +234,10 @@ def _heard(encoder: Encoder, where: Path, modality: Modality, progress: Progress
         rows += list(encoder.encode(modality, waiting))
     if not rows:
         raise UsageError(f"{where} holds no {modality} that can be read.")
-    return np.stack(rows)
+    found = np.stack(rows)
+    if not np.isfinite(found).all():
+        raise SpaceUnavailable(f"{encoder.space} gave vectors that are not finite.")
+    return found
 
 
 def _files(where: Path) -> Iterator[str]:
@@ -243,15 +248,39 @@ def _files(where: Path) -> Iterator[str]:
 
 def _place(name: str, encoder: Encoder) -> str:
     """What loads a space from anywhere: its own full name, or the absolute path of its folder."""
-    is_folder = family_of(encoder.space.name) is None and encoder.space.name not in SPACES
+    # by what was asked for: a folder's card may call it as a built-in space is called
+    is_folder = family_of(encoder.space.name) is None and name not in SPACES
     return str(Path(name).expanduser().absolute()) if is_folder else encoder.space.name
 
 
-def _check_out(out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
+def _check_out(out: Path, spaces: Sequence[str]) -> None:
+    """Raises UsageError where a bridge cannot be written, before anything is encoded."""
+    for name in spaces:
+        place = Path(name.removeprefix(PREFIX)).expanduser()
+        if place.exists() and os.path.realpath(place) == os.path.realpath(out):
+            raise UsageError(f"{out} is one of the two spaces: name a new folder.")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-"):
+            pass
+        entries = sorted(one.name for one in out.iterdir()) if out.exists() else []
+    except OSError as e:
+        raise UsageError(f"{out} cannot be written: {e.strerror}. Name another folder.") from None
+    if not entries:
         return
-    if out.exists() and not _is_bridge(out):
+    if not _is_bridge(out):
         raise UsageError(f"{out} is there already and is no bridge: name a new folder.")
+    if other := next((one for one in entries if one not in maps.FILES and one != CARD), None):
+        raise UsageError(f"{out} holds other things than a bridge ({other}): name a new folder.")
+
+
+def _check_size(captions: int, width: int) -> None:
+    most = (maps.MAX_FILE_BYTES - 4_096) // (4 * width)  # 4 kB: what stands before the numbers
+    if captions > most:
+        raise LimitExceeded(
+            f"{captions:,} captions of {width} numbers are more than a memory holds: give at most "
+            f"{most:,}, or take --method ridge."
+        )
 
 
 def _is_bridge(out: Path) -> bool:
@@ -295,7 +324,16 @@ def _write(
         }
         text = json.dumps(card, ensure_ascii=False, indent=2)
         (work / CARD).write_text(text + "\n", encoding="utf-8")
-        if out.exists():
-            old = Path(name) / "old"
-            os.replace(out, old)
+        _put(work, out, Path(name) / "old")
+
+
+def _put(work: Path, out: Path, old: Path) -> None:
+    """The new folder in the place of the old one, which stays where that fails."""
+    if out.exists():
+        os.replace(out, old)
+    try:
         os.replace(work, out)
+    except OSError:
+        if old.exists():
+            os.replace(old, out)
+        raise
