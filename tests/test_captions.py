@@ -21,7 +21,7 @@ from mmsearch.cli.app import app
 from mmsearch.errors import UsageError
 from mmsearch.media import image_array
 from mmsearch.spaces.captions import LEAST_TOKENS, MOST_TOKENS, Captioner
-from mmsearch.store import Snapshot, verify
+from mmsearch.store import Snapshot, Writer, verify
 from tiny_clip import tiny_clip, tiny_coca
 
 
@@ -102,6 +102,31 @@ def test_a_picture_that_is_gone_or_changed_is_left_alone(
     assert "skipped 2" in out
     snapshot = Snapshot.open(tmp_path / "ix")
     assert len(snapshot) == 6
+
+
+def test_stopped_half_way_no_picture_is_lost(
+    tmp_path: Path, photos: Path, coca: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = mmsearch.index(photos, tmp_path / "ix")
+    first = sorted(photos.iterdir())[0]
+    index.add([first], ids=["own"])  # the same file once more
+    before = {hit.id for hit in index.search("a dog", k=100)}
+    usual = Writer.extend
+
+    def stopped(writer: Writer, parts: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "extend", stopped)
+        assert cli("caption", "--model", coca, "--index", tmp_path / "ix")[0] == 130
+    assert Writer.extend is usual
+    index.refresh()
+    assert {hit.id for hit in index.search("a dog", k=100)} == before
+    assert "captions 7 " in cli("caption", "--model", coca, "--index", tmp_path / "ix")[1]
+    index.refresh()
+    hits = index.search("a dog", k=100)
+    assert {hit.id for hit in hits} == before
+    assert all(hit.meta["caption"] for hit in hits)
 
 
 def test_a_model_that_writes_none_is_one_line(tmp_path: Path, photos: Path) -> None:

@@ -32,6 +32,7 @@ from mmsearch.cli.upkeep import (
     DtypeOption,
     RecallOption,
     TowerOption,
+    WorkersOption,
     caption,
     compact,
     merge,
@@ -128,9 +129,7 @@ def index(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a file was skipped.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
-    ] = None,
+    workers: WorkersOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,

@@ -22,6 +22,9 @@ RecallOption = Annotated[
         help="Share of the ten nearest that a search should find, 0.5 to 1 (1: exact).",
     ),
 ]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option(
@@ -192,9 +195,7 @@ def reencode(
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Give up a change that was begun and not finished.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
-    ] = None,
+    workers: WorkersOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,
@@ -268,9 +269,7 @@ def caption(
     again: Annotated[
         bool, typer.Option("--again", help="Also where there is a caption already.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Decoding processes. Default: one a core.")
-    ] = None,
+    workers: WorkersOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,

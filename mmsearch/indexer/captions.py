@@ -22,6 +22,7 @@ from mmsearch.version import __version__
 
 KEY = "caption"  # in the metadata
 Progress = Callable[[int, int], None]
+Wanted = dict[Task, list[tuple[Segment, int]]]  # a file -> the rows of the items that it is
 _COMMIT_S = 30.0
 
 
@@ -71,10 +72,9 @@ def caption(
             done.seconds = time.monotonic() - started
             return done
         captioner = Captioner(model, placement)
-        try:
-            _write(writer, captioner, wanted, workers or available_cores(), done, progress)
-        finally:  # also what was written before Ctrl-C
-            writer.commit(unfinished=writer.manifest.unfinished)
+        # stopped anywhere, what was not committed is dropped: no row may go without its successor
+        _write(writer, captioner, wanted, workers or available_cores(), done, progress)
+        writer.commit(unfinished=writer.manifest.unfinished)
         writer.compact()
         update_ann(writer)
         writer.finish()
@@ -82,21 +82,21 @@ def caption(
     return done
 
 
-def _wanted(snapshot: Snapshot, again: bool, done: Captioned) -> dict[Task, tuple[Segment, int]]:
+def _wanted(snapshot: Snapshot, again: bool, done: Captioned) -> Wanted:
     """The files of pictures that are to get a caption, and where their rows are."""
-    wanted = {}
+    wanted: Wanted = {}
     for path, segment, row in _pictures(snapshot):
         if not again and KEY in segment.row(row).meta:
             done.there += 1
             continue
-        wanted[Task(Item("", path, 0, 0, 0, 0), ask=False)] = (segment, row)
+        wanted.setdefault(Task(Item("", path, 0, 0, 0, 0), ask=False), []).append((segment, row))
     return wanted
 
 
 def _write(
     writer: Writer,
     captioner: Any,
-    wanted: dict[Task, tuple[Segment, int]],
+    wanted: Wanted,
     workers: int,
     done: Captioned,
     progress: Progress,
@@ -113,15 +113,15 @@ def _write(
             if isinstance(event, PartReady):
                 pixels[event.task] = event.part.data
                 continue
-            segment, row = wanted[event.task]
             data = pixels.pop(event.task, None)
-            same = isinstance(event, Finished) and (
-                event.content_hash == segment.row(row).content_hash
-            )
-            if data is None or not same:
-                done.skipped += 1
-                continue
-            waiting.append((segment, row, data))
+            for segment, row in wanted[event.task]:
+                same = isinstance(event, Finished) and (
+                    event.content_hash == segment.row(row).content_hash
+                )
+                if data is None or not same:
+                    done.skipped += 1
+                else:
+                    waiting.append((segment, row, data))
             if len(waiting) >= size:
                 _flush(writer, captioner, waiting, done)
                 progress(done.written + done.skipped, len(wanted))
