@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from mmsearch.errors import IndexDamaged
@@ -90,19 +91,28 @@ def read_ledger(folder: Path, manifest: Manifest) -> list[LedgerRow]:
     name, file = manifest.ledger, manifest.ledger_file
     if name is None or file is None:
         return []
-    from pyarrow import parquet as pq
 
     try:
         content = read_whole(folder / name, file)
-        # on this thread alone: one of Arrow's own could let go of these bytes of Python's
-        # while the program ends, which aborts it
-        table = pq.read_table(
-            pa.BufferReader(content), schema=LEDGER_SCHEMA, use_threads=False, pre_buffer=False
-        )
-    except (OSError, pa.ArrowInvalid) as e:
+        table = _parquet(content).cast(LEDGER_SCHEMA)
+    except (OSError, ValueError) as e:  # Arrow's errors are ValueErrors, too
         raise IndexDamaged(f"{folder / name} cannot be read: {e}. Run `mmsearch verify`.") from e
     rows = []
     for r in table.to_pylist():
         raw = r.pop("path_bytes")
         rows.append(LedgerRow(**{**r, "path": os.fsdecode(raw) if raw is not None else r["path"]}))
     return rows
+
+
+def _parquet(content: bytes) -> pa.Table:
+    """The table in a Parquet file's bytes, read on this thread and from memory of Arrow's own.
+
+    ``read_table`` reads on threads of Arrow's: one that lets go of bytes of Python's while the
+    program ends aborts it.
+    """
+    from pyarrow import parquet as pq
+
+    memory = pa.allocate_buffer(len(content))
+    np.frombuffer(memory, np.uint8)[:] = np.frombuffer(content, np.uint8)
+    with pq.ParquetFile(pa.BufferReader(memory), pre_buffer=False) as file:
+        return file.read(use_threads=False)

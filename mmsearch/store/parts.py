@@ -51,7 +51,10 @@ class Parts:
             self._extents = np.empty((0, 3), np.int64)  # batch -> start, end of metadata, stop
             if not checked.whole:
                 self._extents = self._check_frame()
-            self._arrow = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(checked.data)))
+            # on the caller's thread alone: see ``ledger._parquet``; nothing is unpacked anyway
+            alone = pa.ipc.IpcReadOptions(use_threads=False)
+            source = pa.BufferReader(pa.py_buffer(checked.data))
+            self._arrow = pa.ipc.open_file(source, options=alone)
         except (pa.ArrowInvalid, ValueError, struct.error) as e:
             raise self._unreadable(e) from e
         self._n = self._arrow.num_record_batches
