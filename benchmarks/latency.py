@@ -72,7 +72,7 @@ def spread(values: Any) -> dict[str, float]:
 def warmed(index: Index, xq: Vectors, k: int) -> int:
     """Asks until all that queries read has been checked; how many queries that took."""
     segments = index.snapshot.segments
-    files = [f for s in segments for f in (s.vector_blocks, s.arrow_blocks)]
+    files = [f for s in segments for f in (s.lanes[0].blocks, s.arrow_blocks)]
     asked = 0
     while not all(f.whole for f in files):
         list(index.search(vector=xq[asked % len(xq)], k=k))

@@ -61,7 +61,7 @@ def us(work: Callable[[], object]) -> float:
 def largest(folder: Path) -> Segment:
     """The largest segment, opened anew: nothing of it was checked yet, its pages are mapped."""
     segment = max(Snapshot.open(folder).segments, key=lambda s: s.ref.rows)
-    for blocks in (segment.vector_blocks, segment.arrow_blocks):
+    for blocks in (segment.lanes[0].blocks, segment.arrow_blocks):
         np.add.reduce(blocks.data[::4096])
     return segment
 
@@ -85,12 +85,12 @@ def main() -> None:
             candidates = np.sort(rng.choice(n, CANDIDATES, replace=False))
             hits = rng.choice(n, HITS, replace=False).tolist()
             for what, work in (
-                ("candidates", lambda: segment.check_rows(candidates)),  # noqa: B023
+                ("candidates", lambda: segment.lanes[0].check_rows(candidates)),  # noqa: B023
                 ("hits", lambda: segment.rows(hits)),  # noqa: B023
             ):
                 took.setdefault(f"{what}, first", []).append(us(work))
                 took.setdefault(f"{what}, again", []).append(min(us(work) for _ in range(5)))
-            took.setdefault("all vectors", []).append(us(segment.vector_blocks.check_all))
+            took.setdefault("all vectors", []).append(us(segment.lanes[0].blocks.check_all))
             took.setdefault("all rows", []).append(us(segment.arrow_blocks.check_all))
         files = [f for s in Snapshot.open(folder).manifest.segments for f in s.files.items()]
     sidecars = sum(f.bytes for name, f in files if name.endswith(".blocks"))

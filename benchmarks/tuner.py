@@ -73,7 +73,7 @@ def main() -> None:
         index_of(xb, folder, None, lambda share: None, texts)
         segments = mmsearch.open(folder).snapshot.segments
         _, truth = tune.exact_nearest(
-            [s.vectors for s in segments], [None] * len(segments), unseen, 10
+            [s.lanes[0].vectors for s in segments], [None] * len(segments), unseen, 10
         )
         pick = np.random.default_rng(0).choice(len(xb), 1000, replace=False)
         stored = np.ascontiguousarray(xb[np.sort(pick)], np.float32)

@@ -11,6 +11,7 @@ from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
 from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
 from mmsearch.spaces.folder import read_card
+from mmsearch.spaces.kept import kept_folders
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.store.ledger import read_ledger
 from mmsearch.store.manifest import read
@@ -32,13 +33,7 @@ def describe(index: Index) -> dict[str, Any]:
                 np.count_nonzero((part_no == 0) & segment.live[first : first + len(part_no)])
             )
             first += len(part_no)
-    if manifest.ann is None:
-        search = "exact: every vector is compared, memory-mapped"
-    else:
-        facts = manifest.ann.facts
-        search = f"{manifest.ann.kind}: {facts['nlist']:,} lists, candidates compared exactly"
-        missing = sum(s.code_blocks is None for s in snapshot.segments)
-        search += f" ({missing} new segments searched exactly)" if missing else ""
+    lanes = manifest.space.each
     ledger = read_ledger(index.path, manifest)
     skipped = sum(row.stage is not None for row in ledger)
     return {
@@ -50,11 +45,22 @@ def describe(index: Index) -> dict[str, Any]:
         "space": f"{manifest.space.name}@{manifest.space.fingerprint}",
         "dimension": manifest.space.dimension,
         "kept": _kept(index),
-        "search": search,
+        "search": "; ".join(dict.fromkeys(_search(index, i) for i in range(len(lanes)))),
         "ann": manifest.ann.facts if manifest.ann else None,
+        "lanes": [
+            {
+                "space": f"{lane.name}@{lane.fingerprint}",
+                "dimension": lane.dimension,
+                "holds": [str(modality) for modality in held],
+                "search": _search(index, i),
+                "ann": trained.facts if (trained := manifest.anns.get(lane.fingerprint)) else None,
+            }
+            for i, (lane, held) in enumerate(zip(lanes, manifest.space.held, strict=True))
+            if manifest.space.lanes
+        ],
         "segments": len(manifest.segments),
         "bytes": sum(f.bytes for s in manifest.segments for f in s.files.values())
-        + (manifest.ann.file.bytes if manifest.ann else 0),
+        + sum(trained.file.bytes for trained in manifest.anns.values()),
         "generation": manifest.generation,
         "roots": [r.path for r in manifest.roots if r.path],
         "unfinished": len(manifest.unfinished),
@@ -63,6 +69,19 @@ def describe(index: Index) -> dict[str, Any]:
         "ignored": len(ledger) - skipped,
         "written_by": manifest.written_by,
     }
+
+
+def _search(index: Index, lane: int) -> str:
+    """How a lane is searched."""
+    snapshot = index.snapshot
+    space = snapshot.manifest.space
+    trained = snapshot.manifest.anns.get(space.each[lane].fingerprint)
+    if trained is None:
+        return "exact: every vector is compared, memory-mapped"
+    found = f"{trained.kind}: {trained.facts['nlist']:,} lists, candidates compared exactly"
+    files = [segment.lanes[lane] for segment in snapshot.segments]
+    missing = sum(one.code_blocks is None and len(one.vectors) > 0 for one in files)
+    return found + (f" ({missing} new segments searched exactly)" if missing else "")
 
 
 def _next(index: Index) -> str | None:
@@ -77,19 +96,25 @@ def _next(index: Index) -> str | None:
 
 def _kept(index: Index) -> dict[str, Any] | None:
     """What the index keeps of its space: its size and, of a model's text tower, in which form its
-    weights are stored and the least cosine to the model's own vectors of some texts."""
+    weights are stored and the least cosine to the model's own vectors of some texts. Of several
+    lanes the towers of all, and the least of these."""
     where = index.snapshot.kept_space
     if where is None:
         return None
-    try:
-        card = read_card(where)
-    except MmsearchError:
-        card = {}
+    cards = []
+    for folder in kept_folders(index.space, where).values():
+        try:
+            cards.append(read_card(folder))
+        except MmsearchError:
+            continue
+    towers = [m for card in cards for m in card.get("holds", card.get("modalities")) or ()]
+    least = [card["least_cosine"] for card in cards if card.get("least_cosine") is not None]
+    stored = [card["stored"] for card in cards if card.get("stored") is not None]
     return {
         "bytes": sum(file.bytes for file in index.snapshot.manifest.query.values()),
-        "holds": card.get("holds", card.get("modalities")),
-        "stored": card.get("stored"),
-        "least_cosine": card.get("least_cosine"),
+        "holds": list(dict.fromkeys(towers)) if cards else None,
+        "stored": ", ".join(dict.fromkeys(stored)) or None,
+        "least_cosine": min(least, default=None),
     }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import SpaceUnavailable
+from mmsearch.errors import SpaceUnavailable, UsageError
 
 Vectors = NDArray[np.float32]  # (n, d), rows of unit L2 norm
 Scores = NDArray[np.float32]  # (nq, k), inner products
@@ -115,6 +115,8 @@ class Preprocess:
 
 # Came after the first indexes were written: in a fingerprint only where they say something.
 _NEWER = ("image_fit", "image_resampling", "image_fill", "image_draft", "image_cells")
+_IMAGE = tuple(f.name for f in fields(Preprocess) if f.name.startswith("image_"))
+_AUDIO = ("sample_rate_hz", "window_s")
 # A place in a space's name: openclip:local-dir:/FOLDER, clap:/FOLDER, openclip:MODEL//FILE,
 # gemma:/FOLDER@DIMENSION (the dimension is a fact of its own).
 _PLACE = re.compile(r"(:local-dir:|[:/](?=/|[A-Za-z]:\\)).*", re.DOTALL)
@@ -125,7 +127,8 @@ class Space:
     """An embedding space: two vectors are comparable only inside one.
 
     ``name`` is what loads its encoder. ``digest`` is the SHA-256 (hex) of the weights,
-    tokenizer and graph files.
+    tokenizer and graph files. ``lanes``: the spaces that this one is made of, see ``joined``;
+    mostly none.
     """
 
     name: str
@@ -134,11 +137,65 @@ class Space:
     modalities: tuple[Modality, ...]
     preprocess: Preprocess
     metric: str = "inner_product"
+    lanes: tuple[Space, ...] = ()
+
+    @classmethod
+    def joined(cls, lanes: Sequence[Space]) -> Space:
+        """Several spaces side by side, as lanes: a vector is one of each, one after the other.
+
+        Pictures, and sounds, go into the first lane that takes them, texts into each that does;
+        what is not in a lane is 0 there. So the rows are of unit length in each lane that they
+        are in. Raises UsageError for less than two, or for one that would hold nothing but
+        texts.
+        """
+        taken = [m for m in Modality if any(m in lane.modalities for lane in lanes)]
+        joined = cls(
+            "+".join(lane.name for lane in lanes),
+            hashlib.sha256(" ".join(lane.fingerprint for lane in lanes).encode()).hexdigest(),
+            sum(lane.dimension for lane in lanes),
+            tuple(taken),
+            _joined_preprocess(lanes),
+            lanes=tuple(lanes),
+        )
+        for lane, held in zip(joined.each, joined.held, strict=True):
+            if len(lanes) < 2 or lane.lanes or not {Modality.IMAGE, Modality.AUDIO} & set(held):
+                raise UsageError(
+                    f"{joined.name}: the space {lane.name} adds nothing: pictures, and sounds, go "
+                    "to the first space that takes them. Name spaces for different ones, such as "
+                    "one of CLIP for pictures and one of CLAP for sounds."
+                )
+        return joined
+
+    @property
+    def each(self) -> tuple[Space, ...]:
+        """The lanes; of a space that has none, itself."""
+        return self.lanes or (self,)
+
+    @cached_property
+    def held(self) -> tuple[tuple[Modality, ...], ...]:
+        """What is put into each lane."""
+        if not self.lanes:
+            return (self.modalities,)
+        return tuple(
+            tuple(
+                m
+                for m in lane.modalities
+                if m is Modality.TEXT or not any(m in other.modalities for other in self.lanes[:i])
+            )
+            for i, lane in enumerate(self.lanes)
+        )
+
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """Which numbers of a vector are of each lane."""
+        ends = np.cumsum([lane.dimension for lane in self.each]).tolist()
+        return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
 
     @cached_property
     def fingerprint(self) -> str:
         """8 hex digits over everything that changes a vector."""
         facts = asdict(self)
+        del facts["lanes"]  # the digest is made of theirs
         facts["name"] = _PLACE.sub("", self.name)  # a moved model is the same
         usual = {f.name: f.default for f in fields(Preprocess)}
         for name in _NEWER:
@@ -161,6 +218,18 @@ class Space:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.fingerprint} (d={self.dimension})"
+
+
+def _joined_preprocess(lanes: Sequence[Space]) -> Preprocess:
+    """Of each kind what the lane asks for that takes it; passages as short as the shortest."""
+    texts = [lane.preprocess for lane in lanes if Modality.TEXT in lane.modalities]
+    shortest = min(texts, key=lambda p: p.passage_words, default=lanes[0].preprocess)
+    facts = asdict(shortest)
+    for modality, names in ((Modality.IMAGE, _IMAGE), (Modality.AUDIO, _AUDIO)):
+        own = next((x.preprocess for x in lanes if modality in x.modalities), lanes[0].preprocess)
+        facts |= {name: getattr(own, name) for name in names}
+    chars = min((p.passage_cjk_chars for p in texts), default=shortest.passage_cjk_chars)
+    return Preprocess(**{**facts, "passage_cjk_chars": chars})
 
 
 class SpaceVectors(np.ndarray[Any, np.dtype[np.float32]]):
@@ -223,7 +292,9 @@ class Hit:
     """A part that was found, its score and its rank.
 
     ``path`` is absolute, or None for something added without a file.
-    ``score`` is the cosine between query and part, in [-1, 1].
+    ``score`` is the cosine between query and part, in [-1, 1]. Where hits of several kinds meet
+    in an index of several spaces, their cosines cannot be compared, and ``surprise`` decides:
+    -log10 of how many parts of its kind would score as high by chance; else it is None.
     """
 
     rank: int
@@ -235,9 +306,11 @@ class Hit:
     end_s: float | None = None
     text: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    surprise: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The hit as the plain object that ``--json`` prints."""
+        more = {} if self.surprise is None else {"surprise": self.surprise}
         return {
             "rank": self.rank,
             "score": self.score,
@@ -248,4 +321,5 @@ class Hit:
             "end_s": self.end_s,
             "text": self.text,
             "meta": self.meta,
+            **more,
         }

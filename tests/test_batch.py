@@ -119,7 +119,7 @@ def stored_vector(index: Index, id: str) -> np.ndarray:
     held = index.snapshot.find(id)
     assert held is not None
     segment, row = held
-    return segment.vectors[row].astype(np.float32)
+    return segment.lanes[0].vectors[row].astype(np.float32)
 
 
 def test_a_batch_of_texts_answers_in_their_order(index: Index) -> None:

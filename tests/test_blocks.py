@@ -324,14 +324,14 @@ def test_opening_and_asking_read_a_small_part_of_the_files(tmp_path: Path) -> No
     folder = fill(tmp_path / "ix", range(9000))
     segment = only(folder)
     counts = {}
-    for name in ("vector_blocks", "arrow_blocks"):
-        seen = getattr(segment, name)._seen
+    for name, blocks in (("vectors", segment.lanes[0].blocks), ("rows", segment.arrow_blocks)):
+        seen = blocks._seen  # type: ignore[attr-defined]
         counts[name] = int(seen.sum())
         assert len(seen) > 60
-    assert counts == {"vector_blocks": 1, "arrow_blocks": 2}  # heads; the footer
-    segment.check_rows(np.array([5000]))
+    assert counts == {"vectors": 1, "rows": 2}  # heads; the footer
+    segment.lanes[0].check_rows(np.array([5000]))
     segment.rows([5000])
-    assert segment.vector_blocks._seen.sum() == 2  # type: ignore[attr-defined]
+    assert segment.lanes[0].blocks._seen.sum() == 2  # type: ignore[attr-defined]
     assert segment.arrow_blocks._seen.sum() < 60  # type: ignore[attr-defined]
     assert len(segment.modality_codes) == 9000
 
@@ -339,13 +339,16 @@ def test_opening_and_asking_read_a_small_part_of_the_files(tmp_path: Path) -> No
 def test_a_vector_that_was_altered_is_seen_by_whoever_asks_for_it(tmp_path: Path) -> None:
     folder = fill(tmp_path / "ix", range(3000))
     segment = only(folder)
-    start, stop = (int(x[0]) for x in segment.row_ranges(np.array([2000])))
-    assert segment.vector_blocks.data[start:stop].tobytes() == segment.vectors[2000].tobytes()
-    path = damaged(segment, segment._vectors_name, start + 3)
+    start, stop = (int(x[0]) for x in segment.lanes[0].row_ranges(np.array([2000])))
+    assert (
+        segment.lanes[0].blocks.data[start:stop].tobytes()
+        == segment.lanes[0].vectors[2000].tobytes()
+    )
+    path = damaged(segment, segment.lanes[0].name, start + 3)
     opened = only(folder)
-    opened.check_rows(np.array([10, 2999]))
+    opened.lanes[0].check_rows(np.array([10, 2999]))
     with pytest.raises(IndexDamaged, match=str(path)):
-        opened.check_rows(np.array([10, 2000, 2999]))
+        opened.lanes[0].check_rows(np.array([10, 2000, 2999]))
     with pytest.raises(IndexDamaged, match=str(path)):
         opened.check_whole()
 
@@ -442,7 +445,7 @@ def as_schema_2(folder: Path) -> None:
                 files[name] = manifest.FileRef(*checksum(where / name, ""))
         segments.append(replace(ref, files=files))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest, "SCHEMA", 2)
+        patch.setattr(manifest, "_WITHOUT_LANES", 2)
         manifest.write(folder, replace(now, segments=tuple(segments)))
 
 
@@ -458,7 +461,7 @@ def test_an_index_of_schema_2_answers_and_verifies_and_gains_checks_when_rewritt
     assert verify(folder) == []
     snapshot = Snapshot.open(folder)
     for segment in snapshot.segments:
-        assert segment.vector_blocks.whole and segment.arrow_blocks.whole
+        assert segment.lanes[0].blocks.whole and segment.arrow_blocks.whole
     assert snapshot.segments[0].dead.tolist() == [3]
     assert snapshot.segments[0].rows([299])[0].id == row(299).id
     path = snapshot.segments[1].folder / "parts.parquet"
@@ -470,7 +473,7 @@ def test_an_index_of_schema_2_answers_and_verifies_and_gains_checks_when_rewritt
         writer.finish()
     assert b'"schema": 3' in (folder / "manifest.json").read_bytes()
     segment = only(folder)
-    assert not segment.vector_blocks.whole and not segment.arrow_blocks.whole
+    assert not segment.lanes[0].blocks.whole and not segment.arrow_blocks.whole
     assert verify(folder) == []
 
 
@@ -482,8 +485,8 @@ def test_what_was_checked_is_not_checked_again_after_a_commit(tmp_path: Path) ->
         writer.drop("item3")
         writer.commit()
     after = Snapshot.open(folder, before)
-    assert after.segments[0].vector_blocks is before.segments[0].vector_blocks
-    assert after.segments[0].vector_blocks.whole and after.segments[0].dead.tolist() == [3]
+    assert after.segments[0].lanes[0].blocks is before.segments[0].lanes[0].blocks
+    assert after.segments[0].lanes[0].blocks.whole and after.segments[0].dead.tolist() == [3]
 
 
 def test_lists_are_written_in_pieces_and_have_checks_of_their_own(tmp_path: Path) -> None:
@@ -491,17 +494,27 @@ def test_lists_are_written_in_pieces_and_have_checks_of_their_own(tmp_path: Path
     pieces = [np.random.default_rng(n).bytes(9000) for n in range(4)]
     with Writer(folder, SPACE) as writer:
         (segment,) = writer.manifest.segments
-        quantiser = manifest.AnnRef("x-q001", "ivfpq", 50, {}, writer.write_ann("x-q001", b"q" * 9))
-        codes = writer.write_codes(segment.name, "x-q001", (memoryview(p) for p in pieces))
-        writer.set_ann(quantiser, {segment.name: codes})
-        again = writer.snapshot.segments[0].ref.files["codes-x-q001.lists"]
-        writer.set_ann(replace(quantiser, trained_on=51), {segment.name: again})  # kept as they are
+        quantiser = manifest.AnnRef(
+            f"{SPACE.fingerprint}-q001",
+            "ivfpq",
+            50,
+            {},
+            writer.write_ann(f"{SPACE.fingerprint}-q001", b"q" * 9),
+        )
+        codes = writer.write_codes(
+            segment.name, f"{SPACE.fingerprint}-q001", (memoryview(p) for p in pieces)
+        )
+        writer.set_ann(SPACE.fingerprint, quantiser, {segment.name: codes})
+        again = writer.snapshot.segments[0].ref.files[f"codes-{SPACE.fingerprint}-q001.lists"]
+        writer.set_ann(
+            SPACE.fingerprint, replace(quantiser, trained_on=51), {segment.name: again}
+        )  # kept as they are
     assert verify(folder) == []
-    lists = folder / "segments" / segment.name / "codes-x-q001.lists"
-    opened = only(folder).code_blocks
+    lists = folder / "segments" / segment.name / f"codes-{SPACE.fingerprint}-q001.lists"
+    opened = only(folder).lanes[0].code_blocks
     assert opened is not None and opened.data.tobytes() == b"".join(pieces)
     flip(lists, 20_000)
-    opened = only(folder).code_blocks
+    opened = only(folder).lanes[0].code_blocks
     assert opened is not None
     opened.check(np.array([0]), np.array([8192]))
     with pytest.raises(IndexDamaged, match=f"{lists} .*mmsearch index"):
@@ -510,18 +523,18 @@ def test_lists_are_written_in_pieces_and_have_checks_of_their_own(tmp_path: Path
     flip(lists, 20_000)
     sums = lists.with_name(lists.name + ".blocks")
     flip(sums, 3)  # lists that cannot be checked are not used
-    assert only(folder).code_blocks is None
+    assert only(folder).lanes[0].code_blocks is None
     assert [p.path for p in verify(folder)] == [str(sums)]
     sums.unlink()
-    assert only(folder).code_blocks is None
-    quantiser_path = folder / "ann" / "x-q001.faiss"
+    assert only(folder).lanes[0].code_blocks is None
+    quantiser_path = folder / "ann" / f"{SPACE.fingerprint}-q001.faiss"
     flip(quantiser_path, 2)
-    blocks = Snapshot.open(folder).ann_blocks
-    assert blocks is not None and not blocks.whole
+    blocks = Snapshot.open(folder).ann_blocks[SPACE.fingerprint]
+    assert not blocks.whole
     with pytest.raises(IndexDamaged, match=str(quantiser_path)):
         blocks.check_all()
     quantiser_path.write_bytes(b"q")
-    assert Snapshot.open(folder).ann_blocks is None
+    assert Snapshot.open(folder).ann_blocks == {}
 
 
 def test_verify_compares_the_checks_with_their_file(tmp_path: Path) -> None:

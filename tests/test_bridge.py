@@ -180,7 +180,9 @@ def test_what_is_heard_gives_the_mean(made: Path, samples: Path) -> None:
     assert rc == 0, err
     kept = json.loads((out / "card.json").read_text())["heard"]
     index = mmsearch.index(samples / "sounds", made / "ix", space=made / "heard")
-    vectors = np.concatenate([s.vectors for s in index.snapshot.segments]).astype(np.float32)
+    vectors = np.concatenate([s.lanes[0].vectors for s in index.snapshot.segments]).astype(
+        np.float32
+    )
     assert kept == len(vectors) > 10
     assert np.allclose(np.load(out / "mean.npy"), vectors.mean(0), atol=1e-3)
     rc, _, err = cli("bridge", *spaces, "--heard", samples / "photos", "--out", made / "none")

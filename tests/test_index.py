@@ -31,7 +31,7 @@ def vectors(index: Path) -> dict[tuple[str, int], bytes]:
             row = segment.row(r)
             key = (row.path or row.id, row.part_no)
             assert key not in out, f"{key} is there twice"
-            out[key] = segment.vectors[r].tobytes()
+            out[key] = segment.lanes[0].vectors[r].tobytes()
     return out
 
 

@@ -56,7 +56,11 @@ def rows(index: Path) -> set[Row]:
         for r in np.flatnonzero(segment.live).tolist():
             row = segment.row(r)
             key = (str(row.path), row.start_s, row.end_s, row.content_hash)
-            entry = (*key, row.text.encode() if row.text else b"", segment.vectors[r].tobytes())
+            entry = (
+                *key,
+                row.text.encode() if row.text else b"",
+                segment.lanes[0].vectors[r].tobytes(),
+            )
             assert entry not in out, f"{key} is there twice"
             out.add(entry)
     return out  # type: ignore[return-value]

@@ -26,6 +26,7 @@ LAYERS = {
     "ann": 1,
     "spaces": 2,
     "query": 3,
+    "calibrate": 3,
     "sample_queries": 3,
     "filters": 3,
     "pairs": 4,

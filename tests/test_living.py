@@ -28,7 +28,9 @@ def empty_index(tmp_path: Path, name: str) -> mmsearch.Index:
 
 def recall(index: mmsearch.Index, xq: np.ndarray) -> float:
     segments = index.snapshot.segments
-    _, truth = tune.exact_nearest([s.vectors for s in segments], [s.live for s in segments], xq, 10)
+    _, truth = tune.exact_nearest(
+        [s.lanes[0].vectors for s in segments], [s.live for s in segments], xq, 10
+    )
     found = index.search_batch(vectors=xq, k=10).rows
     return float(np.mean([len({*a} & {*b}) / 10 for a, b in zip(truth, found, strict=True)]))
 

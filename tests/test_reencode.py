@@ -50,14 +50,14 @@ def content(index: Path) -> dict[str, tuple[object, ...]]:
     d = snapshot.manifest.space.dimension
     found = {}
     for segment in snapshot.segments:
-        assert segment.vectors.shape[1] == d
+        assert segment.lanes[0].vectors.shape[1] == d
         for r in np.flatnonzero(segment.live).tolist():
             row = segment.row(r)
             path = snapshot.absolute(row.root, row.path)
             meta = json.dumps(row.meta, sort_keys=True)
             assert row.id not in found
             found[row.id] = (path, row.modality, row.start_s, row.end_s, row.text, meta,
-                             row.content_hash, segment.vectors[r].tobytes())  # fmt: skip
+                             row.content_hash, segment.lanes[0].vectors[r].tobytes())  # fmt: skip
     return found
 
 

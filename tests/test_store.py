@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Live part id -> vector bytes."""
     snapshot = Snapshot.open(folder)
     return {
-        segment.row(int(r)).id: segment.vectors[r].tobytes()
+        segment.row(int(r)).id: segment.lanes[0].vectors[r].tobytes()
         for segment in snapshot.segments
         for r in np.flatnonzero(segment.live)
     }
@@ -153,7 +153,7 @@ def test_a_reader_keeps_its_snapshot_while_a_writer_replaces_everything(tmp_path
         writer.compact()
         writer.finish()
     assert [old.segments[0].row(n).id for n in range(50)] == [f"item{n}" for n in range(50)]
-    assert old.segments[0].vectors[49].tobytes() == unit(49).astype(np.float16).tobytes()
+    assert old.segments[0].lanes[0].vectors[49].tobytes() == unit(49).astype(np.float16).tobytes()
     assert set(contents(folder)) == {f"item{n}" for n in range(60, 80)}
 
 
@@ -366,13 +366,23 @@ def test_lists_that_are_gone_are_only_slower_and_the_segment_answers_exactly(
     with Writer(folder, SPACE) as writer:
         (segment,) = writer.manifest.segments
         content = np.zeros(10, np.uint8)
-        ref = manifest.AnnRef("x-q001", "ivfpq", 5, {}, writer.write_ann("x-q001", content))
-        writer.set_ann(ref, {segment.name: writer.write_codes(segment.name, "x-q001", content)})
+        ref = manifest.AnnRef(
+            f"{SPACE.fingerprint}-q001",
+            "ivfpq",
+            5,
+            {},
+            writer.write_ann(f"{SPACE.fingerprint}-q001", content),
+        )
+        writer.set_ann(
+            SPACE.fingerprint,
+            ref,
+            {segment.name: writer.write_codes(segment.name, f"{SPACE.fingerprint}-q001", content)},
+        )
     assert verify(folder) == []
-    lists = folder / "segments" / segment.name / "codes-x-q001.lists"
-    assert Snapshot.open(folder).segments[0].code_blocks is not None
+    lists = folder / "segments" / segment.name / f"codes-{SPACE.fingerprint}-q001.lists"
+    assert Snapshot.open(folder).segments[0].lanes[0].code_blocks is not None
     lists.unlink()
-    assert Snapshot.open(folder).segments[0].code_blocks is None
+    assert Snapshot.open(folder).segments[0].lanes[0].code_blocks is None
     assert contents(folder) == expected(*range(5))
     assert [p.path for p in verify(folder)] == [str(lists)]
 

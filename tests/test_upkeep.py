@@ -46,7 +46,7 @@ def test_the_tuner_asks_for_what_is_in_the_index(tmp_path: Path, samples: Path) 
     is_text = np.concatenate([s.modality_codes == 1 for s in segments])
     assert 0 < is_text.mean() < 1
     n_made_up = 40 - round(40 * float(is_text.mean()))
-    photos = np.concatenate([s.vectors for s in segments])[~is_text].astype(np.float32)
+    photos = np.concatenate([s.lanes[0].vectors for s in segments])[~is_text].astype(np.float32)
 
     def nearness(xq: Vectors) -> float:
         return float(np.sort(xq @ photos.T, axis=1)[:, -10:].mean())
@@ -72,7 +72,9 @@ def test_building_lists_measures_what_they_find(tuned: mmsearch.Index) -> None:
 
 def test_more_recall_finds_more_and_a_recall_of_one_finds_all(tuned: mmsearch.Index) -> None:
     xq = mmsearch.load_space("mini").encode_texts(sample_queries(200, seed=11))
-    vectors = np.concatenate([s.vectors for s in tuned.snapshot.segments]).astype(np.float32)
+    vectors = np.concatenate([s.lanes[0].vectors for s in tuned.snapshot.segments]).astype(
+        np.float32
+    )
     truth = np.argsort(-(xq @ vectors.T), axis=1)[:, :10]
 
     def found(recall: float | None) -> float:

@@ -43,11 +43,17 @@ def show_results(results: Results, empty: bool) -> None:
         if hit.start_s is not None and hit.end_s is not None:
             span = f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}"
         page = f"  page {hit.meta['page']}" if "page" in hit.meta else ""
-        _echo(f"{hit.rank:>2}  {hit.score:.3f}  {hit.modality:<5}  {where}{span}{page}")
+        rarity = "" if hit.surprise is None else f"{hit.surprise:>5.1f}  "
+        _echo(f"{hit.rank:>2}  {rarity}{hit.score:.3f}  {hit.modality:<5}  {where}{span}{page}")
         if hit.text:
             text = " ".join(hit.text.split())
             room = max(20, (width - 18) * _PASSAGE_LINES)
             _echo(" " * 18 + (text if len(text) <= room else text[: room - 1] + "…"))
+    if results[0].surprise is not None:
+        _echo(
+            "hits of several spaces meet: the first number says how rare so high a score is by "
+            "chance (2: one in 100 such indexes), the second is the score, comparable in its space"
+        )
 
 
 def _nothing(results: Results) -> str:
@@ -69,11 +75,15 @@ def show_info(body: dict[str, Any]) -> None:
     _echo(f"parts     {body['parts']:,}" + (f" ({counts})" if counts else ""))
     _echo(f"items     {body['items']:,}")
     _echo(f"space     {body['space']} (d={body['dimension']})")
+    for lane in body["lanes"]:
+        _echo(f"lane      {lane['space']} (d={lane['dimension']}) for {', '.join(lane['holds'])}")
     if (kept := body["kept"]) is not None:
         _echo(f"kept      {_kept(kept)}")
-    _echo(f"search    {body['search']}")
-    if body["ann"] and body["ann"].get("curve"):
-        show_curve(body["ann"], "          ")
+    for lane in body["lanes"] or [body]:
+        name = f" ({lane['space'].partition('@')[0]})" if body["lanes"] else ""
+        _echo(f"search    {lane['search']}{name}")
+        if lane["ann"] and lane["ann"].get("curve"):
+            show_curve(lane["ann"], "          ")
     _echo(f"disk      {body['bytes'] / 1e6:,.1f} MB in {body['segments']} segments")
     _echo(f"snapshot  {body['generation']}")
     for root in body["roots"]:

@@ -136,8 +136,8 @@ def compact(
 
         with telling() as tell:
             before, after = run(folder_of(index), tell)
-        trained = after.ann is not None and before.ann != after.ann
-        trained = trained and (before.ann is None or before.ann.name != after.ann.name)  # type: ignore[union-attr]
+        names = [{ann.name for ann in known.anns.values()} for known in (before, after)]
+        trained = not names[1] <= names[0]
         if json:
             print_json(
                 {

@@ -110,7 +110,8 @@ class Bench:
     @property
     def exact(self) -> bool:
         """Whether the index itself searches exactly, in all of its segments."""
-        return all(segment.code_blocks is None for segment in self.index.snapshot.segments)
+        segments = self.index.snapshot.segments
+        return all(lane.code_blocks is None for segment in segments for lane in segment.lanes)
 
     def ask(self) -> list[Asked]:
         """All directions, texts first."""
@@ -122,6 +123,10 @@ class Bench:
         asked = []
         for pair in sorted(self.things.right, key=order):
             if pair[0] in self._vectors and pair[1] in self._vectors:
+                if not self._meets(*pair):
+                    name = self._encoder.space.name
+                    self.notes.append(f"{pair[0]} → {pair[1]}: no lane of {name} takes both.")
+                    continue
                 one = self._ask(*pair)
                 if one is None:
                     self.notes.append(
@@ -130,6 +135,11 @@ class Bench:
                 else:
                     asked.append(one)
         return asked
+
+    def _meets(self, query: Side, target: Side) -> bool:
+        """Whether a lane of the space holds both, captions being texts."""
+        both = {Modality(side) if side in FILES else Modality.TEXT for side in (query, target)}
+        return any(both <= {*held} for held in self._encoder.space.held)
 
     def _ask(self, query: Side, target: Side) -> Asked | None:
         pool: Pool

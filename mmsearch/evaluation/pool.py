@@ -84,8 +84,8 @@ class Held:
         for segment, (rows, items) in zip(self.snapshot.segments, self.rows, strict=True):
             for at in range(0, len(rows), _BLOCK_ROWS):
                 some = rows[at : at + _BLOCK_ROWS]
-                segment.check_rows(some)
-                yield segment.vectors[some].astype(np.float32), items[at : at + _BLOCK_ROWS]
+                segment.check_stored(some)
+                yield segment.stored(some).astype(np.float32), items[at : at + _BLOCK_ROWS]
 
     def vectors_of(self, numbers: Sequence[int]) -> Vectors:
         """One unit vector for each item, (n, d): the mean of its first parts', as
@@ -97,11 +97,12 @@ class Held:
         sums = np.zeros((len(several), self.snapshot.manifest.space.dimension))
         taken = np.zeros(len(several), np.int64)
         for segment, (rows, items) in zip(self.snapshot.segments, self.rows, strict=True):
-            segment.check_rows(rows[wanted[items]])
-            for at in np.flatnonzero(wanted[items]).tolist():
+            mine = np.flatnonzero(wanted[items])
+            segment.check_stored(rows[mine])
+            for at in mine.tolist():
                 i = place[int(items[at])]
                 if taken[i] < MAX_QUERY_WINDOWS:
-                    sums[i] += segment.vectors[rows[at]].astype(np.float64)
+                    sums[i] += segment.stored(rows[at : at + 1])[0].astype(np.float64)
                     taken[i] += 1
         return unit(sums)[back]
 

@@ -141,7 +141,7 @@ def _flush(
         old = segment.row(row)
         new = replace(old, meta={**old.meta, KEY: text})
         writer.delete(segment, [row])
-        writer.extend([(new, segment.vectors[row])])
+        writer.extend([(new, segment.stored([row])[0])])
         done.written += 1
     waiting.clear()
 

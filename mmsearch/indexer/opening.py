@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from mmsearch.errors import IndexDamaged, IndexNotFound, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, FORMS, SPACES, Encoder, Placement, family_of, load_encoder
 from mmsearch.spaces.folder import read_card
-from mmsearch.spaces.kept import encoder_of
+from mmsearch.spaces.kept import encoder_of, kept_folders
 from mmsearch.store import Snapshot, Writer
+from mmsearch.types import Space
 from mmsearch.version import __version__
 
 
@@ -53,13 +55,22 @@ def open_writer(
 
 def _stored(known: Snapshot) -> str | None:
     """In which form the weights of a model's kept tower are stored, if one is kept."""
-    if known.kept_space is None or family_of(known.manifest.space.name) is None:
-        return None
-    try:
-        form = read_card(known.kept_space).get("stored")
-    except SpaceUnavailable:
-        return None
-    return form if isinstance(form, str) and form in FORMS else None
+    for form, lane in _forms(known):
+        if form in FORMS and family_of(lane.name) is not None:
+            return form
+    return None
+
+
+def _forms(known: Snapshot) -> Iterator[tuple[str, Space]]:
+    """In which form the weights of each kept tower are stored, and of which lane it is."""
+    if known.kept_space is None:
+        return
+    space = known.manifest.space
+    folders = kept_folders(space, known.kept_space)
+    for lane in space.each:
+        with suppress(SpaceUnavailable):
+            if lane.fingerprint in folders:
+                yield str(read_card(folders[lane.fingerprint]).get("stored")), lane
 
 
 def _must_keep(known: Snapshot | None, encoder: Encoder, tower: str | None) -> bool:
@@ -72,7 +83,7 @@ def _must_keep(known: Snapshot | None, encoder: Encoder, tower: str | None) -> b
         return encoder.space.name in SPACES
     try:
         known.check_kept_space()
-        stored = read_card(known.kept_space).get("stored") if known.kept_space else None
-    except (IndexDamaged, SpaceUnavailable):
+    except IndexDamaged:
         return True
-    return tower is not None and stored != tower
+    forms = [form for form, lane in _forms(known) if family_of(lane.name) is not None]
+    return tower is not None and any(form != tower for form in forms)

@@ -1,4 +1,4 @@
-"""Even samples of an index's vectors, and the queries that it is likely to be asked."""
+"""The queries that an index is likely to be asked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Segment, Snapshot
 from mmsearch.store.rows import MODALITIES
-from mmsearch.types import Mask, Modality, Vectors
+from mmsearch.store.sampling import row_sample
+from mmsearch.types import Modality, Vectors
 
-_BLOCK_ROWS = 16384
 _ENCODED = 256  # texts encoded at a time
 _FRAGMENT_CHARS = 200
 # Sample texts for each that is asked: the half that is nearer to what is stored. Of photos
@@ -25,34 +25,12 @@ _MADE_UP = 2
 _NEAR_ROWS, _NEAREST = 5_000, 10  # how near: the mean of so many nearest of so many rows
 
 
-def row_sample(segments: Sequence[Segment], n: int, masks: Sequence[Mask] | None = None) -> Vectors:
-    """An even sample of about n vectors, float32 (n, d): the same for the same snapshot.
-
-    masks: which rows of each segment count; None is all that live.
-    """
-    rng = np.random.default_rng(0)
-    counted = [np.flatnonzero(s.live) for s in segments]
-    if masks is not None:
-        counted = [np.flatnonzero(mask) for mask in masks]
-    share = min(1.0, n / max(1, sum(map(len, counted))))
-    chosen = []  # (segment, rows)
-    for segment, rows in zip(segments, counted, strict=True):
-        take = min(len(rows), int(np.ceil(share * len(rows))))
-        chosen.append((segment, np.sort(rng.choice(rows, take, replace=False))))
-    d = segments[0].vectors.shape[1]
-    out = np.empty((sum(len(rows) for _, rows in chosen), d), np.float32)
-    at = 0
-    for segment, rows in chosen:
-        segment.check_rows(rows)
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            some = rows[start : start + _BLOCK_ROWS]
-            out[at : at + len(some)] = segment.vectors[some]
-            at += len(some)
-    return out
-
-
-def likely_queries(snapshot: Snapshot, encoder: Encoder | None, n: int) -> tuple[Vectors, str]:
+def likely_queries(
+    snapshot: Snapshot, encoder: Encoder | None, n: int, lane: int = 0
+) -> tuple[Vectors, str]:
     """Queries of the kind that people ask of an index: float32 (n, d), and what they are.
+
+    lane: of the space, whose vectors they are compared with.
 
     Of texts people ask with words that are in them: as many of the queries as there are
     texts among the parts are fragments of those. Of pictures and sounds they ask for what
@@ -61,36 +39,42 @@ def likely_queries(snapshot: Snapshot, encoder: Encoder | None, n: int) -> tuple
     vectors: the index can be built without its encoder, only less well.
     """
     segments, space = snapshot.segments, snapshot.manifest.space
-    if Modality.TEXT in space.modalities:
+    if Modality.TEXT in space.held[lane]:
         try:
             encoder = encoder or encoder_of(space, snapshot.kept_space, snapshot.check_kept_space)
-            own = _fragments(segments, n)
-            asked, kind = _encoded(encoder, own), "fragments of the index's texts"
+            own, columns = _fragments(segments, n), space.columns[lane]
+            asked, kind = _encoded(encoder, own, columns), "fragments of the index's texts"
             if len(own) < n:
                 kind = f"{kind} and sample texts" if own else "sample texts"
-                asked = np.concatenate([asked, _near_texts(segments, encoder, n - len(own))])
+                more = _near_texts(segments, encoder, n - len(own), lane, columns)
+                asked = np.concatenate([asked, more])
             return asked, kind
         except MmsearchError:
             pass
-    rows = row_sample(segments, max(n, _NEAR_ROWS))
+    rows = row_sample(segments, max(n, _NEAR_ROWS), None, lane)
     pick = np.random.default_rng(1).choice(len(rows), min(n, len(rows)), replace=False)
     return rows[pick], "stored vectors"
 
 
-def _encoded(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+def _encoded(encoder: Encoder, texts: Sequence[str], columns: slice) -> Vectors:
     blocks = [texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED)]
-    vectors = [encoder.encode(Modality.TEXT, block, asked=True) for block in blocks]
-    return np.concatenate([np.empty((0, encoder.space.dimension), np.float32), *vectors])
+    vectors = [encoder.encode(Modality.TEXT, block, asked=True)[:, columns] for block in blocks]
+    d = columns.stop - columns.start
+    return np.ascontiguousarray(np.concatenate([np.empty((0, d), np.float32), *vectors]))
 
 
-def _near_texts(segments: Sequence[Segment], encoder: Encoder, n: int) -> Vectors:
-    """The n of the sample texts, encoded, that are nearest to the pictures and sounds."""
-    xq = _encoded(encoder, sample_queries(_MADE_UP * n))
+def _near_texts(
+    segments: Sequence[Segment], encoder: Encoder, n: int, lane: int, columns: slice
+) -> Vectors:
+    """The n of the sample texts, encoded, that are nearest to a lane's pictures and sounds."""
+    xq = _encoded(encoder, sample_queries(_MADE_UP * n), columns)
     text = MODALITIES.index(Modality.TEXT)
     masks = [s.live & (s.modality_codes != text) for s in segments]
-    if not any(mask.any() for mask in masks):  # too few different words in the texts
+    held = [mask if (of := s.rows_of(lane)) is None else mask[of]
+            for s, mask in zip(segments, masks, strict=True)]  # fmt: skip
+    if not any(mask.any() for mask in held):  # too few different words in the texts
         masks = [s.live for s in segments]
-    scores = xq @ row_sample(segments, _NEAR_ROWS, masks).T
+    scores = xq @ row_sample(segments, _NEAR_ROWS, masks, lane).T
     nearness = np.sort(scores, axis=1)[:, -_NEAREST:].mean(axis=1)
     nearest: Vectors = xq[np.sort(np.argsort(-nearness, kind="stable")[:n])]
     return nearest

@@ -320,8 +320,9 @@ class Run:
         taken = []
         for segment_no, first, n in known.rows[source]:
             segment = self.plan.snapshot.segments[segment_no]
-            segment.check_copied(np.arange(first, first + n))
-            for row in range(first, first + n):
+            rows = np.arange(first, first + n)
+            segment.check_copied(rows)
+            for row, vector in zip(rows.tolist(), segment.stored(rows), strict=True):
                 old = segment.row(row)
                 new = replace(
                     old,
@@ -334,7 +335,7 @@ class Run:
                     ctime_ns=ctime_ns,
                     inode=inode,
                 )
-                taken.append((new, segment.vectors[row]))
+                taken.append((new, vector))
         if here is not None:
             self._delete(here)
         self.writer.extend(taken)

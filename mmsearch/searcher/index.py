@@ -18,11 +18,11 @@ from mmsearch import store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.query import Query, check_text, checked, many_vectors, several
 from mmsearch.searcher.results import BatchResults, Results
-from mmsearch.searcher.view import View
+from mmsearch.searcher.view import Found, Group, View
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Snapshot
-from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
+from mmsearch.types import Hit, Modality, Scores, Space, Vectors
 
 _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
 
@@ -96,11 +96,12 @@ class Index:
             text, image=image, audio=audio, vector=vector, to=to, k=k, where=where, recall=recall
         )
         view = self._view
-        masks, filter_ms = _timed_masks(view, query.to, query.where)
+        groups, filter_ms = _timed_groups(view, query.to, query.where)
         encoder = None if vector is not None else self._load_encoder(view)
         xq = query.vector_in(view.snapshot.manifest.space, encoder)
-        D, rows = _search(view, xq, query.k, masks, recall)
-        results = Results(view, D[0], rows[0], query, self.path, filter_ms=filter_ms)
+        D, rows, surprise = _search(view, xq, query.k, groups, recall)
+        surprises = None if surprise is None else surprise[0]
+        results = Results(view, D[0], rows[0], query, self.path, 0.0, filter_ms, surprises)
         results.hits  # noqa: B018 - read now: what is damaged is said here, not by a loop later
         results.took_ms = (time.perf_counter() - started) * 1000
         return results
@@ -129,7 +130,7 @@ class Index:
             raise UsageError("ask a batch with either texts or vectors.")
         like = to_modality, k, where, recall = checked(to, k, where, recall)
         view = self._view
-        masks, filter_ms = _timed_masks(view, to_modality, where)
+        groups, filter_ms = _timed_groups(view, to_modality, where)
         last = time.perf_counter()
         asked: Any
         if vectors is not None:
@@ -138,11 +139,12 @@ class Index:
             asked = []
             blocks = self._encoded(view, several(texts, "texts"), asked)
         D, rows = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
-        took_ms = [np.empty(0, np.float64)]
+        took_ms, surprises = [np.empty(0, np.float64)], []
         for xq in blocks:
-            found = _search(view, xq, k, masks, recall)
-            D.append(found[0])
-            rows.append(found[1])
+            found = _search(view, xq, k, groups, recall)
+            D.append(found.scores)
+            rows.append(found.ids)
+            surprises.append(found.surprise)
             now = time.perf_counter()
             took_ms.append(np.full(len(xq), (now - last) * 1000 / len(xq)))
             last = now
@@ -156,6 +158,7 @@ class Index:
             np.concatenate(rows),
             np.concatenate(took_ms) + (filter_share_ms or 0),
             filter_share_ms,
+            _joined(surprises, D[1:]),
         )
 
     def get(self, part_id: str) -> Hit | None:
@@ -262,30 +265,44 @@ def _check_text(text: Any, at: int) -> None:
 
 
 def _search(
-    view: View, xq: Vectors, k: int, masks: Sequence[Mask | None], recall: float | None
-) -> tuple[Scores, Ids]:
+    view: View, xq: Vectors, k: int, groups: Sequence[Group], recall: float | None
+) -> Found:
     """What ``View.search`` finds, its scores within [-1, 1].
 
     Vectors are stored as float16 and summed up in float32, so that a cosine of 1 can come out
     as 1.0001. Raises SpaceUnavailable for vectors that are not finite.
     """
-    D, rows = view.search(xq, k, masks, recall)
+    found = view.search(xq, k, groups, recall)
+    D, rows, _ = found
     if math.isfinite(D.sum()):  # where fewer than k were found it is not, and no error
-        return np.clip(D, -1, 1, out=D), rows
+        np.clip(D, -1, 1, out=D)
+        return found
     if not (np.isfinite(xq).all() and np.isfinite(D[rows >= 0]).all()):
         raise SpaceUnavailable(
             f"{view.snapshot.manifest.space} gave vectors that are not finite: its weights are "
             "damaged. Train it again and index anew."
         )
-    return np.clip(D, -1, 1, out=D, where=rows >= 0), rows
+    np.clip(D, -1, 1, out=D, where=rows >= 0)
+    return found
 
 
-def _timed_masks(
+def _joined(surprises: Sequence[Scores | None], scores: Sequence[Scores]) -> Scores | None:
+    """Those of all blocks: one decides for itself where no lanes met in it."""
+    if all(one is None for one in surprises):
+        return None
+    rows = [
+        np.full(own.shape, np.nan, np.float32) if one is None else one
+        for one, own in zip(surprises, scores, strict=True)
+    ]
+    return np.concatenate(rows)
+
+
+def _timed_groups(
     view: View, to: Modality | None, where: str | None
-) -> tuple[Sequence[Mask | None], float | None]:
-    """Which rows may answer, and the milliseconds that the filter took; None without one."""
+) -> tuple[Sequence[Group], float | None]:
+    """Which parts may answer, and the milliseconds that the filter took; None without one."""
     if where is None:
         return view.allowed(to), None
     started = time.perf_counter()
-    masks = view.allowed(to, where)
-    return masks, (time.perf_counter() - started) * 1000
+    groups = view.allowed(to, where)
+    return groups, (time.perf_counter() - started) * 1000

@@ -34,14 +34,16 @@ class Results(Sequence[Hit]):
         folder: Path,
         took_ms: float = 0.0,
         filter_ms: float | None = None,
+        surprises: Scores | None = None,
     ) -> None:
         """scores: float32 (k,), best first. rows: int64 (k,) numbers of rows in the view;
-        -1, at the end, where fewer than k were found."""
+        -1, at the end, where fewer than k were found. surprises: float32 (k,), where lanes
+        met."""
         self.query = query
         self.folder = folder
         self.took_ms = took_ms
         self.filter_ms = filter_ms
-        self._found = scores, rows
+        self._found = scores, rows, surprises
         self._hits: tuple[Hit, ...] | None = None
         self._view: View | None = view
         self.space: Space = view.snapshot.manifest.space
@@ -93,6 +95,7 @@ class BatchResults(Sequence[Results]):
     ``scores`` float32 (nq, k): cosines, best first; -inf where fewer than k were found.
     ``rows`` int64 (nq, k): the numbers of the rows that were found, counted over all segments
     of the snapshot that was asked; -1 where fewer were found.
+    ``surprises`` float32 (nq, k): what decided the order, see ``Hit``; None where no lanes met.
     ``took_ms`` float64 (nq,): each query's share of the block that it was asked in.
     A slice is a BatchResults of some of the queries. The snapshot is held open as long as the
     batch is: it shows what was asked, whatever was written since.
@@ -108,11 +111,13 @@ class BatchResults(Sequence[Results]):
         rows: Ids,
         took_ms: NDArray[np.float64],
         filter_ms: float | None,
+        surprises: Scores | None = None,
     ) -> None:
         """asked: the texts, or the vectors (nq, d). like: ``to``, ``k``, ``where`` and
         ``recall`` of each query. filter_ms: one query's share of what the filter took."""
         self.scores = scores
         self.rows = rows
+        self.surprises = surprises
         self.took_ms = took_ms
         self.filter_ms = filter_ms
         self.folder = folder
@@ -131,10 +136,13 @@ class BatchResults(Sequence[Results]):
     def __getitem__(self, at: slice) -> BatchResults: ...
     def __getitem__(self, at: int | slice) -> Results | BatchResults:
         scores, rows, took_ms = self.scores[at], self.rows[at], self.took_ms[at]
+        surprises, filter_ms = None, self.filter_ms
+        if self.surprises is not None:
+            surprises = self.surprises[at]
         if isinstance(at, slice):
-            asked = self._asked[at]
+            found = scores, rows, took_ms
             return BatchResults(
-                self._view, self.folder, asked, self._like, scores, rows, took_ms, self.filter_ms
+                self._view, self.folder, self._asked[at], self._like, *found, filter_ms, surprises
             )
         asked, like = self._asked[at], self._like
         query = (
@@ -142,7 +150,8 @@ class BatchResults(Sequence[Results]):
             if isinstance(asked, str)
             else Query(None, None, None, asked, *like)
         )
-        return Results(self._view, scores, rows, query, self.folder, float(took_ms), self.filter_ms)
+        took = float(took_ms), filter_ms
+        return Results(self._view, scores, rows, query, self.folder, *took, surprises)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -4,24 +4,52 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmsearch import ann, filters
-from mmsearch.errors import IndexDamaged
+from mmsearch.calibrate import surprise
+from mmsearch.errors import IndexDamaged, SpaceUnavailable
 from mmsearch.store import HitRow, Segment, Snapshot
 from mmsearch.store.rows import BATCH_ROWS, MODALITIES
+from mmsearch.store.sampling import row_sample
 from mmsearch.store.snapshot import join
-from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Vectors
+from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
 
 # What altered bytes lead to: Arrow's errors are ValueErrors and IndexErrors.
 _UNREADABLE = (ValueError, LookupError, TypeError)
+SAMPLE = 512  # parts of a kind that scores are held against
+_NEAR_UNIT = 1e-6  # a length so near to 1 is that of a unit vector in float32
 NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without a True
+
+
+class Found(NamedTuple):
+    """What a search found: (nq, k) each; where fewer than k were found, ids are -1 and both
+    others -inf. ``surprise`` is what decided the order where lanes met, else None."""
+
+    scores: Scores
+    ids: Ids
+    surprise: Scores | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Which parts of one lane may be found, of one kind or (None) of all.
+
+    ``masks``: for each segment, of the lane's vectors there; None where all may, ``NOTHING``
+    where none. ``count``: how many may.
+    """
+
+    lane: int
+    modality: Modality | None
+    masks: Sequence[Mask | None]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -32,38 +60,82 @@ class View:
     """
 
     snapshot: Snapshot
-    indexes: tuple[ann.SegmentIndex, ...]
+    lanes: tuple[tuple[ann.SegmentIndex, ...], ...]  # of each lane, for each segment
     first: tuple[int, ...]  # segment -> number of its first row
     prefixes: dict[int, str]  # root -> what stands before a path below it
     masks: dict[Modality | None, list[Mask | None]] = field(default_factory=dict)
+    groups: dict[Modality | None, tuple[Group, ...]] = field(default_factory=dict)
+    samples: dict[tuple[int, Modality | None], Vectors] = field(default_factory=dict)
     # filled as modalities are asked for (a race fills one twice with the same)
     filtered: filters.MaskCache = field(default_factory=lambda: filters.MaskCache())
 
     @classmethod
     def over(cls, snapshot: Snapshot) -> View:
         """The view of a snapshot; what takes long is made when it is first used."""
-        indexes: list[ann.SegmentIndex] = []
+        lanes: list[tuple[ann.SegmentIndex, ...]] = []
+        for i, space in enumerate(snapshot.manifest.space.each):
+            quantiser = snapshot.manifest.anns.get(space.fingerprint)
+            trained = snapshot.ann_blocks.get(space.fingerprint)
+            indexes: list[ann.SegmentIndex] = []
+            for files in (segment.lanes[i] for segment in snapshot.segments):
+                lists = files.code_blocks
+                if quantiser is not None and trained is not None and lists is not None:
+                    of = files.blocks, lists, trained
+                    indexes.append(ann.IvfPq(files.vectors, *of, quantiser.facts))
+                else:
+                    indexes.append(ann.Flat(files.vectors, files.check_rows))
+            lanes.append(tuple(indexes))
         first, n = [], 0
-        quantiser, trained = snapshot.manifest.ann, snapshot.ann_blocks
         for segment in snapshot.segments:
-            lists = segment.code_blocks
-            if quantiser is not None and trained is not None and lists is not None:
-                files = segment.vector_blocks, lists, trained
-                indexes.append(ann.IvfPq(segment.vectors, *files, quantiser.facts))
-            else:
-                indexes.append(ann.Flat(segment.vectors, segment.check_rows))
             first.append(n)
             n += segment.ref.rows
         prefixes = {root.id: join(root.path, "") for root in snapshot.manifest.roots}
-        return cls(snapshot, tuple(indexes), tuple(first), prefixes)
+        return cls(snapshot, tuple(lanes), tuple(first), prefixes)
 
     # -- which rows may answer ----------------------------------------------
 
-    def allowed(self, to: Modality | None, where: str | None = None) -> Sequence[Mask | None]:
-        """For each segment, which rows may be found; None where all may, ``NOTHING`` where none.
+    def allowed(self, to: Modality | None, where: str | None = None) -> Sequence[Group]:
+        """Which parts may be found: of an index without lanes one group.
 
         Raises UsageError or LimitExceeded for a filter that is none, or takes too much.
         """
+        if where is not None:
+            return tuple(self._groups(to, where))
+        if to not in self.groups:
+            self.groups[to] = tuple(self._groups(to, None))
+        return self.groups[to]
+
+    def _groups(self, to: Modality | None, where: str | None) -> Iterator[Group]:
+        space = self.snapshot.manifest.space
+        if not space.lanes:
+            yield Group(0, to, self._rows(to, where), 0)  # nobody asks how many
+            return
+        for lane, held in enumerate(space.held):
+            for modality in held:
+                if to in (None, modality):
+                    masks, count = self._of_lane(lane, modality, where)
+                    yield Group(lane, modality, masks, count)
+
+    def _of_lane(
+        self, lane: int, modality: Modality, where: str | None
+    ) -> tuple[Sequence[Mask | None], int]:
+        """Which vectors of a lane may be found, in each segment, and how many in all."""
+        of = [segment.rows_of(lane) for segment in self.snapshot.segments]
+
+        def make() -> list[Mask | None]:
+            rows = zip(self._rows(modality, where), of, strict=True)
+            return [m if m is None or m is NOTHING else _known(m[own]) for m, own in rows]
+
+        masks = make() if where is None else self.filtered.get((lane, modality, where), make)
+        counts = [
+            len(own) if mask is None else int(np.count_nonzero(mask))
+            for mask, own in zip(masks, of, strict=True)
+            if own is not None
+        ]
+        return masks, sum(counts)
+
+    def _rows(self, to: Modality | None, where: str | None) -> Sequence[Mask | None]:
+        """For each segment, which rows may be found; None where all may, ``NOTHING`` where none."""
         if where is not None:
             return self.filtered.get((to, where), lambda: self._met(to, where))
         if to not in self.masks:
@@ -79,26 +151,37 @@ class View:
     def _met(self, to: Modality | None, where: str) -> list[Mask | None]:
         if to is None:
             return [_known(mask) for mask in filters.matching(self.snapshot, where)]
-        both = zip(self.allowed(to), self.allowed(None, where), strict=True)
+        both = zip(self._rows(to, None), self._rows(None, where), strict=True)
         return [_both(a, b) for a, b in both]
 
     # -- searching ----------------------------------------------------------
 
     def search(
-        self, xq: Vectors, k: int, masks: Sequence[Mask | None], recall: float | None = None
-    ) -> tuple[Scores, Ids]:
+        self, xq: Vectors, k: int, groups: Sequence[Group], recall: float | None = None
+    ) -> Found:
         """The best k over all segments, best first.
 
-        xq: float32 (nq, d), rows of unit length. masks: as ``allowed`` gives them.
-        recall: see ``Query``.
-        Returns D float32 (nq, k) inner products and I int64 (nq, k) numbers of rows over
-        all segments; where fewer than k were found, I is -1 and D is -inf.
+        xq: float32 (nq, d), rows of unit length (of several lanes, in each that they are in).
+        groups: as ``allowed`` gives them. recall: see ``Query``.
+        Scores are inner products, ids the numbers of rows over all segments. Raises
+        SpaceUnavailable where no lane takes both what was asked and what may answer.
         """
+        if self.snapshot.manifest.space.lanes:
+            return self._across(xq, k, groups, recall)
+        return Found(*self._nearest(xq, k, groups[0], recall))
+
+    def _nearest(
+        self, xq: Vectors, k: int, group: Group, recall: float | None
+    ) -> tuple[Scores, Ids]:
         found = []
-        for index, first, mask in zip(self.indexes, self.first, masks, strict=True):
+        segments = zip(self.lanes[group.lane], self.first, group.masks, strict=True)
+        for i, (index, first, mask) in enumerate(segments):
             if mask is NOTHING:
                 continue
             D, ids = index.search(xq, k, mask, recall)
+            of = self.snapshot.segments[i].rows_of(group.lane)
+            if of is not None and len(of):
+                ids = np.where(ids >= 0, of[ids], -1)
             found.append((D, np.where(ids >= 0, ids + first, -1) if first else ids))
         if len(found) == 1:
             return found[0]
@@ -106,19 +189,65 @@ class View:
             return np.full((len(xq), k), -np.inf, np.float32), np.full((len(xq), k), -1, np.int64)
         return ann.merge(found, k)
 
+    def _across(self, xq: Vectors, k: int, groups: Sequence[Group], recall: float | None) -> Found:
+        """What several lanes find, each the parts that it is the first to hold of those lanes that
+        the query is in; in the order of their surprise."""
+        space = self.snapshot.manifest.space
+        blocks = [xq[:, columns] for columns in space.columns]
+        lengths = np.stack([np.linalg.norm(block, axis=1) for block in blocks], axis=1)
+        lengths[np.abs(lengths - 1) < _NEAR_UNIT] = 1
+        asked, which = np.unique(lengths > 0, axis=0, return_inverse=True)
+        D = np.full((len(xq), k), -np.inf, np.float32)
+        ids, S = np.full((len(xq), k), -1, np.int64), D.copy()
+        met = False
+        for number, pattern in enumerate(asked):
+            rows = np.flatnonzero(which.reshape(-1) == number)
+            lanes = np.flatnonzero(pattern).tolist()
+            mine = [g for g in groups if g.lane == _first(lanes, g.modality, space)]
+            if not mine:
+                raise SpaceUnavailable(_no_lane(space, lanes, groups))
+            met = met or len(mine) > 1
+            found = []
+            for group in mine:
+                own = blocks[group.lane][rows] / lengths[rows, group.lane, None]
+                scores, numbers = self._nearest(np.ascontiguousarray(own), k, group, recall)
+                background = own @ self._sample(group.lane, group.modality).T
+                found.append((scores, numbers, surprise(scores, background, group.count)))
+            D[rows], ids[rows], S[rows] = _best(found, k)
+        return Found(D, ids, S if met else None)
+
+    def _sample(self, lane: int, modality: Modality | None) -> Vectors:
+        """Vectors of an even sample of a lane's live parts of one kind: float32 (m, d)."""
+        key = (lane, modality)
+        if key not in self.samples:
+            code = MODALITIES.index(Modality(str(modality)))
+            segments = self.snapshot.segments
+            masks = [segment.live & (segment.modality_codes == code) for segment in segments]
+            empty = np.empty((0, self.snapshot.manifest.space.each[lane].dimension), np.float32)
+            there = any(mask.any() for mask in masks)
+            self.samples[key] = row_sample(segments, SAMPLE, masks, lane) if there else empty
+        return self.samples[key]
+
     # -- reading what was found ---------------------------------------------
 
-    def hits(self, scores: Scores, numbers: Ids) -> tuple[Hit, ...]:
+    def hits(
+        self, scores: Scores, numbers: Ids, surprises: Scores | None = None
+    ) -> tuple[Hit, ...]:
         """The hits of one query.
 
-        scores: float32 (k,). numbers: int64 (k,), -1 at its end where fewer were found.
+        scores, surprises: float32 (k,). numbers: int64 (k,), -1 at its end where fewer were
+        found.
         Raises IndexDamaged where a row is not what a writer writes.
         """
         found = [number for number in numbers.tolist() if number >= 0]
         try:
             rows = rows_of(self.snapshot.segments, self.first, found)
             ranked = enumerate(zip(scores.tolist(), rows, strict=False), 1)
-            return tuple([self.hit(rank, score, row) for rank, (score, row) in ranked])
+            hits = [self.hit(rank, score, row) for rank, (score, row) in ranked]
+            if surprises is not None:
+                both = zip(hits, surprises.tolist(), strict=False)
+                hits = [replace(hit, surprise=one) for hit, one in both]
+            return tuple(hits)
         except _UNREADABLE as e:
             raise self._damaged(e) from e
 
@@ -187,6 +316,30 @@ def rows_of(
         rows = segments[at].rows([numbers[place] - first[at] for place in mine])
         found.update(zip(mine, rows, strict=True))
     return [found[place] for place in range(len(numbers))]
+
+
+def _first(lanes: Sequence[int], modality: Modality | None, space: Space) -> int | None:
+    """The first of some lanes that holds a kind of part."""
+    return next((lane for lane in lanes if modality in space.held[lane]), None)
+
+
+def _no_lane(space: Space, lanes: Sequence[int], groups: Sequence[Group]) -> str:
+    """Why nothing can answer."""
+    wanted = sorted({str(group.modality) for group in groups})
+    held = sorted({str(m) for lane in lanes for m in space.held[lane]})
+    return (
+        f"{space.name}: what was asked lies in {' and '.join(space.each[i].name for i in lanes)}, "
+        f"which finds {', '.join(held) or 'nothing'}, and not {', '.join(wanted) or 'that'}. "
+        "`mmsearch bridge` makes one space of two, in which each finds the other."
+    )
+
+
+def _best(found: Sequence[tuple[Scores, Ids, Scores]], k: int) -> tuple[Scores, Ids, Scores]:
+    """The k most surprising of what several lanes found, equal ones in the order of rows."""
+    D, ids, S = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+    order = np.lexsort((ids, -S), axis=1)[:, :k]
+    there = np.take_along_axis(ids, order, axis=1)
+    return np.take_along_axis(D, order, axis=1), there, np.take_along_axis(S, order, axis=1)
 
 
 def _known(mask: Mask) -> Mask | None:

@@ -114,9 +114,15 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     """The encoder of a space, by its name or by the path of a space folder.
 
     A name is one of ``SPACES``, or one of ``FAMILIES``, a colon and a model; or one of
-    ``USUAL``. A path is what holds a separator, or a folder with a card.
+    ``USUAL``. A path is what holds a separator, or a folder with a card. ``a+b`` is several
+    side by side (``lanes``).
     Raises SpaceUnavailable if there is none, UsageError for a device or dtype.
     """
+    if "+" in name:
+        from mmsearch.spaces.lanes import lanes_of, load
+
+        if len(several := lanes_of(name)) > 1:
+            return load(several, placement)
     name = _whole(name)
     family, colon, model = name.partition(":")
     if colon and (named := family_of(name)) is not None:

@@ -24,6 +24,7 @@ from mmsearch.spaces import (
     open_folder,
 )
 from mmsearch.spaces.folder import FolderSpace
+from mmsearch.spaces.lanes import Lanes, check_count, lanes_of
 from mmsearch.types import Modality, Space, Vectors
 
 
@@ -43,6 +44,8 @@ def encoder_of(
     moved. Such a model is loaded when it is first needed.
     Raises SpaceMismatch where there is no encoder of exactly that space.
     """
+    if space.lanes:
+        return _lanes(space, kept, check, to_index, placement, place)
     if place is not None and place != space.name:
         return _loaded_from(space, place, placement)
     if family_of(space.name) is not None:
@@ -65,6 +68,36 @@ def encoder_of(
         )
     check()
     return _opened(space, kept)
+
+
+def kept_folders(space: Space, kept: Path) -> dict[str, Path]:
+    """Where the files of each lane are kept, by its fingerprint; of one without files nowhere."""
+    if not space.lanes:
+        return {space.fingerprint: kept}
+    found = {lane.fingerprint: kept / lane.fingerprint for lane in space.lanes}
+    return {name: folder for name, folder in found.items() if folder.is_dir()}
+
+
+def _lanes(
+    space: Space,
+    kept: Path | None,
+    check: Callable[[], None],
+    to_index: bool,
+    placement: Placement,
+    place: str | None,
+) -> Encoder:
+    folders = {} if kept is None else kept_folders(space, kept)
+    places: list[str | None] = [None] * len(space.lanes)
+    if place is not None and place != space.name:
+        places = list(lanes_of(place))
+        check_count([name for name in places if name is not None], space)
+    encoders = []
+    for lane, own in zip(space.lanes, places, strict=True):
+        on_torch = family_of(own or lane.name) is not None
+        placed = placement if on_torch else ANYWHERE
+        folder = folders.get(lane.fingerprint)
+        encoders.append(encoder_of(lane, folder, check, to_index, placed, own))
+    return Lanes(encoders)
 
 
 class Later:

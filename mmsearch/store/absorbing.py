@@ -40,9 +40,8 @@ def absorb(writer: Writer, other: Snapshot) -> tuple[int, int]:
         for segment in other.segments:
             if live := segment.ref.rows - segment.ref.deleted:
                 number = writer.manifest.next_segment + len(new)
-                d, fingerprint = ours.dimension, ours.fingerprint
                 chunks = _chunks(segment, roots)
-                new.append(write_segment(writer.folder, number, fingerprint, live, d, chunks))
+                new.append(write_segment(writer.folder, number, ours, live, chunks))
     writer.commit(
         unfinished=[*writer.manifest.unfinished, *other.manifest.unfinished],
         include=other.manifest.include,
@@ -66,7 +65,7 @@ def _chunks(
             columns = [column if i == place else c for i, c in enumerate(kept.columns)]
             yield (
                 pa.RecordBatch.from_arrays(columns, schema=PARTS_SCHEMA),
-                segment.vectors[first + keep],
+                segment.stored(first + keep),
             )
         first += batch.num_rows
 

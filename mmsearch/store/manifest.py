@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError
+from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError, UsageError
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
 from mmsearch.types import Modality, Preprocess, Space
 
-SCHEMA = 3  # 2: an index keeps the files of its space; 3: checks of blocks, XXH3
+# 2: an index keeps the files of its space; 3: checks of blocks, XXH3; 4: lanes, where there are
+SCHEMA = 4
+_WITHOUT_LANES = 3
 OLDEST_SCHEMA = 1
 _MOST_NAMED = 5  # indexes, in a message
 MANIFEST_NAME = "manifest.json"
@@ -87,7 +89,7 @@ class Manifest:
     generation: int = 0
     roots: tuple[Root, ...] = ()
     segments: tuple[SegmentRef, ...] = ()
-    ann: AnnRef | None = None
+    anns: dict[str, AnnRef] = field(default_factory=dict)  # of each lane, by its fingerprint
     ann_wanted: str = "auto"
     recall: float | None = None  # that approximate search should reach; None: 0.95
     memory_bytes: int | None = None  # that its lists may take; None: no limit
@@ -99,6 +101,11 @@ class Manifest:
     written_by: str = ""
     query: dict[str, FileRef] = field(default_factory=dict)  # the space's files that are kept
     include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
+
+    @property
+    def ann(self) -> AnnRef | None:
+        """The quantiser; of several lanes the first that has one."""
+        return next(iter(self.anns.values()), None)
 
     @property
     def kept_space(self) -> str | None:
@@ -118,7 +125,15 @@ def _checksum(body: dict[str, Any]) -> str:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Makes ``manifest`` the folder's snapshot, atomically and durably."""
-    body = {"schema": SCHEMA, **asdict(manifest)}
+    body = asdict(manifest)
+    anns, lanes = body.pop("anns"), body["space"].pop("lanes")
+    if lanes:
+        body["space"]["lanes"] = lanes
+        for lane in lanes:
+            del lane["lanes"]
+    # without lanes, as an older mmsearch reads it
+    own = {"anns": anns} if lanes else {"ann": next(iter(anns.values()), None)}
+    body = {"schema": SCHEMA if lanes else _WITHOUT_LANES, **body, **own}
     # asdict keeps tuples and enums that JSON turns into lists and strings: the
     # checksum must see what a reader will see
     body = json.loads(json.dumps(body))
@@ -186,7 +201,7 @@ def read(folder: Path) -> Manifest:
         raise damaged
     try:
         return _parse(body)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError):
         raise damaged from None
 
 
@@ -194,31 +209,54 @@ def _check_names(body: dict[str, Any]) -> None:
     names = [s["name"] for s in body["segments"]]
     names += [n for s in body["segments"] for n in s["files"]]
     names += [s["deletions"] for s in body["segments"] if s["deletions"] is not None]
-    names += [body["ann"]["name"]] if body["ann"] is not None else []
+    names += [ann["name"] for ann in _anns(body).values()]
+    names += body.get("anns", {})
     names += [body["ledger"]] if body["ledger"] is not None else []
-    names += body.get("query", {})
+    names += [n for path in body.get("query", {}) for n in path.split("/")]
     names += [n for path in body["retired"] for n in path.split("/")]
     if not all(_SAFE_NAME.fullmatch(n) for n in names):
         raise ValueError("a name leaves the index folder")
+
+
+def _anns(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The quantisers, of each lane; of an index without lanes under an empty name."""
+    if "anns" in body:
+        found: dict[str, dict[str, Any]] = body["anns"]
+        return found
+    return {} if body["ann"] is None else {"": body["ann"]}
+
+
+def _space(facts: dict[str, Any]) -> Space:
+    facts = {
+        **facts,
+        "modalities": tuple(Modality(m) for m in facts["modalities"]),
+        "preprocess": Preprocess(**facts["preprocess"]),
+    }
+    lanes = [_space(lane) for lane in facts.pop("lanes", ())]
+    space = Space(**facts, lanes=tuple(lanes))
+    if lanes and replace(Space.joined(lanes), name=space.name) != space:
+        raise ValueError("the lanes are not those of the space")
+    return space
 
 
 def _parse(body: dict[str, Any]) -> Manifest:
     body = dict(body)
     _check_names(body)
     del body["schema"]
-    space = dict(body.pop("space"))
-    space["modalities"] = tuple(Modality(m) for m in space["modalities"])
-    space["preprocess"] = Preprocess(**space["preprocess"])
-    ann = body.pop("ann")
+    space = _space(body.pop("space"))
+    anns = {name or space.fingerprint: ann for name, ann in _anns(body).items()}
+    if not anns.keys() <= {lane.fingerprint for lane in space.each}:
+        raise ValueError("a quantiser of no lane")
+    body = {name: value for name, value in body.items() if name not in ("ann", "anns")}
     ledger_file = body.pop("ledger_file")
     return Manifest(
-        space=Space(**space),
+        space=space,
         roots=tuple(Root(**r) for r in body.pop("roots")),
         segments=tuple(
             SegmentRef(**{**s, "files": {n: FileRef(**f) for n, f in s["files"].items()}})
             for s in body.pop("segments")
         ),
-        ann=None if ann is None else AnnRef(**{**ann, "file": FileRef(**ann["file"])}),
+        anns={n: AnnRef(**{**ann, "file": FileRef(**ann["file"])}) for n, ann in anns.items()},
         unfinished=tuple(Unfinished(**u) for u in body.pop("unfinished")),
         ledger_file=None if ledger_file is None else FileRef(**ledger_file),
         retired=tuple(body.pop("retired")),

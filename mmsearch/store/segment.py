@@ -1,18 +1,20 @@
 """A segment: an immutable batch of parts, one row each, and their vectors.
 
 The row number is the join between ``parts.parquet`` (the truth), ``parts.arrow``
-(the same rows, memory-mapped for looking up hits) and ``vectors-<fp>.npy``. Beside the
-latter two lie the checks of their blocks.
+(the same rows, memory-mapped for looking up hits) and ``vectors-<fp>.npy``, of which there is
+one for each lane of the space: its rows are those parts, in order, whose kind the lane holds.
+Beside the latter two lie the checks of their blocks.
 """
 
 from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +35,8 @@ from mmsearch.store.blocks import (
 from mmsearch.store.files import checksum, checksum_of, remove, sync_file, sync_folder
 from mmsearch.store.manifest import FileRef, SegmentRef
 from mmsearch.store.parts import Parts
-from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA, HitRow, PartRow
-from mmsearch.types import Checked
+from mmsearch.store.rows import BATCH_ROWS, MODALITIES, PARTS_SCHEMA, HitRow, PartRow
+from mmsearch.types import Checked, Modality, Space
 
 PARQUET_NAME, ARROW_NAME = "parts.parquet", "parts.arrow"
 _NPY_HEAD_BYTES = 4096  # more than any head of a plain array
@@ -69,9 +71,8 @@ def _rebatched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def write_segment(
     folder: Path,
     number: int,
-    fingerprint: str,
+    space: Space,
     n: int,
-    d: int,
     chunks: Iterable[tuple[pa.RecordBatch, NDArray[np.float16]]],
 ) -> SegmentRef:
     """Writes a new segment durably; nothing refers to it until a manifest does.
@@ -84,7 +85,7 @@ def write_segment(
     segment = folder / "segments" / name
     segment.mkdir(parents=True)
     try:
-        files = _write_files(segment, fingerprint, n, d, chunks)
+        files = _write_files(segment, space, n, chunks)
     except BaseException:
         remove(segment)  # a full disk needs the room back at once
         raise
@@ -94,53 +95,127 @@ def write_segment(
 
 def _write_files(
     segment: Path,
-    fingerprint: str,
+    space: Space,
     n: int,
-    d: int,
     chunks: Iterable[tuple[pa.RecordBatch, NDArray[np.float16]]],
 ) -> dict[str, FileRef]:
     from pyarrow import parquet as pq  # only a writer needs it, and it takes a while to load
 
-    vectors = segment / vectors_name(fingerprint)
-    written = 0
+    d, written = space.dimension, 0
+    vectors = [segment / vectors_name(lane.fingerprint) for lane in space.each]
+    counts = [0] * len(vectors)
 
-    def parts(f: Any) -> Iterator[pa.RecordBatch]:
+    def parts(files: Sequence[IO[bytes]]) -> Iterator[pa.RecordBatch]:
         nonlocal written
         for batch, xb in chunks:
             if xb.dtype != np.float16 or xb.shape != (batch.num_rows, d):
                 raise ValueError(f"{batch.num_rows} parts came with vectors {xb.shape} {xb.dtype}")
-            f.write(np.ascontiguousarray(xb).data)
+            for i, file in enumerate(files):
+                own = xb if not space.lanes else xb[_held(batch, space.held[i]), space.columns[i]]
+                file.write(np.ascontiguousarray(own).data)
+                counts[i] += len(own)
             written += len(xb)
             yield batch
 
-    with (
-        vectors.open("wb") as f,
-        pq.ParquetWriter(segment / PARQUET_NAME, PARTS_SCHEMA, compression="zstd") as parquet,
-        pa.ipc.new_file(segment / ARROW_NAME, PARTS_SCHEMA) as arrow,
-    ):
-        header = {"descr": "<f2", "fortran_order": False, "shape": (n, d)}
-        np.lib.format.write_array_header_1_0(f, header)
-        for batch in _rebatched(parts(f)):
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("wb")) for path in vectors]
+        for file, lane in zip(files, space.each, strict=True):
+            _write_head(file, n, lane.dimension)
+        parquet = stack.enter_context(
+            pq.ParquetWriter(segment / PARQUET_NAME, PARTS_SCHEMA, compression="zstd")
+        )
+        arrow = stack.enter_context(pa.ipc.new_file(segment / ARROW_NAME, PARTS_SCHEMA))
+        for batch in _rebatched(parts(files)):
             parquet.write_batch(batch)
             arrow.write_batch(batch)
+        for file, lane, count in zip(files, space.each, counts, strict=True):
+            if count != n:
+                file.seek(0)
+                _write_head(file, count, lane.dimension)  # as long as before: NumPy leaves room
     if written != n:
         raise ValueError(f"{n} rows were promised and {written} came")
-    files = {PARQUET_NAME: FileRef(*checksum(segment / PARQUET_NAME))}
-    for path in (vectors, segment / ARROW_NAME):
-        files |= seal(path)
-    for name in files:
+    made = {PARQUET_NAME: FileRef(*checksum(segment / PARQUET_NAME))}
+    for path in (*vectors, segment / ARROW_NAME):
+        made |= seal(path)
+    for name in made:
         sync_file(segment / name)
     sync_folder(segment)
-    return files
+    return made
+
+
+def _write_head(file: IO[bytes], n: int, d: int) -> None:
+    header = {"descr": "<f2", "fortran_order": False, "shape": (n, d)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _held(batch: pa.RecordBatch, modalities: Sequence[Modality]) -> NDArray[np.bool_]:
+    """bool (rows,): which parts are of one of some modalities."""
+    kinds = batch.column("modality").to_pylist()
+    return np.array([kind in modalities for kind in kinds], np.bool_)
+
+
+class LaneFiles:
+    """The vectors of a segment in one space, mapped, and its lists under a quantiser.
+
+    ``vectors`` is float16 (m, d); whoever reads rows of it calls ``check_rows`` before,
+    or asks ``blocks`` for the bytes that ``row_ranges`` names. ``code_blocks`` is the file of
+    the lists under the current quantiser, or None where it has none that could be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ref: SegmentRef,
+        fingerprint: str,
+        ann_name: str | None,
+        earlier: LaneFiles | None,
+    ) -> None:
+        """See ``Segment``. Raises ValueError for vectors of another kind."""
+        self.fingerprint = fingerprint
+        self.name = vectors_name(fingerprint)
+        self.blocks: Checked
+        self.vectors: NDArray[np.float16]
+        self._at: int  # byte of the file
+        if earlier is not None:
+            self.blocks, self.vectors, self._at = earlier.blocks, earlier.vectors, earlier._at
+        else:
+            self.blocks = open_checked(folder, self.name, ref.files, at_random=True)
+            self.vectors, self._at = _npy(self.blocks)
+        self.code_blocks = _lists(folder, ref, ann_name, earlier)
+        self.codes = None if ann_name is None else ref.files.get(codes_name(ann_name))
+
+    def row_ranges(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the vectors of some rows lie in their file: starts and stops, int64 (m,)."""
+        width = self.vectors.shape[1] * self.vectors.itemsize
+        starts = rows * width + self._at
+        return starts, starts + width
+
+    def check_rows(self, rows: NDArray[np.int64]) -> None:
+        """Checks the vectors of some rows before they are read. Raises IndexDamaged."""
+        if not self.blocks.whole:
+            self.blocks.check(*self.row_ranges(rows))
+
+
+def _lists(
+    folder: Path, ref: SegmentRef, ann_name: str | None, earlier: LaneFiles | None
+) -> Checked | None:
+    """Lists that are missing or cut short, or whose checks are, are derived data: without
+    them this segment is searched exactly, and the next run makes them anew."""
+    if ann_name is None or (name := codes_name(ann_name)) not in ref.files:
+        return None
+    if earlier is not None and earlier.codes == ref.files[name]:
+        return earlier.code_blocks
+    try:
+        return open_checked(folder, name, ref.files, REBUILD)
+    except (FileNotFoundError, IndexDamaged):
+        return None
 
 
 class Segment:
     """One segment, opened: every file mapped at once, read and checked when touched.
 
-    ``vectors`` is float16 (rows, d); whoever reads rows of it calls ``check_rows`` before,
-    or asks ``vector_blocks`` for the bytes that ``row_ranges`` names. ``arrow_blocks`` is
-    asked by the methods here. ``code_blocks`` is the file of the segment's lists under the
-    current quantiser, or None where it has none that could be used.
+    ``lanes``: its vectors in each lane of the space. ``arrow_blocks`` is asked by the methods
+    here.
 
     Raises FileNotFoundError if a file is gone (the snapshot was replaced) and
     IndexDamaged if one has another size than the manifest says, or is no longer what
@@ -151,18 +226,19 @@ class Segment:
         self,
         folder: Path,
         ref: SegmentRef,
-        fingerprint: str,
-        ann_name: str | None,
+        space: Space,
+        ann_names: Mapping[str, str],
         earlier: Segment | None = None,
     ) -> None:
         """Opens the segment.
 
-        earlier: the same segment as another snapshot opened it; its maps and what was
-        checked of them are shared, for a mapped file costs an open file.
+        ann_names: of each lane, by its fingerprint, the current quantiser. earlier: the same
+        segment as another snapshot opened it; its maps and what was checked of them are shared,
+        for a mapped file costs an open file.
         """
         self.ref = ref
         self.folder = folder / "segments" / ref.name
-        self._vectors_name = vectors_name(fingerprint)
+        self._space = space
         self._compared: set[str] = set()  # files without checks of blocks that are whole
         opened = earlier.ref.files if earlier is not None else {}
         for name, file in ref.files.items():
@@ -171,22 +247,19 @@ class Segment:
             size = (self.folder / name).stat().st_size
             if size != file.bytes:
                 raise wrong_size(self.folder / name, size, file.bytes)
-        self.vectors: NDArray[np.float16]
-        self.vector_blocks: Checked
         self.arrow_blocks: Checked
-        self._vectors_at: int  # byte of the file
         self._parts: Parts
+        self.lanes: tuple[LaneFiles, ...]
+        known = {lane.fingerprint: lane for lane in earlier.lanes} if earlier is not None else {}
         try:
+            self.lanes = tuple(
+                LaneFiles(self.folder, ref, name, ann_names.get(name), known.get(name))
+                for name in (lane.fingerprint for lane in space.each)
+            )
             if earlier is not None:
-                self.vector_blocks, self.arrow_blocks = earlier.vector_blocks, earlier.arrow_blocks
-                self.vectors, self._vectors_at = earlier.vectors, earlier._vectors_at
-                self._parts = earlier._parts
+                self.arrow_blocks, self._parts = earlier.arrow_blocks, earlier._parts
             else:
-                self.vector_blocks = open_checked(
-                    self.folder, self._vectors_name, ref.files, at_random=True
-                )
                 self.arrow_blocks = open_checked(self.folder, ARROW_NAME, ref.files)
-                self.vectors, self._vectors_at = _npy(self.vector_blocks)
                 self._parts = Parts(self.folder / ARROW_NAME, self.arrow_blocks, ref.rows)
             if earlier is not None and earlier.ref.deletions == ref.deletions:
                 self.dead: NDArray[np.uint32] = earlier.dead
@@ -194,12 +267,12 @@ class Segment:
                 self.dead = self._deletions()
         except (pa.ArrowInvalid, ValueError, KeyError, EOFError) as e:
             raise IndexDamaged(f"{self.folder} cannot be read: {e}. Run `mmsearch verify`.") from e
-        if len(self.vectors) != ref.rows or len(self.dead) != ref.deleted:
+        whole = bool(space.lanes) or len(self.lanes[0].vectors) == ref.rows
+        if not whole or len(self.dead) != ref.deleted:
             raise IndexDamaged(
                 f"{self.folder}: rows, vectors and deletions do not fit together. "
                 "Run `mmsearch verify`."
             )
-        self.code_blocks = self._lists(ann_name, earlier)
 
     def _deletions(self) -> NDArray[np.uint32]:
         name = self.ref.deletions
@@ -209,38 +282,67 @@ class Segment:
         dead: NDArray[np.uint32] = np.load(io.BytesIO(content), allow_pickle=False)
         return dead
 
-    def _lists(self, ann_name: str | None, earlier: Segment | None) -> Checked | None:
-        """Lists that are missing or cut short, or whose checks are, are derived data: without
-        them this segment is searched exactly, and the next run makes them anew."""
-        if ann_name is None or (name := codes_name(ann_name)) not in self.ref.files:
-            return None
-        if earlier is not None and earlier.ref.files.get(name) == self.ref.files[name]:
-            return earlier.code_blocks
-        try:
-            return open_checked(self.folder, name, self.ref.files, REBUILD)
-        except (FileNotFoundError, IndexDamaged):
-            return None
-
     # -- vectors --------------------------------------------------------------
 
-    def row_ranges(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the vectors of some rows lie in their file: starts and stops, int64 (m,)."""
-        width = self.vectors.shape[1] * self.vectors.itemsize
-        starts = rows * width + self._vectors_at
-        return starts, starts + width
+    def rows_of(self, lane: int) -> NDArray[np.int64] | None:
+        """int64 (m,): the rows of this segment that a lane's vectors are of; None for all.
 
-    def check_rows(self, rows: NDArray[np.int64]) -> None:
-        """Checks the vectors of some rows before they are read. Raises IndexDamaged."""
-        if not self.vector_blocks.whole:
-            self.vector_blocks.check(*self.row_ranges(rows))
+        Raises IndexDamaged where there are more or fewer than vectors.
+        """
+        return None if not self._space.lanes else self._rows_of[lane]
+
+    @cached_property
+    def _rows_of(self) -> list[NDArray[np.int64]]:
+        found = []
+        for lane, held in zip(self.lanes, self._space.held, strict=True):
+            codes = [MODALITIES.index(modality) for modality in held]
+            rows = np.flatnonzero(np.isin(self.modality_codes, codes))
+            if len(rows) != len(lane.vectors):
+                raise IndexDamaged(
+                    f"{self.folder}: {len(rows)} parts and {len(lane.vectors)} vectors in "
+                    f"{lane.name} do not fit together. Run `mmsearch verify`."
+                )
+            found.append(rows)
+        return found
+
+    def stored(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float16]:
+        """The vectors of some rows, in all lanes: float16 (m, d), 0 where a part is not in one.
+
+        They are not checked here, see ``check_stored``.
+        """
+        at = np.asarray(rows, np.int64)
+        if not self._space.lanes:
+            found: NDArray[np.float16] = self.lanes[0].vectors[at]
+            return found
+        out = np.zeros((len(at), self._space.dimension), np.float16)
+        for i, (lane, columns) in enumerate(zip(self.lanes, self._space.columns, strict=True)):
+            there, own = self._places(i, at)
+            out[there, columns] = lane.vectors[own]
+        return out
+
+    def check_stored(self, rows: NDArray[np.int64]) -> None:
+        """Checks the vectors of some rows in all lanes. Raises IndexDamaged."""
+        for i, lane in enumerate(self.lanes):
+            lane.check_rows(self._places(i, rows)[1])
+
+    def _places(
+        self, lane: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of some rows are in a lane, and the numbers that they have there."""
+        of = self.rows_of(lane)
+        if of is None:
+            return np.arange(len(rows)), rows
+        place = np.searchsorted(of, rows)
+        there = np.flatnonzero(of[np.minimum(place, len(of) - 1)] == rows) if len(of) else place[:0]
+        return there, place[there]
 
     def check_copied(self, rows: NDArray[np.int64]) -> None:
         """Checks vectors that are about to be copied into another segment, with their parts.
 
         Raises IndexDamaged, also where there are no checks of blocks: see ``check_whole``.
         """
-        if self._vectors_name + SUFFIX in self.ref.files:
-            self.check_rows(rows)  # ``row`` checks the parts
+        if all(lane.name + SUFFIX in self.ref.files for lane in self.lanes):
+            self.check_stored(rows)  # ``row`` checks the parts
         else:
             self.check_whole()
 
@@ -250,10 +352,8 @@ class Segment:
         Those that have no checks of blocks are read whole, once, and compared with the
         manifest. Raises IndexDamaged naming the file.
         """
-        for name, blocks in (
-            (self._vectors_name, self.vector_blocks),
-            (ARROW_NAME, self.arrow_blocks),
-        ):
+        files = [(lane.name, lane.blocks) for lane in self.lanes]
+        for name, blocks in (*files, (ARROW_NAME, self.arrow_blocks)):
             if name + SUFFIX in self.ref.files:
                 blocks.check_all()
             elif name not in self._compared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,8 @@ class Snapshot:
     folder: Path
     manifest: Manifest
     segments: tuple[Segment, ...]
-    ann_blocks: Checked | None  # the empty quantiser; None where there is none, or it was cut
+    # the empty quantiser of each lane, by its fingerprint; not of one where that was cut
+    ann_blocks: Mapping[str, Checked]
 
     @property
     def kept_space(self) -> Path | None:
@@ -77,20 +79,22 @@ class Snapshot:
 
     @classmethod
     def _open(cls, folder: Path, manifest: Manifest, earlier: Snapshot | None) -> Snapshot:
-        ann, ann_blocks = manifest.ann, None
-        if ann is not None and earlier is not None and earlier.manifest.ann == ann:
-            ann_blocks = earlier.ann_blocks
-        elif ann is not None:
+        blocks: dict[str, Checked] = {}
+        for lane, ann in manifest.anns.items():
+            before = None if earlier is None else earlier.manifest.anns.get(lane)
+            if earlier is not None and before == ann and lane in earlier.ann_blocks:
+                blocks[lane] = earlier.ann_blocks[lane]
+                continue
             # derived data, too: without it the next run trains a new one
             with suppress(FileNotFoundError, IndexDamaged):
-                ann_blocks = Whole(ann_path(folder, ann.name), ann.file, REBUILD)
+                blocks[lane] = Whole(ann_path(folder, ann.name), ann.file, REBUILD)
         opened = {s.ref.name: s for s in earlier.segments} if earlier is not None else {}
-        segments = []
-        for ref in manifest.segments:
-            before = opened.get(ref.name)
-            name = ann.name if ann else None
-            segments.append(Segment(folder, ref, manifest.space.fingerprint, name, before))
-        return cls(folder, manifest, tuple(segments), ann_blocks)
+        names = {lane: ann.name for lane, ann in manifest.anns.items()}
+        segments = [
+            Segment(folder, ref, manifest.space, names, opened.get(ref.name))
+            for ref in manifest.segments
+        ]
+        return cls(folder, manifest, tuple(segments), blocks)
 
     def __len__(self) -> int:
         """Parts that a search can find."""

@@ -19,12 +19,13 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
     switched = f"next-{manifest.space.fingerprint}"  # killed before it could remove that
     if manifest.kept_space is not None:
         folders |= {"query", manifest.kept_space}
-        expected.update(f"{manifest.kept_space}/{name}" for name in manifest.query)
+        kept = [f"{manifest.kept_space}/{name}" for name in manifest.query]
+        expected.update(kept)
+        folders.update(path.rpartition("/")[0] for path in kept)
     for ref in manifest.segments:
         folders.add(f"segments/{ref.name}")
         expected.update(f"segments/{ref.name}/{name}" for name in ref.files)
-    if manifest.ann is not None:
-        expected.add(f"ann/{manifest.ann.name}.faiss")
+    expected.update(f"ann/{ann.name}.faiss" for ann in manifest.anns.values())
     if manifest.ledger is not None:
         expected.add(manifest.ledger)
     found = []
@@ -47,8 +48,8 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
 _NEXT = re.compile(r"next-[0-9a-f]{8}")  # content in another space on its way, see switching
 # What a writer makes. Anything else in the folder is the user's and is never removed.
 _OURS = re.compile(
-    r"(ann|segments/[^/]+|query/[0-9a-f]{8})/[^/]+\.\d+\.tmp"
-    r"|query(/[0-9a-f]{8}(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
+    r"(ann|segments/[^/]+|query/[0-9a-f]{8}(/[0-9a-f]{8})?)/[^/]+\.\d+\.tmp"
+    r"|query(/[0-9a-f]{8}(/[0-9a-f]{8})?(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
     r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow|arrow\.blocks)|(vectors|deleted|codes)-[^/]+))?"
     r"|next-[0-9a-f]{8}|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
 )

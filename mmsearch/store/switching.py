@@ -40,11 +40,11 @@ def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None
             segments.append(replace(ref, name=name))
             names[ref.name] = name
             number += 1
-        ann = new.ann
-        if ann is not None:
+        anns = {}
+        for lane, ann in new.anns.items():
             _link_all(other.folder / "ann", folder / "ann", [f"{ann.name}.faiss"])
             errors = {names[n]: e for n, e in ann.facts.get("errors", {}).items() if n in names}
-            ann = replace(ann, facts={**ann.facts, "errors": errors})
+            anns[lane] = replace(ann, facts={**ann.facts, "errors": errors})
         if new.kept_space is not None:
             _link_all(other.folder / new.kept_space, folder / new.kept_space, new.query)
         name, file = write_ledger(folder, old.generation + 1, ledger)
@@ -54,7 +54,7 @@ def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None
             generation=old.generation,
             roots=_roots(old, new),
             segments=tuple(segments),
-            ann=ann,
+            anns=anns,
             ann_wanted=old.ann_wanted,
             recall=old.recall,
             memory_bytes=old.memory_bytes,
@@ -84,8 +84,8 @@ def keep_copy(snapshot: Snapshot, target: Path) -> None:
         for ref in known.segments:
             inside = f"segments/{ref.name}"
             _link_all(snapshot.folder / inside, unfinished / inside, ref.files)
-        if known.ann is not None:
-            _link_all(snapshot.folder / "ann", unfinished / "ann", [f"{known.ann.name}.faiss"])
+        names = [f"{ann.name}.faiss" for ann in known.anns.values()]
+        _link_all(snapshot.folder / "ann", unfinished / "ann", names)
         if known.kept_space is not None:
             _link_all(
                 snapshot.folder / known.kept_space, unfinished / known.kept_space, known.query
@@ -116,8 +116,8 @@ def needs_copy(snapshot: Snapshot, target: Path) -> bool:
 
 
 def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:
-    target.mkdir(parents=True, exist_ok=True)
     for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(source / name, target / name)
 
 
@@ -133,8 +133,7 @@ def _roots(old: Manifest, new: Manifest) -> tuple[Root, ...]:
 
 def _files_of(old: Manifest) -> list[str]:
     files = [f"segments/{ref.name}" for ref in old.segments]
-    if old.ann is not None:
-        files.append(f"ann/{old.ann.name}.faiss")
+    files += [f"ann/{ann.name}.faiss" for ann in old.anns.values()]
     if old.kept_space is not None:
         files.append(old.kept_space)
     if old.ledger is not None:

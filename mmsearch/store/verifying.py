@@ -20,6 +20,7 @@ from mmsearch.store.rows import PARTS_SCHEMA
 from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, Segment
 from mmsearch.store.snapshot import ann_path
 from mmsearch.store.strays import strays
+from mmsearch.types import Space
 
 # A stored vector is float16: its norm may be this far from 1.
 _NORM_TOLERANCE = 5e-3
@@ -59,10 +60,10 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
         progress(f"segments/{ref.name}")
         broken = _check_files(folder, ref)
         problems += broken or _check_rows(folder, manifest, ref, seen)
-    if manifest.ann is not None:
+    for ann in manifest.anns.values():
         progress("ann")
-        path = ann_path(folder, manifest.ann.name)
-        if (what := _damage(path, manifest.ann.file)) is not None:
+        path = ann_path(folder, ann.name)
+        if (what := _damage(path, ann.file)) is not None:
             problems.append(Problem(str(path), what, _REBUILD))
     for name, file in manifest.query.items():
         path = folder / str(manifest.kept_space) / name
@@ -146,31 +147,20 @@ def _check_rows(folder: Path, manifest: Manifest, ref: SegmentRef, seen: set[str
 
     where = folder / "segments" / ref.name
     try:
-        segment = Segment(folder, ref, manifest.space.fingerprint, None)
+        segment = Segment(folder, ref, manifest.space, {})
         parquet = pq.read_table(where / PARQUET_NAME)
         arrow = pa.Table.from_batches(segment.batches(), schema=PARTS_SCHEMA)
     except (IndexDamaged, OSError, pa.ArrowInvalid) as e:
         return [Problem(str(where), str(e), _RESTORE)]
     problems = []
-    if parquet.num_rows != ref.rows or segment.vectors.shape != (
-        ref.rows,
-        manifest.space.dimension,
-    ):
-        what = (
-            f"{parquet.num_rows} rows, {segment.vectors.shape} vectors; the manifest says "
-            f"{ref.rows} × {manifest.space.dimension}"
-        )
+    if parquet.num_rows != ref.rows:
+        what = f"{parquet.num_rows} rows; the manifest says {ref.rows}"
         problems.append(Problem(str(where), what, _RESTORE))
     elif not parquet.cast(PARTS_SCHEMA).equals(arrow):
         problems.append(Problem(str(where / ARROW_NAME), f"differs from {PARQUET_NAME}", _RESTORE))
-    for start in range(0, len(segment.vectors), 65536):
-        norms = np.linalg.norm(segment.vectors[start : start + 65536].astype(np.float32), axis=1)
-        if not np.all(np.abs(norms - 1) < _NORM_TOLERANCE):
-            row = start + int(np.argmax(~(np.abs(norms - 1) < _NORM_TOLERANCE)))
-            problems.append(
-                Problem(str(where), f"the vector of row {row} is not of unit length", _RESTORE)
-            )
-            break
+    for i, space in enumerate(manifest.space.each):
+        if (found := _vectors(segment, i, space)) is not None:
+            problems.append(Problem(str(where), found, _RESTORE))
     known_roots = {r.id for r in manifest.roots}
     ids = arrow.column("id").to_pylist()
     for row in np.flatnonzero(segment.live).tolist():
@@ -181,3 +171,21 @@ def _check_rows(folder: Path, manifest: Manifest, ref: SegmentRef, seen: set[str
     if not set(arrow.column("root").to_pylist()) <= known_roots:
         problems.append(Problem(str(where), "rows of a root that is not known", _RESTORE))
     return problems
+
+
+def _vectors(segment: Segment, lane: int, space: Space) -> str | None:
+    """What is wrong with a segment's vectors in one lane."""
+    vectors = segment.lanes[lane].vectors
+    try:
+        rows = segment.rows_of(lane)
+    except IndexDamaged as e:
+        return str(e)
+    n = segment.ref.rows if rows is None else len(rows)
+    if vectors.shape != (n, space.dimension):
+        return f"{vectors.shape} vectors; the manifest says {n} × {space.dimension}"
+    for start in range(0, len(vectors), 65536):
+        norms = np.linalg.norm(vectors[start : start + 65536].astype(np.float32), axis=1)
+        if not np.all(np.abs(norms - 1) < _NORM_TOLERANCE):
+            at = start + int(np.argmax(~(np.abs(norms - 1) < _NORM_TOLERANCE)))
+            return f"the vector of row {at if rows is None else rows[at]} is not of unit length"
+    return None

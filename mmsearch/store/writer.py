@@ -97,8 +97,8 @@ class Writer:
     def keep_space(self, files: Mapping[str, Path]) -> None:
         """Keeps the space's files inside the index; the next commit names them.
 
-        files: name -> where it lies. They take the place of those of before; with none,
-        those stay.
+        files: name -> where it lies; of lanes, a name is FINGERPRINT/NAME. They take the place
+        of those of before; with none, those stay.
         """
         if not files:
             return
@@ -107,6 +107,7 @@ class Writer:
             where = self.folder / "query" / self.manifest.space.fingerprint
             where.mkdir(parents=True, exist_ok=True)
             for name, path in files.items():
+                (where / name).parent.mkdir(exist_ok=True)
                 link_or_copy(path, where / name)
                 kept[name] = FileRef(*checksum(where / name))
         self.manifest = replace(self.manifest, query=kept)
@@ -236,14 +237,16 @@ class Writer:
         ref = next(s for s in self.manifest.segments if s.name == segment)
         return ref.files[codes_name(ann_name)]
 
-    def set_ann(self, ann: AnnRef | None, codes: dict[str, FileRef]) -> None:
-        """Makes a quantiser and its codes current: segment name -> reference of its codes.
+    def set_ann(self, lane: str, ann: AnnRef | None, codes: dict[str, FileRef]) -> None:
+        """Makes a lane's quantiser and its codes current: segment name -> reference of its codes.
 
-        The files must have been written by ``write_ann`` and ``write_codes``.
+        lane: its fingerprint. The files must have been written by ``write_ann`` and
+        ``write_codes``.
         """
         segments = []
         for ref in self.manifest.segments:
-            files = {n: f for n, f in ref.files.items() if not n.startswith("codes-")}
+            mine = f"codes-{lane}-"
+            files = {n: f for n, f in ref.files.items() if not n.startswith(mine)}
             self._retired += [f"segments/{ref.name}/{n}" for n in ref.files if n not in files]
             if ann is not None and ref.name in codes:
                 name = codes_name(ann.name)
@@ -254,10 +257,13 @@ class Writer:
                     files[name + SUFFIX] = sums
                 self._retired = [p for p in self._retired if p not in (path, path + SUFFIX)]
             segments.append(replace(ref, files=files))
-        old = self.manifest.ann
+        anns = {n: a for n, a in self.manifest.anns.items() if n != lane}
+        old = self.manifest.anns.get(lane)
         if old is not None and (ann is None or ann.name != old.name):
             self._retired.append(f"ann/{old.name}.faiss")
-        new = replace(self.manifest, ann=ann, segments=tuple(segments))
+        if ann is not None:
+            anns[lane] = ann
+        new = replace(self.manifest, anns=anns, segments=tuple(segments))
         if new != self.manifest:
             with writing_to(self.folder):
                 self._swap(new)
@@ -325,10 +331,7 @@ class Writer:
                 piece = buffer[start : start + BATCH_ROWS]
                 yield rows_to_batch([row for _, row, _ in piece]), np.stack([v for *_, v in piece])
 
-        space = self.manifest.space
-        return write_segment(
-            self.folder, number, space.fingerprint, len(buffer), space.dimension, chunks()
-        )
+        return write_segment(self.folder, number, self.manifest.space, len(buffer), chunks())
 
     def _with_deletions(self, ref: SegmentRef) -> SegmentRef:
         doomed = self._dead.get(ref.name)
@@ -362,7 +365,6 @@ class Writer:
         for segment in sources:
             segment.check_whole()  # damage must not be copied under a new checksum
         live = sum(s.ref.rows - s.ref.deleted for s in sources)
-        space = self.manifest.space
 
         def chunks() -> Iterator[tuple[object, NDArray[np.float16]]]:
             for segment in sources:
@@ -370,15 +372,14 @@ class Writer:
                 for batch in segment.batches():
                     keep = np.flatnonzero(segment.live[first : first + batch.num_rows])
                     if len(keep):
-                        yield batch.take(keep), segment.vectors[first + keep]
+                        yield batch.take(keep), segment.stored(first + keep)
                     first += batch.num_rows
 
         merged = write_segment(
             self.folder,
             self.manifest.next_segment,
-            space.fingerprint,
+            self.manifest.space,
             live,
-            space.dimension,
             chunks(),
         )
         segments: list[SegmentRef] = []

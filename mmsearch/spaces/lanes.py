@@ -1,0 +1,131 @@
+"""Several spaces side by side: ``a+b``, such as CLIP for pictures and CLAP for sounds.
+
+Each is a lane (``types.Space.joined``): pictures, and sounds, go to the first that takes them,
+texts to each. A vector is one of each lane, one after the other, 0 where it is in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmsearch.errors import UsageError
+from mmsearch.spaces import (
+    ANYWHERE,
+    FAMILIES,
+    SPACES,
+    USUAL,
+    Encoder,
+    Placement,
+    family_of,
+    load_encoder,
+)
+from mmsearch.spaces.folder import CARD
+from mmsearch.types import Modality, Space, Vectors
+
+_SIGN = "+"
+
+
+def lanes_of(name: str) -> list[str]:
+    """The names of the spaces that a name joins; of one that joins none, itself.
+
+    A + that is a part of a place stays there: what follows one that joins is a name, or a folder
+    of a space.
+    """
+    if _is_space(name):
+        return [name]
+    found = [""]
+    for i, piece in enumerate(name.split(_SIGN)):
+        if i and _begins(found[-1]) and _begins(piece):
+            found.append(piece)
+        else:
+            found[-1] += piece if not i else _SIGN + piece
+    return found
+
+
+def _begins(piece: str) -> bool:
+    family = piece.partition(":")[0].partition("@")[0]
+    known = {*SPACES, *USUAL, *FAMILIES}
+    return family in known or family_of(piece) is not None or _is_space(piece)
+
+
+def _is_space(place: str) -> bool:
+    try:
+        return (Path(place).expanduser() / CARD).is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def load(names: Sequence[str], placement: Placement = ANYWHERE) -> Lanes:
+    """The encoder of several spaces by their names. Raises what loading each one raises, and
+    UsageError where one adds nothing, or where no one could be placed as asked."""
+    if placement != ANYWHERE and not any(family_of(name) for name in names):
+        load_encoder(names[0], placement)  # which says that it cannot
+    encoders = [
+        load_encoder(name, placement if family_of(name) is not None else ANYWHERE) for name in names
+    ]
+    return Lanes(encoders)
+
+
+class Lanes:
+    """The encoder of several spaces; see ``Encoder``. Rows are of unit length in each lane that
+    they are in. Raises UsageError for spaces that cannot be joined."""
+
+    def __init__(self, encoders: Sequence[Encoder]) -> None:
+        self._encoders = tuple(encoders)
+        self.space = Space.joined([encoder.space for encoder in encoders])
+
+    @property
+    def side_by_side(self) -> int:
+        """As many as each lane can take."""
+        return min(encoder.side_by_side for encoder in self._encoders)
+
+    @property
+    def batch_sizes(self) -> Mapping[Modality, int]:
+        """As many as each lane that holds the modality can take."""
+        sizes: dict[Modality, int] = {}
+        for _, encoder, held in self._lanes():
+            for m in held:
+                size = encoder.batch_sizes[m]
+                sizes[m] = min(sizes.get(m, size), size)
+        return sizes
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What each lane can keep: FINGERPRINT/NAME -> file."""
+        return {
+            f"{encoder.space.fingerprint}/{name}": path
+            for encoder in self._encoders
+            for name, path in encoder.files.items()
+        }
+
+    def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
+        """See ``Encoder``."""
+        self.space.require(modality)
+        out = np.zeros((len(data), self.space.dimension), np.float32)
+        for columns, encoder, held in self._lanes():
+            if modality in held:
+                out[:, columns] = encoder.encode(modality, data, asked)
+        return out
+
+    def truncated(self, texts: Sequence[str]) -> list[int]:
+        """The most that a lane leaves out of each."""
+        each = [
+            encoder.truncated(texts) for _, encoder, held in self._lanes() if Modality.TEXT in held
+        ]
+        return [max(several) for several in zip(*each, strict=True)]
+
+    def _lanes(self) -> list[tuple[slice, Encoder, tuple[Modality, ...]]]:
+        return list(zip(self.space.columns, self._encoders, self.space.held, strict=True))
+
+
+def check_count(names: Sequence[str], space: Space) -> None:
+    """Raises UsageError where a place for each lane is wanted and others are given."""
+    if len(names) != len(space.lanes):
+        raise UsageError(
+            f"the index holds {space.name}: name a space for each of its {len(space.lanes)} lanes, "
+            f"with a {_SIGN} between; got {len(names)}."
+        )

@@ -1,0 +1,328 @@
+"""Lanes: an index of several spaces, ``a+b``, and how their hits meet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mmsearch
+from mmsearch.calibrate import surprise
+from mmsearch.cli.app import app
+from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.indexer import Options, compact, merge, reencode, run
+from mmsearch.spaces import load_encoder
+from mmsearch.spaces.lanes import lanes_of
+from mmsearch.store import Snapshot, manifest, verify
+from mmsearch.types import Modality, Space
+from test_bridge import part
+from tiny_space import WIDTH, write_pairs, write_space
+
+IMAGES = SOUNDS = 72
+TEXTS = ["a red square", "pale blue", "a warm green square", "dull", "grey black white", "cyan"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``seen`` (pictures, texts) and ``heard`` (texts, sounds), of different sizes, ``pairs`` with
+    pictures, sounds and texts, and indexes of them: ``both``, ``one`` and ``other``."""
+    home = tmp_path_factory.mktemp("lanes")
+    part(home / "seen", write_space(home / "a"), "image", "text")
+    part(home / "heard", write_space(home / "b", seed=3), "text", "audio")
+    pairs = write_pairs(home / "pairs", sounds=True)
+    for i, text in enumerate(TEXTS):
+        (home / "pairs" / f"{i}.txt").write_text(text)
+    pairs.unlink()
+    run([home / "pairs"], home / "both", f"{home / 'seen'}+{home / 'heard'}")
+    run([home / "pairs"], home / "one", str(home / "seen"))
+    run([home / "pairs"], home / "other", str(home / "heard"))
+    return home
+
+
+def cli(*args: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def found(index: Path, *args: object, **kwargs: object) -> list[tuple[str | None, float]]:
+    return [(h.path, h.score) for h in mmsearch.open(index).search(*args, **kwargs)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "lanes"),
+    [
+        ("mini", ["mini"]),
+        ("mini+clap:laion/x", ["mini", "clap:laion/x"]),
+        ("openclip:ViT-B-32/laion2b+clap:/c++/x+y", ["openclip:ViT-B-32/laion2b", "clap:/c++/x+y"]),
+        ("openclip:local-dir:/a+b/c+gemma@256", ["openclip:local-dir:/a+b/c", "gemma@256"]),
+        ("clap:/a+mini", ["clap:/a", "mini"]),
+        ("nonsense+mini", ["nonsense+mini"]),
+    ],
+)
+def test_a_plus_joins_names_and_stays_in_places(name: str, lanes: list[str]) -> None:
+    assert lanes_of(name) == lanes
+
+
+def test_a_plus_in_the_name_of_a_folder_is_not_a_lane(made: Path, tmp_path: Path) -> None:
+    odd = shutil.copytree(made / "seen", tmp_path / "a+b")
+    assert lanes_of(str(odd)) == [str(odd)]
+    assert lanes_of(f"{odd}+{made / 'heard'}") == [str(odd), str(made / "heard")]
+    assert load_encoder(str(odd)).space.dimension == WIDTH
+
+
+def test_each_lane_holds_what_it_is_the_first_to_take(made: Path) -> None:
+    space = mmsearch.open(made / "both").space
+    assert [set(held) for held in space.held] == [{"image", "text"}, {"text", "audio"}]
+    assert space.name == "seen+heard" and space.dimension == 2 * WIDTH
+    assert set(space.modalities) == set(Modality)
+    whole = load_encoder(str(made / "a")).space
+    with pytest.raises(UsageError, match=r"tiny\+heard: .*heard adds nothing"):
+        Space.joined([whole, space.lanes[1]])
+    with pytest.raises(UsageError, match="adds nothing"):
+        Space.joined([space, whole])
+    heard, both = space.lanes[1], Space.joined([space.lanes[1], whole])
+    assert [set(held) for held in both.held] == [{*heard.modalities}, {"image", "text"}]
+
+
+def test_each_lane_answers_as_an_index_of_its_space_alone_would(made: Path) -> None:
+    assert len(mmsearch.open(made / "both")) == IMAGES + SOUNDS + len(TEXTS)
+    picture, sound = made / "pairs" / "pale_red.png", made / "pairs" / "dark_blue.wav"
+    for to in ("image", "text"):
+        for asked in ({"text": "a red square"}, {"image": picture}):
+            assert found(made / "both", to=to, **asked) == found(made / "one", to=to, **asked)
+    assert found(made / "both", audio=sound, to="text") == found(
+        made / "other", audio=sound, to="text"
+    )
+    for asked in ({"text": "a red square"}, {"audio": sound}):
+        assert found(made / "both", to="audio", **asked) == found(
+            made / "other", to="audio", **asked
+        )
+    both, alone = Snapshot.open(made / "both"), Snapshot.open(made / "other")
+    assert sum(len(s.lanes[1].vectors) for s in both.segments) == len(alone)
+
+
+def test_what_shares_no_lane_is_told_and_a_bridge_is_named(made: Path) -> None:
+    index = mmsearch.open(made / "both")
+    picture = made / "pairs" / "pale_red.png"
+    with pytest.raises(SpaceUnavailable, match=r"finds image, text, and not audio.*bridge"):
+        index.search(image=picture, to="audio")
+    assert {h.modality for h in index.search(image=picture, k=200)} == {"image", "text"}
+    code, _, err = cli("query", "--image", picture, "--to", "audio", "--index", made / "both")
+    assert code != 0 and err.count("\n") == 1
+
+
+def test_where_lanes_meet_surprise_decides_and_everything_is_found_once(made: Path) -> None:
+    index = mmsearch.open(made / "both")
+    hits = index.search("a red square", k=500).hits
+    assert len(hits) == len(index) == len({h.id for h in hits})
+    surprises = [h.surprise for h in hits]
+    assert surprises == sorted(surprises, reverse=True)  # type: ignore[type-var]
+    for modality in Modality:
+        mine = [h.score for h in hits if h.modality == modality]
+        assert mine == sorted(mine, reverse=True)
+    assert hits[0].to_json()["surprise"] == hits[0].surprise
+    alone = index.search("a red square", to="image", k=3)
+    assert [h.surprise for h in alone] == [None] * 3 and "surprise" not in alone[0].to_json()
+
+
+def test_a_batch_finds_what_single_queries_find(made: Path) -> None:
+    index = mmsearch.open(made / "both")
+    texts = ["a red square", "blue", "warm"]
+    batch = index.search_batch(texts, k=20)
+    assert batch.surprises is not None and batch.surprises.shape == (3, 20)
+    for text, results in zip(texts, batch, strict=True):
+        alone = index.search(text, k=20)
+        assert [h.id for h in results] == [h.id for h in alone]
+        assert [h.surprise for h in results] == pytest.approx([h.surprise for h in alone], abs=1e-4)
+    space = mmsearch.load_space(f"{made / 'seen'}+{made / 'heard'}")
+    vectors = np.concatenate(
+        [space.encode_texts(texts), space.encode_images([made / "pairs" / "pale_red.png"])]
+    )
+    mixed = index.search_batch(vectors=vectors, k=20)
+    assert [h.id for h in mixed[0]] == [h.id for h in batch[0]]
+    pictured = index.search(image=made / "pairs" / "pale_red.png", k=20)
+    assert [h.id for h in mixed[3]] == [h.id for h in pictured]
+    with pytest.raises(SpaceMismatch):
+        index.search(vector=mmsearch.load_space(str(made / "seen")).encode_texts(["red"])[0])
+
+
+def test_filters_and_removals_hold_in_every_lane(made: Path, tmp_path: Path) -> None:
+    index = mmsearch.open(shutil.copytree(made / "both", tmp_path / "ix"))
+    some = index.search("a red square", k=500, where="modality != 'text'")
+    assert len(some) == IMAGES + SOUNDS
+    again = index.search("a red square", k=500, where="path like '%pale%'", to="audio")
+    assert len(again) == 12 and all("pale" in str(h.path) for h in again)
+    assert index.remove(made / "pairs" / "pale_red.wav") == 1
+    assert len(index.search("red", to="audio", k=500)) == SOUNDS - 1
+    added = index.add([{"text": "a dark orange square"}, made / "pairs" / "pale_red.wav"])
+    assert index.get(added[0]) is not None and len(index) == IMAGES + SOUNDS + len(TEXTS) + 1
+    assert index.search("a dark orange square", to="text")[0].id == added[0]
+    assert verify(index.path) == []
+    compact(index.path)
+    assert index.refresh() and len(index.snapshot.segments) == 1 and verify(index.path) == []
+    assert index.search("a dark orange square", to="text")[0].id == added[0]
+    assert len(index.search("red", to="audio", k=500)) == SOUNDS
+
+
+def test_a_second_run_encodes_nothing_and_a_moved_file_keeps_its_vectors(
+    made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "pairs", tmp_path / "pairs")
+    run([tmp_path / "pairs"], tmp_path / "ix", f"{made / 'seen'}+{made / 'heard'}")
+    before = found(tmp_path / "ix", "red", to="audio", k=1)
+    (tmp_path / "pairs" / "deep").mkdir()
+    (path,) = [Path(str(p)) for p, _ in before]
+    path.rename(path.parent / "deep" / path.name)
+    report = run([tmp_path / "pairs"], tmp_path / "ix")
+    assert (report.parts, report.moved) == (0, 1)
+    after = found(tmp_path / "ix", "red", to="audio", k=1)
+    assert after == [(str(path.parent / "deep" / path.name), before[0][1])]
+    assert verify(tmp_path / "ix") == []
+
+
+def test_each_lane_has_lists_of_its_own(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made / "both", tmp_path / "ix")
+    index = mmsearch.open(folder)
+    index.add([{"text": f"{a} {b}"} for a in TEXTS for b in map(str, range(120))])
+    run([made / "pairs"], folder, None, Options(ann="ivfpq", memory="1MB"))
+    known = manifest.read(folder)
+    assert set(known.anns) == {lane.fingerprint for lane in known.space.lanes}
+    assert verify(folder) == [] and index.refresh()
+    for to in ("image", "audio", "text"):
+        lists = [h.id for h in index.search("a red square", to=to, k=5)]
+        exact = [h.id for h in index.search("a red square", to=to, k=5, recall=1)]
+        assert set(lists) == set(exact)
+    _, out, _ = cli("info", "--index", folder)
+    assert out.count("search    ivfpq") == 2 and "recall@10" in out
+    code, out, _ = cli("tune", "--index", folder, "--recall", "0.9")
+    assert code == 0
+    assert {a.facts["target"] for a in manifest.read(folder).anns.values()} == {0.9}
+    run([made / "pairs"], folder, None, Options(ann="flat"))
+    assert manifest.read(folder).anns == {} and verify(folder) == []
+    assert not list((folder / "ann").glob("*.faiss"))
+
+
+def test_an_index_is_reencoded_into_lanes_and_out_of_them(made: Path, tmp_path: Path) -> None:
+    run([made / "pairs"], tmp_path / "ix", str(made / "a"))
+    lanes = f"{made / 'seen'}+{made / 'heard'}"
+    done = reencode(tmp_path / "ix", lanes, keep=tmp_path / "old")
+    assert done.report.parts == IMAGES + SOUNDS + len(TEXTS)
+    assert verify(tmp_path / "ix") == verify(tmp_path / "old") == []
+    assert found(tmp_path / "ix", "red", to="audio") == found(made / "both", "red", to="audio")
+    reencode(tmp_path / "ix", str(made / "a"))
+    assert manifest.read(tmp_path / "ix").space.lanes == () and verify(tmp_path / "ix") == []
+    reencode(tmp_path / "ix", lanes)
+    reencode(tmp_path / "ix", str(made / "a"), keep=tmp_path / "lanes")
+    assert verify(tmp_path / "lanes") == []
+    assert found(tmp_path / "lanes", "red", k=9) == found(made / "both", "red", k=9)
+
+
+def test_indexes_of_the_same_lanes_are_merged(made: Path, tmp_path: Path) -> None:
+    merge(tmp_path / "all", [made / "both"])
+    assert found(tmp_path / "all", "blue", k=9) == found(made / "both", "blue", k=9)
+    assert verify(tmp_path / "all") == []
+    with pytest.raises(SpaceMismatch):
+        merge(tmp_path / "all", [made / "one"])
+
+
+def test_an_index_keeps_the_towers_of_all_lanes(made: Path, tmp_path: Path) -> None:
+    for name in ("seen", "heard"):
+        shutil.copytree(made / name, tmp_path / name)
+    run([made / "pairs"], tmp_path / "ix", f"{tmp_path / 'seen'}+{tmp_path / 'heard'}")
+    shutil.rmtree(tmp_path / "seen")
+    shutil.rmtree(tmp_path / "heard")
+    assert found(tmp_path / "ix", "blue", k=9) == found(made / "both", "blue", k=9)
+    assert mmsearch.open(tmp_path / "ix").add([{"text": "orange"}])
+    first = next((tmp_path / "ix" / "query").glob("*/*/tokenizer.json"))
+    first.write_bytes(first.read_bytes() + b" ")
+    with pytest.raises(IndexDamaged, match=r"tokenizer\.json"):
+        mmsearch.open(tmp_path / "ix").search("blue")
+    assert [p.path for p in verify(tmp_path / "ix")] == [str(first)]
+    run([made / "pairs"], tmp_path / "ix", f"{made / 'seen'}+{made / 'heard'}")
+    assert verify(tmp_path / "ix") == []
+
+
+def test_damage_in_the_second_lane_is_seen(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made / "both", tmp_path / "ix")
+    heard = manifest.read(folder).space.lanes[1].fingerprint
+    (vectors,) = folder.glob(f"segments/*/vectors-{heard}.npy")
+    raw = bytearray(vectors.read_bytes())
+    raw[-3] ^= 1
+    vectors.write_bytes(raw)
+    assert [p.path for p in verify(folder)] == [str(vectors)]
+    with pytest.raises(IndexDamaged, match=vectors.name):
+        mmsearch.open(folder).search("red", to="audio", k=500)
+
+
+def test_an_older_mmsearch_knows_that_lanes_are_too_new_and_reads_the_others(made: Path) -> None:
+    schemas = {
+        name: json.loads((made / name / "manifest.json").read_text())["schema"]
+        for name in ("both", "one")
+    }
+    assert schemas == {"both": 4, "one": 3}
+    one = json.loads((made / "one" / "manifest.json").read_text())
+    assert "lanes" not in one["space"] and "anns" not in one and "ann" in one
+
+
+def test_lanes_on_the_command_line(made: Path, tmp_path: Path) -> None:
+    name = f"{made / 'seen'}+{made / 'heard'}"
+    code, out, err = cli("index", made / "pairs", "--space", name, "--index", tmp_path / "ix")
+    assert code == 0 and "indexed 150" in out + err
+    code, out, _ = cli("query", "a red square", "-k", "5", "--index", tmp_path / "ix")
+    assert code == 0 and out.count("pairs") == 5 and "by chance" in out
+    code, out, _ = cli("info", "--index", tmp_path / "ix")
+    assert "seen+heard" in out and out.count("lane  ") == 2 and "for text, audio" in out
+    code, _, err = cli(
+        "index", made / "pairs", "--space", f"{name}+mini", "--index", tmp_path / "x"
+    )
+    assert code != 0 and "mini adds nothing" in err and not (tmp_path / "x").exists()
+    code, _, err = cli("index", made / "pairs", "--space", "mini", "--index", tmp_path / "ix")
+    assert code != 0 and "seen+heard" in err
+
+
+# -- what scores mean -----------------------------------------------------------------------
+
+
+def normal(nq: int, m: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((nq, m)).astype(np.float32)
+
+
+def test_surprise_keeps_the_order_and_says_how_rare_a_score_is() -> None:
+    background = normal(50, 512)
+    scores = np.sort(normal(50, 20, 1))[:, ::-1].copy()
+    found = surprise(scores, background, 1000)
+    assert (np.diff(found, axis=1) <= 0).all()
+    exact = surprise(np.array([[3.0902]], np.float32), normal(1, 100_000), 1)  # one in a thousand
+    assert exact[0, 0] == pytest.approx(3, abs=0.05)
+    many = surprise(np.array([[3.0902]], np.float32), normal(1, 100_000), 1000)
+    assert many[0, 0] == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("n", [5, 10, 50, 1000])
+def test_chance_is_as_surprising_in_small_collections_as_in_large(n: int) -> None:
+    """Of what has nothing to do with the query, the best exceeds 1 about once in ten times."""
+    rng = np.random.default_rng(n)
+    parts = rng.standard_normal((2000, n)).astype(np.float32)
+    sample = parts[:, : min(n, 512)]
+    best = surprise(parts.max(1, keepdims=True), sample, n)[:, 0]
+    assert 0.03 < np.mean(best > 1) < 0.25
+
+
+def test_surprise_is_the_same_whatever_unit_scores_come_in() -> None:
+    background, scores = normal(5, 200), normal(5, 3, 1)
+    found = surprise(scores, background, 200)
+    other = surprise(0.05 * scores + 0.3, 0.05 * background + 0.3, 200)
+    assert other == pytest.approx(found, abs=1e-3)
+
+
+def test_of_few_parts_nothing_is_known_but_their_order() -> None:
+    scores = np.array([[0.9, 0.2, -np.inf]], np.float32)
+    found = surprise(scores, scores[:, :2], 2)
+    assert 0 < found[0, 1] < found[0, 0] < 0.01 and np.isneginf(found[0, 2])
+    same = np.full((1, 30), 0.5, np.float32)
+    assert np.isfinite(surprise(same[:, :3], same, 30)).all()
