@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import mmsearch
-from mmsearch.calibrate import surprise
+from mmsearch.calibrate import Chance, chance, surprise
 from mmsearch.cli.app import app
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.indexer import Options, compact, merge, reencode, run
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = write_pairs(home / "pairs", sounds=True)
     for i, text in enumerate(TEXTS):
         (home / "pairs" / f"{i}.txt").write_text(text)
-    pairs.unlink()
+    shutil.move(pairs, home / "pairs.jsonl")
     run([home / "pairs"], home / "both", f"{home / 'seen'}+{home / 'heard'}")
     run([home / "pairs"], home / "one", str(home / "seen"))
     run([home / "pairs"], home / "other", str(home / "heard"))
@@ -62,6 +62,7 @@ def found(index: Path, *args: object, **kwargs: object) -> list[tuple[str | None
         ("openclip:local-dir:/a+b/c+gemma@256", ["openclip:local-dir:/a+b/c", "gemma@256"]),
         ("clap:/a+mini", ["clap:/a", "mini"]),
         ("nonsense+mini", ["nonsense+mini"]),
+        ("mini+clpa:laion/x", ["mini", "clpa:laion/x"]),
     ],
 )
 def test_a_plus_joins_names_and_stays_in_places(name: str, lanes: list[str]) -> None:
@@ -104,6 +105,27 @@ def test_each_lane_answers_as_an_index_of_its_space_alone_would(made: Path) -> N
         )
     both, alone = Snapshot.open(made / "both"), Snapshot.open(made / "other")
     assert sum(len(s.lanes[1].vectors) for s in both.segments) == len(alone)
+
+
+def test_a_slip_of_the_pen_is_told_of_the_lane_that_has_it() -> None:
+    with pytest.raises(SpaceUnavailable, match="did you mean clap:laion/x"):
+        load_encoder("mini+clpa:laion/x")
+
+
+def test_an_evaluation_asks_what_a_lane_can_answer(made: Path, tmp_path: Path) -> None:
+    shutil.copy(made / "pairs.jsonl", made / "pairs" / "pairs.jsonl")
+    figures = {}
+    for name in ("both", "one", "other"):
+        code, out, err = cli("eval", made / name, made / "pairs" / "pairs.jsonl", "--json")
+        assert code == 0, err
+        figures[name] = {
+            (d["query"], d["target"]): d["measures"] for d in json.loads(out)["directions"]
+        }
+    (made / "pairs" / "pairs.jsonl").unlink()
+    assert set(figures["both"]) == {*figures["one"], *figures["other"]}
+    for alone in ("one", "other"):
+        for direction, measures in figures[alone].items():
+            assert figures["both"][direction] == measures
 
 
 def test_what_shares_no_lane_is_told_and_a_bridge_is_named(made: Path) -> None:
@@ -288,41 +310,65 @@ def test_lanes_on_the_command_line(made: Path, tmp_path: Path) -> None:
 # -- what scores mean -----------------------------------------------------------------------
 
 
-def normal(nq: int, m: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((nq, m)).astype(np.float32)
+def best_of(nq: int, parts: int, seed: int = 0) -> np.ndarray:
+    """What chance gives: the best of so many normally distributed scores."""
+    return np.random.default_rng(seed).standard_normal((nq, parts)).astype(np.float32).max(1)
 
 
-def test_surprise_keeps_the_order_and_says_how_rare_a_score_is() -> None:
-    background = normal(50, 512)
-    scores = np.sort(normal(50, 20, 1))[:, ::-1].copy()
-    found = surprise(scores, background, 1000)
-    assert (np.diff(found, axis=1) <= 0).all()
-    exact = surprise(np.array([[3.0902]], np.float32), normal(1, 100_000), 1)  # one in a thousand
-    assert exact[0, 0] == pytest.approx(3, abs=0.05)
-    many = surprise(np.array([[3.0902]], np.float32), normal(1, 100_000), 1000)
-    assert many[0, 0] == pytest.approx(0, abs=0.05)
-
-
-@pytest.mark.parametrize("n", [5, 10, 50, 1000])
+@pytest.mark.parametrize("n", [1, 8, 100, 512, 20_000])
 def test_chance_is_as_surprising_in_small_collections_as_in_large(n: int) -> None:
-    """Of what has nothing to do with the query, the best exceeds 1 about once in ten times."""
-    rng = np.random.default_rng(n)
-    parts = rng.standard_normal((2000, n)).astype(np.float32)
-    sample = parts[:, : min(n, 512)]
-    best = surprise(parts.max(1, keepdims=True), sample, n)[:, 0]
-    assert 0.03 < np.mean(best > 1) < 0.25
+    """The best that has nothing to do with the query exceeds 1 about once in ten times."""
+    sample = min(n, 512)
+    by_chance = chance(best_of(128, sample), sample)
+    found = surprise(best_of(500, n, 1)[:, None], by_chance, n)
+    assert 0.01 < np.mean(found > 1) < 0.25
+    assert -0.5 < np.median(found) < 0.7
+
+
+def test_surprise_says_how_rare_a_score_is_and_keeps_the_order() -> None:
+    by_chance = Chance(0.3, 0.05, 100)
+    scores = np.array([[0.53, 0.3, 0.1, -np.inf]], np.float32)
+    found = surprise(scores, by_chance, 100)[0]
+    assert found[0] == pytest.approx(2, abs=0.01) and found[1] == pytest.approx(0, abs=0.01)
+    assert found[1] > found[2] > found[3] == -np.inf
+    assert surprise(scores, by_chance, 10_000)[0, 0] == pytest.approx(0, abs=0.01)
 
 
 def test_surprise_is_the_same_whatever_unit_scores_come_in() -> None:
-    background, scores = normal(5, 200), normal(5, 3, 1)
-    found = surprise(scores, background, 200)
-    other = surprise(0.05 * scores + 0.3, 0.05 * background + 0.3, 200)
+    best, scores = best_of(128, 200), best_of(40, 200, 1)
+    found = surprise(scores, chance(best, 200), 200)
+    other = surprise(0.05 * scores + 0.3, chance(0.05 * best + 0.3, 200), 200)
     assert other == pytest.approx(found, abs=1e-3)
 
 
-def test_of_few_parts_nothing_is_known_but_their_order() -> None:
+def test_a_few_queries_that_do_fit_change_little() -> None:
+    best = best_of(128, 200)
+    some = best.copy()
+    some[:10] += 5
+    plain, mixed = chance(best, 200), chance(some, 200)
+    assert plain is not None and mixed is not None
+    assert mixed.location == pytest.approx(plain.location, abs=0.15)
+    assert mixed.width == pytest.approx(plain.width, rel=0.25)
+
+
+def test_where_nothing_is_known_of_chance_the_order_stays() -> None:
     scores = np.array([[0.9, 0.2, -np.inf]], np.float32)
-    found = surprise(scores, scores[:, :2], 2)
+    assert chance(best_of(7, 10), 10) is None and chance(best_of(50, 1), 0) is None
+    found = surprise(scores, None, 2)
     assert 0 < found[0, 1] < found[0, 0] < 0.01 and np.isneginf(found[0, 2])
-    same = np.full((1, 30), 0.5, np.float32)
-    assert np.isfinite(surprise(same[:, :3], same, 30)).all()
+    assert np.isfinite(surprise(scores[:, :2], chance(np.full(30, 0.5), 9), 9)).all()
+
+
+def test_an_index_keeps_made_up_texts_to_tell_what_chance_gives(made: Path) -> None:
+    index = mmsearch.open(made / "both")
+    (kept,) = (made / "both" / "query").glob("*/made-up.npy")
+    texts = np.load(kept)
+    assert texts.dtype == np.float16 and texts.shape == (128, 2 * WIDTH)
+    assert len(index.search("a warm square", to="text")) == len(TEXTS)
+    group = next(g for g in index._view.allowed(None) if g.modality == "audio")
+    by_chance = index._view._chance(group, Modality.TEXT)
+    assert by_chance is not None and by_chance.parts == SOUNDS
+    sounds = index.search("a red square", to="audio", k=SOUNDS)
+    best = surprise(np.float32([[sounds[0].score]]), by_chance, SOUNDS)
+    mixed = next(h for h in index.search("a red square", k=500) if h.modality == "audio")
+    assert mixed.surprise == pytest.approx(float(best[0, 0]), abs=1e-4)

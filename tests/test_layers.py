@@ -27,7 +27,7 @@ LAYERS = {
     "spaces": 2,
     "query": 3,
     "calibrate": 3,
-    "sample_queries": 3,
+    "sample_queries": 1,
     "filters": 3,
     "pairs": 4,
     "indexer": 4,

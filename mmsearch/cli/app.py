@@ -98,7 +98,7 @@ def index(
             metavar="NAME|PATH",
             help="Embedding space: a name that `mmsearch spaces` lists, such as "
             "openclip:ViT-B-32/laion2b_s34b_b79k or openclip:local-dir:FOLDER, or a folder from "
-            "`mmsearch train`. Default: the index's own; mini for a new one.",
+            "`mmsearch train`; several as A+B. Default: the index's own; mini for a new one.",
         ),
     ] = None,
     exclude: Annotated[

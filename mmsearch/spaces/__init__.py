@@ -118,11 +118,10 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     side by side (``lanes``).
     Raises SpaceUnavailable if there is none, UsageError for a device or dtype.
     """
-    if "+" in name:
-        from mmsearch.spaces.lanes import lanes_of, load
+    if len(several := _several(name)) > 1:
+        from mmsearch.spaces.lanes import load
 
-        if len(several := lanes_of(name)) > 1:
-            return load(several, placement)
+        return load(several, placement)
     name = _whole(name)
     family, colon, model = name.partition(":")
     if colon and (named := family_of(name)) is not None:
@@ -177,6 +176,15 @@ def _of_family(name: str, module: str, cls: str, placement: Placement) -> Encode
     return spread(devices, load) if devices else load(placement.device)
 
 
+def _several(name: str) -> list[str]:
+    """The names of the lanes; of one space alone its own."""
+    if "+" not in name:
+        return [name]
+    from mmsearch.spaces.lanes import lanes_of
+
+    return lanes_of(name)
+
+
 def _whole(name: str) -> str:
     """The name with its model: that of a family alone means one of ``USUAL``."""
     family, at, more = name.partition("@")
@@ -208,6 +216,8 @@ def pull(name: str) -> str:
 
     Raises SpaceUnavailable where it cannot be fetched, UsageError for what needs no fetching.
     """
+    if len(several := _several(name)) > 1:
+        return "+".join(one if one in SPACES else pull(one) for one in several)
     name = _whole(name)
     family = _family(name)
     if not hasattr(family, "pull"):

@@ -6,6 +6,8 @@ texts to each. A vector is one of each lane, one after the other, 0 where it is 
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,11 @@ from mmsearch.spaces import (
     load_encoder,
 )
 from mmsearch.spaces.folder import CARD
+from mmsearch.spaces.naming import nearest
 from mmsearch.types import Modality, Space, Vectors
 
+MADE_UP = "made-up.npy"
+_MADE_UP_TEXTS = 128
 _SIGN = "+"
 
 
@@ -47,9 +52,10 @@ def lanes_of(name: str) -> list[str]:
 
 
 def _begins(piece: str) -> bool:
-    family = piece.partition(":")[0].partition("@")[0]
-    known = {*SPACES, *USUAL, *FAMILIES}
-    return family in known or family_of(piece) is not None or _is_space(piece)
+    family, colon, _ = piece.partition(":")
+    if family.partition("@")[0] in {*SPACES, *USUAL, *FAMILIES} or family_of(piece) is not None:
+        return True
+    return _is_space(piece) or bool(colon and nearest(family, FAMILIES))  # a slip of the pen
 
 
 def _is_space(place: str) -> bool:
@@ -95,12 +101,33 @@ class Lanes:
 
     @property
     def files(self) -> Mapping[str, Path]:
-        """What each lane can keep: FINGERPRINT/NAME -> file."""
-        return {
+        """What each lane can keep, FINGERPRINT/NAME -> file; and the vectors of made-up texts,
+        which tell what a query gets by chance (``mmsearch.calibrate``)."""
+        found = {
             f"{encoder.space.fingerprint}/{name}": path
             for encoder in self._encoders
             for name, path in encoder.files.items()
         }
+        if Modality.TEXT in self.space.modalities:
+            found[MADE_UP] = self._made_up()
+        return found
+
+    def _made_up(self) -> Path:
+        """The vectors, float16 (m, d), in a file of the cache."""
+        from mmsearch.sample_queries import sample_queries
+        from mmsearch.spaces.portable import cache_folder
+
+        texts = sample_queries(_MADE_UP_TEXTS)
+        size = self.batch_sizes[Modality.TEXT]
+        blocks = [texts[at : at + size] for at in range(0, len(texts), size)]
+        rows = [self.encode(Modality.TEXT, block, asked=True) for block in blocks]
+        folder = cache_folder() / f"{self.space.fingerprint}-{self.space.digest[:16]}-made-up"
+        folder.mkdir(exist_ok=True)
+        path = folder / MADE_UP
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            np.save(file, np.concatenate(rows).astype(np.float16), allow_pickle=False)
+        os.replace(file.name, path)  # whole for whoever makes it at the same time
+        return path
 
     def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """See ``Encoder``."""

@@ -59,7 +59,7 @@ def text_tower(encoder: Any) -> Mapping[str, Path]:
     ``narrow``. Made on first use, which takes seconds.
     """
     name = f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}-{_FORM}"
-    folder = _home() / (name if encoder.tower == "fp32" else f"{name}-{encoder.tower}")
+    folder = cache_folder() / (name if encoder.tower == "fp32" else f"{name}-{encoder.tower}")
     names = (CARD, TOKENIZER, "text.onnx", "text.bin")
     if not _whole(folder, names):
         try:
@@ -124,7 +124,7 @@ def under_another_card(files: Mapping[str, Path], space: Space) -> Mapping[str, 
         "holds": holds,
         "preprocess": asdict(space.preprocess),
     }
-    folder = _home() / f"{space.fingerprint}-{space.digest[:16]}-card"
+    folder = cache_folder() / f"{space.fingerprint}-{space.digest[:16]}-card"
     folder.mkdir(exist_ok=True)
     _write_card(folder, {**card, **of})
     return {**files, CARD: folder / CARD}
@@ -319,7 +319,7 @@ def _compared(written: Vectors, own: Vectors, least: float) -> float:
     return found
 
 
-def _home() -> Path:
+def cache_folder() -> Path:
     """Where towers are kept: in the user's cache, or until this program ends."""
     import platformdirs
 

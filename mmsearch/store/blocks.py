@@ -51,12 +51,12 @@ def _map(f: BinaryIO, size: int) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
 
 
-def read_whole(path: Path, ref: FileRef) -> bytes:
+def read_whole(path: Path, ref: FileRef, remedy: str = RESTORE) -> bytes:
     """A small file's bytes, checked. Raises IndexDamaged where they are not those of ``ref``."""
     with _of_size(path, ref.bytes) as f:
         content = f.read(ref.bytes)
     if checksum_of(content, ref.checksum) != ref.checksum:
-        raise altered(path, RESTORE)
+        raise altered(path, remedy)
     return content
 
 

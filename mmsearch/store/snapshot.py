@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmsearch.errors import IndexDamaged, StoreError
 from mmsearch.store import manifest as manifests
-from mmsearch.store.blocks import KEPT, REBUILD, Whole, altered
+from mmsearch.store.blocks import KEPT, REBUILD, Whole, altered, read_whole
 from mmsearch.store.files import checksum
 from mmsearch.store.manifest import Manifest
 from mmsearch.store.segment import Segment
@@ -38,6 +38,16 @@ class Snapshot:
         """Where the index keeps the files of its space, if it does."""
         name = self.manifest.kept_space
         return None if name is None else self.folder / name
+
+    def kept_file(self, name: str) -> bytes | None:
+        """The bytes of one of them, checked; None where it is not kept. Raises IndexDamaged."""
+        if name not in self.manifest.query:
+            return None
+        path = self.folder / str(self.manifest.kept_space) / name
+        try:
+            return read_whole(path, self.manifest.query[name], KEPT)
+        except OSError as e:
+            raise IndexDamaged(f"{path} cannot be read: {e.strerror or e}. {KEPT}") from None
 
     def check_kept_space(self) -> None:
         """Reads the kept files of the space. Raises IndexDamaged naming one that was changed."""

@@ -49,7 +49,7 @@ _NEXT = re.compile(r"next-[0-9a-f]{8}")  # content in another space on its way, 
 # What a writer makes. Anything else in the folder is the user's and is never removed.
 _OURS = re.compile(
     r"(ann|segments/[^/]+|query/[0-9a-f]{8}(/[0-9a-f]{8})?)/[^/]+\.\d+\.tmp"
-    r"|query(/[0-9a-f]{8}(/[0-9a-f]{8})?(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json))?)?"
+    r"|query(/[0-9a-f]{8}(/[0-9a-f]{8})?(/((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json|made-up\.npy))?)?"
     r"|segments/\d{6}-[0-9a-f]{4}(/(parts\.(parquet|arrow|arrow\.blocks)|(vectors|deleted|codes)-[^/]+))?"
     r"|next-[0-9a-f]{8}|ann/[^/]+\.faiss|ledger-\d{6,}\.parquet|manifest\.json\.\d+\.tmp"
 )
