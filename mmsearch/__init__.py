@@ -85,13 +85,17 @@ def index(
     device: str | None = None,
     dtype: str | None = None,
     batch_size: int | None = None,
+    tower: str | None = None,
+    carry: str | None = None,
 ) -> Index:
     """Brings the index in the folder ``path`` up to date with the sources, and opens it.
 
     sources: a folder or file, or several. path: the index's folder; it is made
     if there is none. space: its name, or a folder that ``mmsearch train`` wrote; None is
     the index's own, and ``mini`` for a new one. device, dtype, batch_size: where and how a model
-    on PyTorch runs, see ``load_space``. Raises UsageError, SpaceMismatch, IndexLocked,
+    on PyTorch runs, see ``load_space``. tower, carry: in which form its weights are stored in
+    the towers that the index carries to be asked without PyTorch (``fp32``, ``fp16``, ``int8``),
+    and which (``text``, ``all``). Raises UsageError, SpaceMismatch, IndexLocked,
     IndexNotWritable; files that cannot be read are skipped, not raised.
     """
     from mmsearch.indexer import Options, run
@@ -100,7 +104,7 @@ def index(
 
     several = [sources] if isinstance(sources, str | os.PathLike) else sources
     folder = Path(path).expanduser().absolute()
-    options = Options(placement=Placement(device, dtype, batch_size))
+    options = Options(placement=Placement(device, dtype, batch_size, tower, carry=carry))
     run(several, folder, None if space is None else os.fspath(space), options)
     return Index(folder)
 

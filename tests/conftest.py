@@ -24,3 +24,10 @@ def corpus(tmp_path: Path, samples: Path) -> Path:
     """A folder of nine samples, old enough for their times to be trusted."""
     copy_samples(samples, tmp_path / "corpus")
     return tmp_path / "corpus"
+
+
+@pytest.fixture(autouse=True)
+def only_towers_for_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of tests are so small that indexes would carry their towers for pictures, too;
+    writing one takes seconds."""
+    monkeypatch.setattr("mmsearch.spaces.portable.SMALL_BYTES", 0)

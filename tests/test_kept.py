@@ -6,10 +6,12 @@ Needs the extra ``torch`` (`make test-torch`); without it everything here is lef
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -18,11 +20,14 @@ open_clip = pytest.importorskip("open_clip")
 
 import mmsearch
 from mmsearch.cli.app import app
-from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable
+from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.indexer import run
 from mmsearch.info import describe
-from mmsearch.spaces import open_folder
+from mmsearch.spaces import load_encoder, open_folder
 from mmsearch.spaces.portable import PROBES
+from mmsearch.store import verify
 from mmsearch.types import Modality
+from tiny_clap import tiny_clap
 from tiny_clip import tiny_clip
 
 WITHOUT = (
@@ -188,3 +193,75 @@ def test_a_tower_in_fewer_bits_is_smaller_and_says_what_it_loses(
     refused = CliRunner().invoke(app, [*args[:-2], "int4", "--index", str(tmp_path / "x")])
     assert refused.exit_code == 2
     assert "fp32, fp16, int8" in refused.output
+
+
+@pytest.mark.parametrize("form", ["fp32", "fp16", "int8"])
+def test_a_small_tower_for_pictures_is_carried_and_asked_without_pytorch(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr("mmsearch.spaces.portable.SMALL_BYTES", 1 << 20)
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    index = mmsearch.index(photos, tmp_path / "ix", space=name, tower=form)
+    kept = describe(index)["kept"]
+    least = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}[form]
+    assert kept["holds"] == ["text", "image"] and kept["least_cosine"] >= least
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3)).astype(np.uint8)
+    towers = open_folder(next((tmp_path / "ix" / "query").iterdir()), check=False)
+    wanted = load_encoder(name).encode(Modality.IMAGE, list(pixels))
+    assert (towers.encode(Modality.IMAGE, list(pixels)) * wanted).sum(1).min() > least
+    picture = next(photos.glob("*.jpg"))
+    asked = without_torch("query", "--image", picture, "--index", tmp_path / "ix", "--json")
+    assert json.loads(asked.stdout)["hits"][0]["path"] == str(picture), asked.stderr
+    shutil.rmtree(tmp_path / "clip")
+    assert mmsearch.open(tmp_path / "ix").search(image=picture)[0].path == str(picture)
+
+
+def test_which_towers_an_index_carries_is_asked_for_and_stays(tmp_path: Path, photos: Path) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    args = ["index", str(photos), "--index", str(tmp_path / "ix")]
+
+    def carried(*more: str) -> list[str]:
+        done = CliRunner().invoke(app, [*args, *more])
+        assert done.exit_code == 0, done.output
+        found: list[str] = describe(mmsearch.open(tmp_path / "ix"))["kept"]["holds"]
+        return found
+
+    assert carried("--space", name) == ["text"]  # a large one is not, unasked
+    assert carried("--space", name, "--carry", "all") == ["text", "image"]
+    damage(next((tmp_path / "ix" / "query").glob("*/image.bin")))
+    with pytest.raises(IndexDamaged, match=r"image\.bin"):
+        mmsearch.open(tmp_path / "ix").search(image=next(photos.glob("*.jpg")))
+    assert carried() == ["text", "image"] and verify(tmp_path / "ix") == []
+    assert carried("--carry", "text") == ["text"] and verify(tmp_path / "ix") == []
+    assert not list((tmp_path / "ix" / "query").glob("*/image.*"))
+    for space, carry, code in ((name, "images", 2), ("mini", "all", 2)):
+        more = ["--space", space, "--carry", carry, "--index", str(tmp_path / "other")]
+        refused = CliRunner().invoke(app, [*args[:2], *more])
+        assert refused.exit_code == code and "--carry" in refused.output
+
+
+def test_lanes_of_pytorch_and_others_are_asked_without_pytorch(
+    tmp_path: Path, samples: Path
+) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}+clap:{tiny_clap(tmp_path / 'clap')}"
+    sources = [samples / "photos", samples / "sounds", samples / "texts"]
+    index = mmsearch.index(sources, tmp_path / "ix", space=name, tower="fp16")
+    assert {h.modality for h in index.search("a dog", k=500)} == set(Modality)
+    kept = describe(index)["kept"]
+    assert kept["stored"] == "fp16" and kept["holds"] == ["text"]
+    wanted = [(h.id, round(h.score, 4)) for h in index.search("a dog")]
+    asked = without_torch("query", "a dog", "--index", tmp_path / "ix", "--json")
+    hits = json.loads(asked.stdout)["hits"]
+    assert [(h["id"], round(h["score"], 4)) for h in hits] == wanted, asked.stderr
+    sound = next((samples / "sounds").glob("*.ogg"))
+    assert index.search(audio=sound)[0].path == str(sound)
+    refused = without_torch("query", "--audio", sound, "--index", tmp_path / "ix")
+    assert refused.returncode == 6 and "torch" in refused.stderr
+    moved = tmp_path / "moved"
+    (tmp_path / "clap").rename(moved)
+    place = f"openclip:local-dir:{tmp_path / 'clip'}+clap:{moved}"
+    assert mmsearch.open(tmp_path / "ix", place).search(audio=sound)[0].path == str(sound)
+    with pytest.raises(UsageError, match="name a space for each of its 2 lanes"):
+        mmsearch.open(tmp_path / "ix", f"clap:{moved}").search("a dog")
+    report = run(sources, tmp_path / "ix", place)
+    assert report.parts == 0 and mmsearch.open(tmp_path / "ix").space.name == place

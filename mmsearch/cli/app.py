@@ -27,6 +27,7 @@ from mmsearch.cli.spaces import spaces_app
 from mmsearch.cli.text import plain, prepare_streams
 from mmsearch.cli.upkeep import (
     BatchOption,
+    CarryOption,
     CompileOption,
     DeviceOption,
     DtypeOption,
@@ -134,6 +135,7 @@ def index(
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,
     tower: TowerOption = None,
+    carry: CarryOption = None,
     compile: CompileOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -162,7 +164,7 @@ def index(
             memory=memory,
             prune=prune,
             workers=workers,
-            placement=Placement(device, dtype, batch_size, tower, compile),
+            placement=Placement(device, dtype, batch_size, tower, compile, carry),
         )
         folder = folder_of(index)
         with IndexProgress(sys.stderr) as progress:

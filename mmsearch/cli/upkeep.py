@@ -47,8 +47,16 @@ TowerOption = Annotated[
     str | None,
     typer.Option(
         metavar="fp32|fp16|int8",
-        help="How the text tower that the index keeps is stored: fp16 is half as large, int8 a "
-        "quarter, and not quite the same.",
+        help="How the weights of the towers that the index carries are stored: fp16 is half as "
+        "large, int8 a quarter, and not quite the same.",
+    ),
+]
+CarryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="text|all",
+        help="Which towers the index carries to be asked without PyTorch. Default: that for "
+        "texts, and that for pictures where it is small.",
     ),
 ]
 CompileOption = Annotated[
@@ -200,6 +208,7 @@ def reencode(
     dtype: DtypeOption = None,
     batch_size: BatchOption = None,
     tower: TowerOption = None,
+    carry: CarryOption = None,
     compile: CompileOption = False,
     index: IndexOption = "default",
     json: JsonOption = False,
@@ -235,7 +244,8 @@ def reencode(
                 typer.echo("given up" if removed else "nothing was begun")
             return
         options = Options(
-            workers=workers, placement=Placement(device, dtype, batch_size, tower, compile)
+            workers=workers,
+            placement=Placement(device, dtype, batch_size, tower, compile, carry),
         )
         kept = None if keep is None else folder_of(keep)
         with IndexProgress(sys.stderr) as progress:

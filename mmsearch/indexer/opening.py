@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmsearch.errors import IndexDamaged, IndexNotFound, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, FORMS, SPACES, Encoder, Placement, family_of, load_encoder
 from mmsearch.spaces.folder import read_card
 from mmsearch.spaces.kept import encoder_of, kept_folders
 from mmsearch.store import Snapshot, Writer
-from mmsearch.types import Space
+from mmsearch.types import Modality
 from mmsearch.version import __version__
 
 
@@ -32,8 +32,9 @@ def open_writer(
     known: Snapshot | None = None
     with suppress(IndexNotFound):
         known = Snapshot.open(folder)
-    if known is not None and placement.tower is None and (form := _stored(known)):
-        placement = replace(placement, tower=form)  # as it is, also where it is written anew
+    wanted = placement
+    if known is not None:
+        placement = _as_kept(known, placement)
     encoder: Encoder
     if loaded is not None:
         encoder = loaded
@@ -43,7 +44,7 @@ def open_writer(
         kept, check = known.kept_space, known.check_kept_space
         encoder = encoder_of(known.manifest.space, kept, check, True, placement)
     # made before the index is: where it cannot be, there is no empty one
-    files = encoder.files if _must_keep(known, encoder, placement.tower) else {}
+    files = encoder.files if _must_keep(known, encoder, wanted) else {}
     writer = Writer(folder, encoder.space, __version__)
     try:
         writer.keep_space(files)
@@ -53,27 +54,31 @@ def open_writer(
     return writer, encoder
 
 
-def _stored(known: Snapshot) -> str | None:
-    """In which form the weights of a model's kept tower are stored, if one is kept."""
-    for form, lane in _forms(known):
-        if form in FORMS and family_of(lane.name) is not None:
-            return form
-    return None
+def _as_kept(known: Snapshot, placement: Placement) -> Placement:
+    """The placement with towers kept as they are, also where they are written anew."""
+    for card in _cards(known):
+        form, holds = card.get("stored"), card.get("holds") or ()
+        carry = "all" if str(Modality.IMAGE) in holds else "text"
+        if form in FORMS:
+            tower = placement.tower or str(form)
+            return replace(placement, tower=tower, carry=placement.carry or carry)
+    return placement
 
 
-def _forms(known: Snapshot) -> Iterator[tuple[str, Space]]:
-    """In which form the weights of each kept tower are stored, and of which lane it is."""
+def _cards(known: Snapshot) -> list[dict[str, Any]]:
+    """What is said of each kept tower of a model on PyTorch."""
     if known.kept_space is None:
-        return
-    space = known.manifest.space
+        return []
+    space, cards = known.manifest.space, []
     folders = kept_folders(space, known.kept_space)
     for lane in space.each:
-        with suppress(SpaceUnavailable):
-            if lane.fingerprint in folders:
-                yield str(read_card(folders[lane.fingerprint]).get("stored")), lane
+        if lane.fingerprint in folders and family_of(lane.name) is not None:
+            with suppress(SpaceUnavailable):
+                cards.append(read_card(folders[lane.fingerprint]))
+    return cards
 
 
-def _must_keep(known: Snapshot | None, encoder: Encoder, tower: str | None) -> bool:
+def _must_keep(known: Snapshot | None, encoder: Encoder, wanted: Placement) -> bool:
     """Whether an index lacks what it should keep of its space, or keeps it in another form."""
     if known is None or not known.manifest.segments:
         return True
@@ -85,5 +90,10 @@ def _must_keep(known: Snapshot | None, encoder: Encoder, tower: str | None) -> b
         known.check_kept_space()
     except IndexDamaged:
         return True
-    forms = [form for form, lane in _forms(known) if family_of(lane.name) is not None]
-    return tower is not None and any(form != tower for form in forms)
+    cards = _cards(known)
+    if wanted.tower is not None and any(card.get("stored") != wanted.tower for card in cards):
+        return True
+    pictured = [str(Modality.IMAGE) in (card.get("holds") or ()) for card in cards]
+    return bool(cards) and (
+        (wanted.carry == "all" and not any(pictured)) or (wanted.carry == "text" and any(pictured))
+    )

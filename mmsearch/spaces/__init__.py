@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 USUAL = {"gemma": "google/embeddinggemma-2"}
 
 
+CARRY = ("text", "all")  # which towers an index is to carry
 FORMS = ("fp32", "fp16", "int8")  # in which a kept tower's weights may be stored, see narrow
 # Enough for every core to have work, few enough to hold: 32 windows of 10 s at 44.1 kHz
 # would be 56 MB, so sounds go in smaller batches.
@@ -57,8 +58,9 @@ class Placement:
     have it), else fp32. batch_size: inputs at a time; None is what suits the device, fewer where
     its memory runs out. tower: how the text tower that an index keeps is stored: ``fp32``,
     ``fp16`` (half the size) or ``int8`` (a quarter, and not quite the same vectors); None is
-    fp32, or as it is stored already. Raises UsageError
-    for a batch size that is none.
+    fp32, or as it is stored already. carry: which towers the index keeps, ``text`` or ``all``
+    that can be; None is texts', and the others where they are small, or as it is already.
+    Raises UsageError for a batch size that is none.
     """
 
     device: str | None = None
@@ -66,6 +68,7 @@ class Placement:
     batch_size: int | None = None
     tower: str | None = None
     compile: bool = False
+    carry: str | None = None
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -129,7 +132,7 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
         raise UsageError(
             f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype, "
-            "--batch-size, --tower and --compile, which are for models on PyTorch."
+            "--batch-size, --tower, --carry and --compile, which are for models on PyTorch."
         )
     if name in SPACES:
         module, cls, _ = SPACES[name]

@@ -170,8 +170,7 @@ class KeptTowers:
         """See ``Encoder``. Raises SpaceUnavailable where the model is needed and not here,
         IndexDamaged where a kept tower is needed and was changed."""
         self.space.require(modality)
-        # of a model only the tower for texts is kept: the others need not be looked at
-        if modality is Modality.TEXT and modality in (towers := self._towers()).holds:
+        if modality in self._holds() and modality in (towers := self._towers()).holds:
             return towers.encode(modality, data, asked)
         try:
             return self._model.encode(modality, data, asked)
@@ -181,6 +180,15 @@ class KeptTowers:
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""
         return self._towers().truncated(texts)
+
+    def _holds(self) -> Sequence[Modality]:
+        """What is kept by the card, before all is looked at; texts where that cannot be read."""
+        if self._kept is not None:
+            return self._kept.holds
+        try:
+            return FolderSpace(self._folder).holds
+        except SpaceUnavailable:
+            return (Modality.TEXT,)
 
     def _towers(self) -> FolderSpace:
         with self._lock:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import SpaceUnavailable, UsageError, install
-from mmsearch.spaces import CPU_BATCH, FORMS, GPU_BATCH, Placement
+from mmsearch.spaces import CARRY, CPU_BATCH, FORMS, GPU_BATCH, Placement
 from mmsearch.spaces.naming import looks_like_repository
 from mmsearch.types import Modality, Space, Vectors
 
@@ -161,6 +161,9 @@ class OnTorch:
         self.tower = placement.tower or "fp32"
         if self.tower not in FORMS:
             raise UsageError(f"--tower is one of {', '.join(FORMS)}, not {self.tower!r}.")
+        self.carry = placement.carry
+        if self.carry not in (None, *CARRY):
+            raise UsageError(f"--carry is one of {', '.join(CARRY)}, not {self.carry!r}.")
         self.side_by_side = 2 if self.device.type == "cuda" else 1
         usual = self.cpu_batch if self.device.type == "cpu" else self.gpu_batch
         self._batches = {
@@ -174,10 +177,15 @@ class OnTorch:
 
     @property
     def files(self) -> Mapping[str, Path]:
-        """The text tower as ONNX, with its tokenizer; see ``portable``."""
-        from mmsearch.spaces.portable import text_tower
+        """The text tower as ONNX, with its tokenizer, maybe that for pictures; see ``portable``."""
+        from mmsearch.spaces.portable import towers
 
-        return text_tower(self)
+        return towers(self)
+
+    def picture_side(self) -> Any:
+        """The tower for pictures as a module: uint8 (n, px, px, 3) to rows (n, d); None where
+        it cannot be kept."""
+        return None
 
     def place(self) -> None:
         """Brings the model to its device, to be asked and not trained.

@@ -114,6 +114,12 @@ class OpenClip(OnTorch):
 
         return text_side(self.model)
 
+    def picture_side(self) -> Any:
+        """The tower for pictures as a module: uint8 (n, px, px, 3) to rows (n, d)."""
+        from mmsearch.spaces.portable import picture_side
+
+        return picture_side(self.model, self._mean, self._std)
+
     def write_tokenizer(self, path: Path) -> str:
         """The tokenizer as ``tokenizer.json``; returns how texts are cleaned before it.
 

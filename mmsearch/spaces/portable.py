@@ -1,8 +1,10 @@
-"""The text tower of a model on PyTorch, written so that an index can be asked without PyTorch.
+"""The towers of a model on PyTorch, written so that an index can be asked without PyTorch.
 
 A folder with ``text.onnx`` and its weights, ``tokenizer.json`` and a card, as ``FolderSpace``
 opens it, made once for each space and kept in the user's cache; every index of the space gets
-a copy. It is compared with the original before it is kept: what differs is not portable.
+a copy. Of a model with a tower for pictures that is small, or asked for, also ``image.onnx``,
+which takes pixels. Each is compared with the original before it is kept: what differs is not
+portable.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from mmsearch.types import Modality, Space, Vectors
 
 OPSET = 18  # the oldest that torch's exporter writes
 LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}  # by how weights are stored
+_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}  # of a weight
+SMALL_BYTES = 64 << 20  # a tower for pictures of no more is kept unasked
 _FORM = 2  # of what is written: the cache of an earlier form is left alone
 # What the written tokenizer and tower must agree on with the original.
 PROBES = (
@@ -52,20 +56,42 @@ PROBES = (
 )
 
 
-def text_tower(encoder: Any) -> Mapping[str, Path]:
-    """The files of a portable text tower: name -> file; empty where there can be none.
+def towers(encoder: Any) -> Mapping[str, Path]:
+    """The files of the portable towers: name -> file; empty where there can be none.
 
     encoder: an ``OpenClip`` or ``Clap``; ``encoder.tower`` is how weights are stored, see
-    ``narrow``. Made on first use, which takes seconds.
+    ``narrow``, ``encoder.carry`` which towers are wanted, see ``Placement``. Made on first use,
+    which takes seconds. A tower for pictures that cannot be written is left out, and raises
+    SpaceUnavailable where it was asked for.
     """
     name = f"{encoder.space.fingerprint}-{encoder.space.digest[:16]}-{_FORM}"
-    folder = cache_folder() / (name if encoder.tower == "fp32" else f"{name}-{encoder.tower}")
-    names = (CARD, TOKENIZER, "text.onnx", "text.bin")
-    if not _whole(folder, names):
+    name = name if encoder.tower == "fp32" else f"{name}-{encoder.tower}"
+    if _carries_pictures(encoder):
         try:
-            _make(encoder, folder)
+            return _made(encoder, f"{name}-all", (Modality.TEXT, Modality.IMAGE))
         except SpaceUnavailable:
-            return {}
+            if encoder.carry == "all":
+                raise
+    try:
+        return _made(encoder, name, (Modality.TEXT,))
+    except SpaceUnavailable:
+        return {}
+
+
+def _carries_pictures(encoder: Any) -> bool:
+    """Whether the tower for pictures is to be written, too."""
+    module = encoder.picture_side() if encoder.carry != "text" else None
+    if module is None:
+        return False
+    weights = sum(int(value.numel()) for value in module.parameters())
+    return encoder.carry == "all" or weights * _BYTES[encoder.tower] <= SMALL_BYTES
+
+
+def _made(encoder: Any, name: str, modalities: Sequence[Modality]) -> Mapping[str, Path]:
+    folder = cache_folder() / name
+    names = [CARD, TOKENIZER, *(f"{m}.{kind}" for m in modalities for kind in ("onnx", "bin"))]
+    if not _whole(folder, names):
+        _make(encoder, folder, modalities)
     return {name: folder / name for name in names}
 
 
@@ -79,19 +105,21 @@ def _whole(folder: Path, names: Sequence[str]) -> bool:
         return False
 
 
-def _make(encoder: Any, folder: Path) -> None:
+def _make(encoder: Any, folder: Path, modalities: Sequence[Modality]) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         work = Path(name) / "tower"
         work.mkdir()
         cleaning = encoder.write_tokenizer(work / TOKENIZER)
         export_text(encoder, work / "text.onnx")
+        if Modality.IMAGE in modalities:
+            export_pictures(encoder, work / "image.onnx")
         least = LEAST_COSINE[encoder.tower]
         card = {
             "name": encoder.space.name,
             "digest": encoder.space.digest,
             "dimension": encoder.space.dimension,
             "modalities": [str(m) for m in encoder.space.modalities],
-            "holds": ["text"],
+            "holds": [str(m) for m in modalities],
             "preprocess": asdict(encoder.space.preprocess),
             "max_tokens": encoder.context,
             "cleaning": cleaning,
@@ -99,12 +127,27 @@ def _make(encoder: Any, folder: Path) -> None:
             "files": digest_of(work),
         }
         _write_card(work, card)
-        kept, own = FolderSpace(work).encode(Modality.TEXT, PROBES), _own(encoder, PROBES)
-        card["least_cosine"] = round(_compared(kept, own, least), 6)
+        kept, cosines = FolderSpace(work), []
+        for modality in modalities:
+            probes = PROBES if modality is Modality.TEXT else _pictures(encoder.space)
+            own = encoder.encode(modality, probes)
+            cosines.append(_compared(kept.encode(modality, probes), own, least))
+        card["least_cosine"] = round(min(cosines), 6)
         _write_card(work, card)
         shutil.rmtree(folder, ignore_errors=True)  # a part of one, left by somebody killed
         with contextlib.suppress(OSError):  # somebody else was faster
             os.replace(work, folder)
+
+
+def _pictures(space: Space) -> list[Any]:
+    """What the written tower for pictures must agree on with the original."""
+    px = space.preprocess.image_px
+    slope = np.linspace(0, 255, px)
+    across = np.stack([np.tile(slope, (px, 1)), np.tile(slope[::-1, None], (1, px))], axis=-1)
+    noise = np.random.default_rng(0).integers(0, 256, (px, px, 3))
+    plain = [np.full((px, px, 3), value) for value in (0, 255, (200, 30, 90))]
+    found = [*plain, np.dstack([across, across.mean(-1)]), noise, (noise + 2 * slope[:, None]) / 3]
+    return [one.astype(np.uint8) for one in found]
 
 
 def under_another_card(files: Mapping[str, Path], space: Space) -> Mapping[str, Path]:
@@ -137,24 +180,33 @@ def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
 
 def export_text(encoder: Any, path: Path) -> None:
     """The text tower as ONNX: int64 (1, tokens) to a unit row float32 (1, d)."""
+    example = encoder.tokens(["an example of seven words or so"])
+    _export(encoder, encoder.text_side(), example, path, encoder.any_length)
+
+
+def export_pictures(encoder: Any, path: Path) -> None:
+    """The tower for pictures as ONNX: uint8 (1, px, px, 3) to a unit row float32 (1, d)."""
+    px = encoder.space.preprocess.image_px
+    example = imported("torch").zeros((1, px, px, 3), dtype=imported("torch").uint8)
+    _export(encoder, encoder.picture_side(), example, path, False)
+
+
+def _export(encoder: Any, side: Any, example: Any, path: Path, any_length: bool) -> None:
     torch = imported("torch", "onnx", "onnxscript")
-    model = encoder.model
 
     class Tower(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.model = encoder.text_side()
+            self.side = side
 
-        def forward(self, ids: Any) -> Any:
-            return torch.nn.functional.normalize(self.model(ids).float(), dim=1)
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.normalize(self.side(x).float(), dim=1)
 
-    device = encoder.device
-    model.to("cpu")
+    encoder.model.to("cpu")
     try:
-        example = encoder.tokens(["an example of seven words or so"])
-        write_onnx(Tower().eval(), example, path, encoder.any_length)
+        write_onnx(Tower().eval(), example, path, any_length)
     finally:
-        model.to(device)
+        encoder.model.to(encoder.device)
     narrow(path, encoder.tower)
     weights_beside(path)
 
@@ -197,6 +249,28 @@ def text_side(model: Any) -> Any:
             return self._model[0].encode_text(ids)
 
     return TextSide()
+
+
+def picture_side(model: Any, mean: Any, std: Any) -> Any:
+    """An open_clip model's side for pictures as one module: uint8 (n, px, px, 3) to rows (n, d).
+
+    mean, std: of three colours, each a tensor (1, 3, 1, 1).
+    """
+    torch = imported("torch")
+
+    class PictureSide(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = model.visual
+            self.register_buffer("mean", mean.detach().cpu().clone())
+            self.register_buffer("std", std.detach().cpu().clone())
+            self._model = [model]  # not a submodule: that would bring the texts' side
+
+        def forward(self, pixels: Any) -> Any:
+            x = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+            return self._model[0].encode_image(x)
+
+    return PictureSide()
 
 
 def write_onnx(tower: Any, example: Any, path: Path, any_length: bool = False) -> None:
@@ -302,11 +376,6 @@ def _fixed_length(tokenizer: Any, length: int, pad_id: int, pad_token: str) -> N
 
 def _flag(thing: Any, name: str) -> bool:
     return bool(getattr(thing, name, False))
-
-
-def _own(encoder: Any, texts: Sequence[str]) -> Vectors:
-    found: Vectors = encoder.encode(Modality.TEXT, texts)
-    return found
 
 
 def _compared(written: Vectors, own: Vectors, least: float) -> float:

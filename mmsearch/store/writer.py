@@ -110,6 +110,8 @@ class Writer:
                 (where / name).parent.mkdir(exist_ok=True)
                 link_or_copy(path, where / name)
                 kept[name] = FileRef(*checksum(where / name))
+        before = (n for n in self.manifest.query if n not in kept)
+        self._retired += [f"{self.manifest.kept_space}/{name}" for name in before]
         self.manifest = replace(self.manifest, query=kept)
 
     # -- what goes in -------------------------------------------------------
