@@ -40,7 +40,7 @@ $(TRAIN_VENV)/.made: pyproject.toml
 # training, and the spaces of other libraries.
 test-torch: test-train $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_openclip.py tests/test_clap.py tests/test_kept.py \
-		tests/test_gemma*.py tests/test_captions.py
+		tests/test_gemma*.py tests/test_captions.py tests/test_mcr.py
 
 test-train: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py

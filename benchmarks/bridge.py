@@ -27,13 +27,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody reads
 
 from common import Line, save, table
 from mmsearch.spaces.maps import Memory, unit
 from mmsearch.spaces.mini import ASSETS, Mini
 from mmsearch.train.bridging import learned, memory
+from mmsearch.train.mcr import c_mcr
 from mmsearch.train.mini import data, sounds
 from mmsearch.train.mini.__main__ import sound_pictures
 from mmsearch.train.mini.sound_head import shares
@@ -76,53 +77,6 @@ def coco(folder: Path) -> list[str]:
     return found[:: max(1, len(found) // COCO)][:COCO]
 
 
-def cmcr(x: Rows, y: Rows, heard: Rows, seen: Rows, seed: int = 0) -> Callable[[Rows], Rows]:
-    """C-MCR (Wang et al. 2023, arXiv:2305.14381) with the target space left as it is.
-
-    Each caption's vector is joined by the mean of unpaired sounds and pictures near it (softmax
-    at 0.01), with noise; one projector, not two, carries the one side over, by InfoNCE between
-    both captions and between both means, and is drawn to give a caption and its sounds the same.
-    """
-    torch.manual_seed(seed)
-    X, Y, A, V = (torch.from_numpy(one) for one in (x, y, heard, seen))
-    A_near = F.softmax(X @ A.T / 0.01, dim=1) @ A
-    V_near = F.softmax(Y @ V.T / 0.01, dim=1) @ V
-    A_near, V_near = F.normalize(A_near, dim=1), F.normalize(V_near, dim=1)
-    width = y.shape[1]
-    net = nn.Sequential(
-        nn.Linear(x.shape[1], 1024), nn.BatchNorm1d(1024), nn.ReLU(), nn.Linear(1024, width)
-    )
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
-    steps, batch = 1_000, 512
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
-    net.train()
-
-    def noisy(rows: Tensor) -> Tensor:
-        return F.normalize(rows + 0.004**0.5 * torch.randn_like(rows), dim=1)
-
-    def nce(a: Tensor, b: Tensor) -> Tensor:
-        logits, own = 20 * a @ b.T, torch.arange(len(a))
-        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-    for _ in range(steps):
-        pick = torch.randperm(len(X))[:batch]
-        said = F.normalize(net(noisy(X[pick])), dim=1)
-        sounded = F.normalize(net(noisy(A_near[pick])), dim=1)
-        loss = nce(said, noisy(Y[pick])) + nce(sounded, noisy(V_near[pick]))
-        loss = loss + 0.5 * ((said - sounded) ** 2).sum(1).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    net.eval()
-
-    @torch.inference_mode()
-    def carry(rows: Rows) -> Rows:
-        return unit(net(torch.from_numpy(rows)).numpy())
-
-    return carry
-
-
 def ways(x: Rows, y: Rows, heard: Rows, seen: Rows) -> Maps:
     """Every map that is compared. heard: other sounds, unlabelled; seen: other pictures."""
     found: Maps = {}
@@ -135,7 +89,7 @@ def ways(x: Rows, y: Rows, heard: Rows, seen: Rows) -> Maps:
         found[f"memory {temperature}, mean of sounds"] = replace(plain, mean=heard.mean(0))
     raw = np.zeros(x.shape[1], np.float32)
     found["memory 0.05, not centred"] = Memory(unit(x), unit(y), raw, np.float32([0.05]))
-    found["C-MCR"] = cmcr(x, y, heard, seen)
+    found["C-MCR"] = c_mcr(x, y, heard, seen)
     return found
 
 

@@ -27,13 +27,19 @@ def bridge(
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the bridge is written.")],
     method: Annotated[
-        str, typer.Option(metavar="memory|ridge|procrustes", help="How the map is learned.")
+        str, typer.Option(metavar="memory|ridge|procrustes|c-mcr", help="How the map is learned.")
     ] = "memory",
     heard: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
             help="Some of what will be carried over, unlabelled: its mean closes the gap to texts.",
+        ),
+    ] = None,
+    seen: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Some of what it is to find, unlabelled: c-mcr learns from it."
         ),
     ] = None,
     device: DeviceOption = None,
@@ -61,6 +67,7 @@ def bridge(
                 out,
                 method,
                 heard,
+                seen,
                 Placement(device),
                 lambda what, n, of: tell(f"{what}: {n:,} of {of:,}"),
             )

@@ -63,8 +63,31 @@ class Memory:
         return out
 
 
-Map = Affine | Memory
-KINDS: dict[str, type[Affine] | type[Memory]] = {"affine": Affine, "memory": Memory}
+@dataclass(frozen=True)
+class Network:
+    """x to second @ max(0, first @ x + first_bias) + second_bias, scaled to unit length.
+
+    first: float32 (hidden, d_from); first_bias: (hidden,); second: (d_to, hidden);
+    second_bias: (d_to,).
+    """
+
+    first: Array
+    first_bias: Array
+    second: Array
+    second_bias: Array
+
+    def __call__(self, x: Vectors) -> Vectors:
+        """float32 (n, d_from) to rows (n, d_to) of unit length."""
+        inside = np.maximum(x @ self.first.T + self.first_bias, 0)
+        return unit(inside @ self.second.T + self.second_bias)
+
+
+Map = Affine | Memory | Network
+KINDS: dict[str, type[Affine] | type[Memory] | type[Network]] = {
+    "affine": Affine,
+    "memory": Memory,
+    "network": Network,
+}
 
 FILES = frozenset(f"{name}.npy" for cls in KINDS.values() for name in cls.__dataclass_fields__)
 
@@ -113,7 +136,10 @@ def read(folder: Path, kind: str, shapes: Mapping[str, int]) -> Map:
         found[name] = values
     d_from, d_to = shapes["from"], shapes["to"]
     m = len(found["keys"]) if kind == "memory" else 0
+    hidden = len(found["first"]) if kind == "network" else 0
     wanted = {
+        "first": (hidden, d_from), "first_bias": (hidden,),
+        "second": (d_to, hidden), "second_bias": (d_to,),
         "weight": (d_to, d_from), "bias": (d_to,), "mean": (d_from,), "temperature": (1,),
         "keys": (m, d_from), "values": (m, d_to),
     }  # fmt: skip

@@ -30,10 +30,10 @@ from mmsearch.pairs import lines, parsed
 from mmsearch.spaces import ANYWHERE, SPACES, Encoder, Placement, family_of, load_encoder, maps
 from mmsearch.spaces.bridge import PREFIX, described, space_of
 from mmsearch.spaces.folder import CARD
-from mmsearch.spaces.maps import Affine, Map, Memory, unit
-from mmsearch.types import Item, Modality, Vectors
+from mmsearch.spaces.maps import Affine, Map, Memory, Network, unit
+from mmsearch.types import Item, Modality, Space, Vectors
 
-METHODS = ("memory", "ridge", "procrustes")
+METHODS = ("memory", "ridge", "procrustes", "c-mcr")
 LEAST_CAPTIONS, MOST_CAPTIONS = 200, 500_000
 _HELD_SHARE, _HELD_MOST = 0.1, 1_000  # of the captions, to measure with
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # of ridge, in mean squares of a direction
@@ -91,27 +91,37 @@ def memory(x: Rows, y: Rows, temperature: float = _TEMPERATURE) -> Memory:
     return Memory(unit(x - mean), unit(y), mean, np.array([temperature], np.float32))
 
 
-def learned(x: Rows, y: Rows, method: str, heard: Rows | None = None) -> tuple[Map, float, float]:
+def learned(
+    x: Rows, y: Rows, method: str, heard: Rows | None = None, seen: Rows | None = None
+) -> tuple[Map, float, float]:
     """A map of that method and how it does on held-out captions: R@1 and MRR, 0 to 1.
 
-    heard: vectors of what will be carried over, whose mean takes the place of the captions'.
+    heard: vectors of what will be carried over, whose mean takes the place of the captions';
+    ``c-mcr`` needs them, and seen: vectors of what it is to find.
     """
     order = np.random.default_rng(0).permutation(len(x))
     n_held = min(_HELD_MOST, max(20, int(len(x) * _HELD_SHARE)))
     held, kept = order[:n_held], order[n_held:]
     best: tuple[float, float, Callable[[Rows, Rows], Map]] | None = None
-    for make in _candidates(method):
+    for make in _candidates(method, heard, seen):
         recall, mrr = found(make(x[kept], y[kept])(x[held]), y[held])
         if best is None or mrr > best[1]:
             best = recall, mrr, make
     assert best is not None
     made = best[2](x, y)
-    if heard is not None:
+    if heard is not None and not isinstance(made, Network):
         made = replace(made, mean=heard.mean(0))
     return made, best[0], best[1]
 
 
-def _candidates(method: str) -> list[Callable[[Rows, Rows], Map]]:
+def _candidates(
+    method: str, heard: Rows | None, seen: Rows | None
+) -> list[Callable[[Rows, Rows], Map]]:
+    if method == "c-mcr":
+        from mmsearch.train import mcr
+
+        assert heard is not None and seen is not None
+        return [partial(mcr.c_mcr, heard=heard, seen=seen, steps=mcr.STEPS)]
     if method == "ridge":
         return [partial(ridge, strength=strength) for strength in _STRENGTHS]
     return [procrustes if method == "procrustes" else memory]
@@ -132,6 +142,7 @@ def bridge(
     out: Path,
     method: str = METHODS[0],
     heard: Path | None = None,
+    seen: Path | None = None,
     placement: Placement = ANYWHERE,
     progress: Progress = lambda what, done, of: None,
 ) -> Report:
@@ -139,13 +150,21 @@ def bridge(
 
     source, target: names of spaces; the target's vectors stay as they are. captions: a text
     file, one a line, or ``.jsonl`` pairs as for ``mmsearch eval``. heard: a folder or file of
-    what will be carried over, unlabelled; its mean closes the gap to the captions. out: a new
-    folder, or one of a bridge, which is replaced.
+    what will be carried over, unlabelled; its mean closes the gap to the captions. seen: of what it
+    is to find, for ``c-mcr``, which needs both. out: a new folder, or one of a bridge, which is
+    replaced.
     Raises UsageError, SpaceUnavailable, LimitExceeded.
     """
     started = time.monotonic()
     if method not in METHODS:
         raise UsageError(f"--method is one of {', '.join(METHODS)}, not {method!r}.")
+    if method == "c-mcr" and (heard is None or seen is None):
+        raise UsageError(
+            "--method c-mcr learns from unpaired sounds and pictures, too: name a folder of what "
+            "is carried over with --heard, and of what it is to find with --seen."
+        )
+    if method != "c-mcr" and seen is not None:
+        raise UsageError(f"--seen is for --method c-mcr; {method} learns without it.")
     texts = read_captions(captions)
     _check_out(out, (source, target))
     encoders = [
@@ -165,7 +184,10 @@ def bridge(
     x = _encoded(encoders[0], texts, source, progress)
     y = _encoded(encoders[1], texts, target, progress)
     mean = None if heard is None else _heard(encoders[0], heard, Modality(carried[0]), progress)
-    made, recall, mrr = learned(x, y, method, mean)
+    views = None if seen is None else _heard(encoders[1], seen, _sought(ours), progress)
+    if method == "c-mcr":
+        progress("learning", 0, 1)
+    made, recall, mrr = learned(x, y, method, mean, views)
     report = Report(
         f"{PREFIX}{out.absolute()}", method, len(texts),
         min(_HELD_MOST, max(20, int(len(texts) * _HELD_SHARE))), recall, mrr, carried,
@@ -174,6 +196,14 @@ def bridge(
     places = [_place(one, encoder) for one, encoder in zip((source, target), encoders, strict=True)]
     _write(out, encoders, places, made, report, 0 if mean is None else len(mean))
     return report
+
+
+def _sought(space: Space) -> Modality:
+    """What a space is searched for beside texts. Raises UsageError where there is nothing."""
+    found = next((m for m in space.modalities if m is not Modality.TEXT), None)
+    if found is None:
+        raise UsageError(f"{space.name} holds nothing but texts: --method c-mcr needs more.")
+    return found
 
 
 def read_captions(path: Path) -> list[str]:
