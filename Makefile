@@ -33,14 +33,16 @@ test: $(VENV)/.dev
 
 $(TRAIN_VENV)/.made: pyproject.toml
 	$(PYTHON) -m venv $(TRAIN_VENV)
-	$(TRAIN_VENV)/bin/python -m pip install --quiet --editable '.[cpu,torch]' 'pytest>=8,<10' 'librosa>=0.10,<1'
+	$(TRAIN_VENV)/bin/python -m pip install --quiet --editable '.[cpu,torch]' 'pytest>=8,<10' 'pytest-xdist>=3.6,<4' 'librosa>=0.10,<1'
 	@touch $@
 
 # The tests of what runs on PyTorch (some gigabytes), so in an environment of their own:
 # training, and the spaces of other libraries.
-test-torch: test-train $(TRAIN_VENV)/.made
-	$(TRAIN_VENV)/bin/python -m pytest tests/test_openclip.py tests/test_clap.py tests/test_kept.py \
-		tests/test_gemma*.py tests/test_captions.py tests/test_mcr.py
+# Two files at a time: each process has a PyTorch of its own.
+test-torch: $(TRAIN_VENV)/.made
+	OMP_NUM_THREADS=1 $(TRAIN_VENV)/bin/python -m pytest -n 2 --dist loadfile \
+		tests/test_openclip.py tests/test_clap.py tests/test_kept.py tests/test_gemma*.py \
+		tests/test_captions.py tests/test_mcr.py tests/test_train*.py tests/test_readme.py
 
 test-train: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py
