@@ -50,11 +50,17 @@ def surprise(scores: Scores, by_chance: Chance | None, n: int) -> Scores:
     """How rare scores are: -log10 of how many of n parts would score as high by chance, for which
     0 is what the best of them gets by chance, and 2 what it gets in one of 100 collections.
 
-    scores: float32, -inf for none. Where nothing is known of chance, all get about 0; the order
-    stays.
+    scores: float32, -inf for none. At least -log10(n). Beyond some 2 it is extrapolated, for no
+    more queries were asked. Where nothing is known of chance, all get about 0; the order stays.
     """
     if by_chance is None:
         return np.where(np.isneginf(scores), scores, 1e-3 * scores).astype(np.float32)
-    over = (scores - by_chance.location) / by_chance.width
-    found = (over - math.log(max(1, n) / by_chance.parts)) / math.log(10)
+    over = (scores.astype(np.float64) - by_chance.location) / by_chance.width
+    with np.errstate(over="ignore"):  # of any one part: that of the best of all, shared out
+        share = -np.expm1(-np.exp(-over) / by_chance.parts)
+    with np.errstate(divide="ignore"):
+        found = -(np.log10(share) + math.log10(max(1, n)))
+    # so far above that nothing is left of the share: as above, without its rounding
+    far = over / math.log(10) - math.log10(max(1, n) / by_chance.parts)
+    found = np.where(np.isneginf(scores), -np.inf, np.where(share > 1e-12, found, far))
     return found.astype(np.float32)

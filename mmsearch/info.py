@@ -46,7 +46,7 @@ def describe(index: Index) -> dict[str, Any]:
         "dimension": manifest.space.dimension,
         "kept": _kept(index),
         "search": "; ".join(dict.fromkeys(_search(index, i) for i in range(len(lanes)))),
-        "ann": manifest.ann.facts if manifest.ann else None,
+        "ann": manifest.ann.facts if manifest.ann and not manifest.space.lanes else None,
         "lanes": [
             {
                 "space": f"{lane.name}@{lane.fingerprint}",

@@ -145,8 +145,8 @@ class Space:
 
         Pictures, and sounds, go into the first lane that takes them, texts into each that does;
         what is not in a lane is 0 there. So the rows are of unit length in each lane that they
-        are in. Raises UsageError for less than two, or for one that would hold nothing but
-        texts.
+        are in. Raises UsageError for less than two, or for one that answers nothing which those
+        before it do not.
         """
         taken = [m for m in Modality if any(m in lane.modalities for lane in lanes)]
         joined = cls(
@@ -157,13 +157,16 @@ class Space:
             _joined_preprocess(lanes),
             lanes=tuple(lanes),
         )
+        answered: set[Modality] = set()
         for lane, held in zip(joined.each, joined.held, strict=True):
-            if len(lanes) < 2 or lane.lanes or not {Modality.IMAGE, Modality.AUDIO} & set(held):
+            if len(lanes) < 2 or lane.lanes or not set(held) - answered:
                 raise UsageError(
-                    f"{joined.name}: the space {lane.name} adds nothing: pictures, and sounds, go "
-                    "to the first space that takes them. Name spaces for different ones, such as "
-                    "one of CLIP for pictures and one of CLAP for sounds."
+                    f"{joined.name}: the space {lane.name} adds nothing: pictures, sounds, and "
+                    "texts that look for texts, go to the first space that takes them. Name spaces "
+                    "for different ones, such as one of CLIP for pictures and one of CLAP for "
+                    "sounds."
                 )
+            answered |= set(held)
         return joined
 
     @property

@@ -234,6 +234,8 @@ def test_which_towers_an_index_carries_is_asked_for_and_stays(tmp_path: Path, ph
     assert carried() == ["text", "image"] and verify(tmp_path / "ix") == []
     assert carried("--carry", "text") == ["text"] and verify(tmp_path / "ix") == []
     assert not list((tmp_path / "ix" / "query").glob("*/image.*"))
+    other = CliRunner().invoke(app, [*args, "--space", "mini"])
+    assert other.exit_code == 6 and "holds openclip" in other.output
     for space, carry, code in ((name, "images", 2), ("mini", "all", 2)):
         more = ["--space", space, "--carry", carry, "--index", str(tmp_path / "other")]
         refused = CliRunner().invoke(app, [*args[:2], *more])

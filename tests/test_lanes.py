@@ -17,7 +17,7 @@ from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, Usage
 from mmsearch.indexer import Options, compact, merge, reencode, run
 from mmsearch.spaces import load_encoder
 from mmsearch.spaces.lanes import lanes_of
-from mmsearch.store import Snapshot, manifest, verify
+from mmsearch.store import Snapshot, Writer, manifest, verify
 from mmsearch.types import Modality, Space
 from test_bridge import part
 from tiny_space import WIDTH, write_pairs, write_space
@@ -128,6 +128,70 @@ def test_an_evaluation_asks_what_a_lane_can_answer(made: Path, tmp_path: Path) -
             assert figures["both"][direction] == measures
 
 
+def test_what_is_out_of_reach_is_said(made: Path) -> None:
+    picture = made / "pairs" / "pale_red.png"
+    results = mmsearch.open(made / "both").search(image=picture, k=500)
+    assert results.out_of_reach == ("audio",) and len(results) == IMAGES + len(TEXTS)
+    assert results.to_json()["out_of_reach"] == ["audio"]
+    ix = ("--index", made / "both")
+    _, out, _ = cli("query", "--image", picture, *ix)
+    assert "not looked for: audio" in out
+    _, out, _ = cli("query", "--image", picture, "--where", "modality = 'audio'", *ix)
+    assert "meets the filter" not in out and "not looked for: audio" in out
+    for asked in ({"text": "red"}, {"image": picture, "to": "image"}):
+        found = mmsearch.open(made / "both").search(**asked)  # type: ignore[arg-type]
+        assert found.out_of_reach == () and "out_of_reach" not in found.to_json()
+    only = mmsearch.open(made / "both").search("red", where="modality = 'audio'")
+    assert [h.surprise for h in only] == [None] * 10  # nothing met
+
+
+def test_texts_are_found_by_the_first_space_that_takes_them(made: Path, tmp_path: Path) -> None:
+    words = part(tmp_path / "words", write_space(tmp_path / "c", seed=9), "text")
+    name = f"{words}+{made / 'seen'}+{made / 'heard'}"
+    run([made / "pairs"], tmp_path / "ix", name)
+    run([made / "pairs"], tmp_path / "alone", str(words))
+    space = mmsearch.open(tmp_path / "ix").space
+    assert [set(held) for held in space.held] == [{"text"}, {"image", "text"}, {"text", "audio"}]
+    texts = found(tmp_path / "ix", "a red square", to="text")
+    assert texts == found(tmp_path / "alone", "a red square", to="text")
+    for to in ("image", "audio"):
+        assert found(tmp_path / "ix", "blue", to=to) == found(made / "both", "blue", to=to)
+    with pytest.raises(UsageError, match="words adds nothing"):
+        load_encoder(f"{made / 'seen'}+{words}")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{seen}+", "'' is none"),
+        ("+{seen}", "joins spaces"),
+        ("{seen}+nothere", "'nothere' is none"),
+        ("{seen} + {heard}", None),
+    ],
+)
+def test_what_follows_a_plus_and_is_no_space_is_named(
+    made: Path, name: str, said: str | None
+) -> None:
+    whole = name.format(seen=made / "seen", heard=made / "heard")
+    if said is None:
+        assert load_encoder(whole).space == mmsearch.open(made / "both").space
+        return
+    with pytest.raises(SpaceUnavailable, match=said):
+        load_encoder(whole)
+
+
+def test_an_index_whose_first_run_was_stopped_is_empty_and_says_so(
+    made: Path, tmp_path: Path
+) -> None:
+    with Writer(tmp_path / "ix", mmsearch.open(made / "both").space):
+        pass  # killed before its first commit
+    code, out, _ = cli("query", "a red square", "--index", tmp_path / "ix")
+    assert code == 0 and "the index is empty" in out
+    index = mmsearch.open(tmp_path / "ix")
+    assert len(index.search("red")) == 0
+    assert [len(one) for one in index.search_batch(["red", "blue"])] == [0, 0]
+
+
 def test_what_shares_no_lane_is_told_and_a_bridge_is_named(made: Path) -> None:
     index = mmsearch.open(made / "both")
     picture = made / "pairs" / "pale_red.png"
@@ -223,6 +287,7 @@ def test_each_lane_has_lists_of_its_own(made: Path, tmp_path: Path) -> None:
     assert out.count("search    ivfpq") == 2 and "recall@10" in out
     code, out, _ = cli("tune", "--index", folder, "--recall", "0.9")
     assert code == 0
+    assert out.count("recall@10") == 2 and "seen:" in out and "heard:" in out
     assert {a.facts["target"] for a in manifest.read(folder).anns.values()} == {0.9}
     run([made / "pairs"], folder, None, Options(ann="flat"))
     assert manifest.read(folder).anns == {} and verify(folder) == []
@@ -332,6 +397,15 @@ def test_surprise_says_how_rare_a_score_is_and_keeps_the_order() -> None:
     assert found[0] == pytest.approx(2, abs=0.01) and found[1] == pytest.approx(0, abs=0.01)
     assert found[1] > found[2] > found[3] == -np.inf
     assert surprise(scores, by_chance, 10_000)[0, 0] == pytest.approx(0, abs=0.01)
+
+
+def test_no_more_parts_than_there_are_score_as_high_and_what_is_far_above_has_an_order() -> None:
+    by_chance = Chance(0.3, 0.01, 8)
+    scores = np.linspace(-1, 1, 41, dtype=np.float32)[None]
+    found = surprise(scores, by_chance, 8)[0]
+    assert found[0] == pytest.approx(-np.log10(8), abs=1e-6)
+    assert (np.diff(found) >= 0).all() and (np.diff(found[28:]) > 0).all()
+    assert np.diff(found[28:], 2) == pytest.approx(0, abs=1e-3)  # a straight line there
 
 
 def test_surprise_is_the_same_whatever_unit_scores_come_in() -> None:

@@ -35,6 +35,7 @@ def show_results(results: Results, empty: bool) -> None:
     """The hits, one a line, with a passage or a time span where there is one."""
     if not results:
         _echo("the index is empty" if empty else _nothing(results))
+        _out_of_reach(results)
         return
     width = shutil.get_terminal_size().columns
     for hit in results:
@@ -43,7 +44,7 @@ def show_results(results: Results, empty: bool) -> None:
         if hit.start_s is not None and hit.end_s is not None:
             span = f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}"
         page = f"  page {hit.meta['page']}" if "page" in hit.meta else ""
-        rarity = "" if hit.surprise is None else f"{hit.surprise:>5.1f}  "
+        rarity = "" if hit.surprise is None else f"{round(hit.surprise, 1) + 0.0:>5.1f}  "
         _echo(f"{hit.rank:>2}  {rarity}{hit.score:.3f}  {hit.modality:<5}  {where}{span}{page}")
         if hit.text:
             text = " ".join(hit.text.split())
@@ -54,10 +55,19 @@ def show_results(results: Results, empty: bool) -> None:
             "hits of several spaces meet: the first number says how rare so high a score is by "
             "chance (2: one in 100 such indexes), the second is the score, comparable in its space"
         )
+    _out_of_reach(results)
+
+
+def _out_of_reach(results: Results) -> None:
+    if results.out_of_reach:
+        kinds = " and ".join(str(modality) for modality in results.out_of_reach)
+        _echo(f"not looked for: {kinds}, which no space of this index takes with what was asked")
 
 
 def _nothing(results: Results) -> str:
     query = results.query
+    if results.out_of_reach:
+        return "nothing that could be found meets that"
     if query.where is None:
         return "nothing of that kind is in the index"
     return f"no {query.to or 'part'} in the index meets the filter: {query.where}"

@@ -123,8 +123,12 @@ def tune(
             draw_speed(facts, plot)
         if json:
             print_json({"schema": 1, "index": str(folder), **facts})
-        else:
+        elif "lanes" not in facts:
             show_curve(facts)
+        else:
+            for lane in facts["lanes"]:
+                typer.echo(f"{plain(lane['space'])}:")
+                show_curve(lane)
 
 
 def compact(
@@ -156,7 +160,8 @@ def compact(
                 }
             )
         elif before.segments == after.segments:
-            typer.echo("nothing to do: one segment, nothing deleted")
+            one = "one segment, nothing deleted" if after.segments else "the index is empty"
+            typer.echo(f"nothing to do: {one}")
         else:
             typer.echo(
                 f"segments {len(before.segments):,} → {len(after.segments):,}"

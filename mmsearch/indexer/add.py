@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -240,7 +241,7 @@ def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None
     new = New("", writer.root(""), None)
     encode_parts(encoder, hashed(), new)
     if not new.parts:
-        raise DecodeError(f"there is nothing in {thing!r} to index")
+        raise DecodeError(f"there is nothing in {reprlib.repr(thing)} to index")
     new.content_hash = digest.digest()
     new.id = given or new.content_hash.hex()
     return new
@@ -331,6 +332,6 @@ def _kind(thing: Any) -> tuple[str, Any]:
     if type(thing).__module__.startswith("PIL."):
         return "image", thing
     raise UsageError(
-        f"{thing!r} cannot be added: give a path, or a dict with one of the keys "
+        f"{reprlib.repr(thing)} cannot be added: give a path, or a dict with one of the keys "
         "'text', 'image' and 'audio'."
     )

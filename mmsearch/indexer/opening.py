@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import IndexDamaged, IndexNotFound, SpaceUnavailable
-from mmsearch.spaces import ANYWHERE, FORMS, SPACES, Encoder, Placement, family_of, load_encoder
+from mmsearch.spaces import (
+    ANYWHERE,
+    FORMS,
+    SPACES,
+    Encoder,
+    Placement,
+    family_of,
+    load_encoder,
+    several,
+)
 from mmsearch.spaces.folder import read_card
 from mmsearch.spaces.kept import encoder_of, kept_folders
 from mmsearch.store import Snapshot, Writer
@@ -39,7 +48,9 @@ def open_writer(
     if loaded is not None:
         encoder = loaded
     elif space is not None or known is None:
-        encoder = load_encoder(space or "mini", placement)
+        name = space or "mini"
+        on_torch = any(family_of(lane) is not None for lane in several(name))
+        encoder = load_encoder(name, placement if on_torch else wanted)
     else:
         kept, check = known.kept_space, known.check_kept_space
         encoder = encoder_of(known.manifest.space, kept, check, True, placement)

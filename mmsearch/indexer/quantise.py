@@ -198,7 +198,8 @@ def tune_ann(
 ) -> dict[str, Any]:
     """Measures recall and speed of the present quantiser, keeps them, and returns the facts.
 
-    Of several lanes that have one, each is tuned, and the facts are those of the first.
+    Of several lanes that have one, each is tuned: the facts are those of the first, with
+    ``lanes``, those of each with the name of its ``space``.
     recall: what searches will aim at from now on; None leaves it. queries: float32
     (nq, d) of the kind that will be asked; None takes sample queries.
     """
@@ -207,10 +208,12 @@ def tune_ann(
         lane = Lane.of(writer, number)
         if lane.present is not None:
             xq = None if queries is None else np.ascontiguousarray(queries[:, columns])
-            found.append(_tune(lane, encoder, progress, recall, xq))
+            facts = _tune(lane, encoder, progress, recall, xq)
+            found.append({"space": lane.space.name, **facts})
     if not found:
         raise MmsearchError("there is no quantiser to tune")
-    return found[0]
+    first = {name: value for name, value in found[0].items() if name != "space"}
+    return {**first, "lanes": found} if writer.manifest.space.lanes else first
 
 
 def _tune(

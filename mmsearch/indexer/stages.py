@@ -105,6 +105,8 @@ class Stages:
         """Two lines for a person; none of a run too short for them."""
         if self.wall_s < _WORTH_SAYING_S and self.load_s < _LOAD_WORTH_SAYING_S:
             return []
+        if not self.workers:  # nothing was read
+            return []
         lines = [
             f"time: {self.wall_s:.1f} s = loading the model {self.load_s:.1f} + waiting for the "
             f"encoder {self.encoder_waited_s:.1f} + for decoders {self.decoders_waited_s:.1f} + "

@@ -97,11 +97,15 @@ class Index:
         )
         view = self._view
         groups, filter_ms = _timed_groups(view, query.to, query.where)
-        encoder = None if vector is not None else self._load_encoder(view)
-        xq = query.vector_in(view.snapshot.manifest.space, encoder)
-        D, rows, surprise = _search(view, xq, query.k, groups, recall)
+        encoder = None if vector is not None else self._encoder_for(view)
+        if encoder is None and vector is None:
+            found = _nothing(1, query.k)
+        else:
+            xq = query.vector_in(view.snapshot.manifest.space, encoder)
+            found = _search(view, xq, query.k, groups, recall)
+        D, rows, surprise, beyond = found
         surprises = None if surprise is None else surprise[0]
-        results = Results(view, D[0], rows[0], query, self.path, 0.0, filter_ms, surprises)
+        results = Results(view, D[0], rows[0], query, self.path, 0.0, filter_ms, surprises, beyond)
         results.hits  # noqa: B018 - read now: what is damaged is said here, not by a loop later
         results.took_ms = (time.perf_counter() - started) * 1000
         return results
@@ -141,7 +145,9 @@ class Index:
         D, rows = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
         took_ms, surprises = [np.empty(0, np.float64)], []
         for xq in blocks:
-            found = _search(view, xq, k, groups, recall)
+            found = (
+                _search(view, xq, k, groups, recall) if len(view.snapshot) else _nothing(len(xq), k)
+            )
             D.append(found.scores)
             rows.append(found.ids)
             surprises.append(found.surprise)
@@ -223,6 +229,16 @@ class Index:
 
     # -- inside -------------------------------------------------------------
 
+    def _encoder_for(self, view: View) -> Encoder | None:
+        """The encoder; None for an empty index that keeps none yet, as a run leaves it that was
+        stopped before its first commit."""
+        try:
+            return self._load_encoder(view)
+        except SpaceMismatch:
+            if len(view.snapshot):
+                raise
+            return None
+
     def _load_encoder(self, view: View) -> Encoder:
         space = view.snapshot.manifest.space
         with self._lock:
@@ -254,7 +270,10 @@ class Index:
             for i, text in enumerate(block, len(asked)):
                 _check_text(text, i)
             asked += block
-            yield self._load_encoder(view).encode(Modality.TEXT, block, asked=True)
+            if (encoder := self._encoder_for(view)) is None:
+                yield np.zeros((len(block), view.snapshot.manifest.space.dimension), np.float32)
+                continue
+            yield encoder.encode(Modality.TEXT, block, asked=True)
 
 
 def _check_text(text: Any, at: int) -> None:
@@ -273,7 +292,7 @@ def _search(
     as 1.0001. Raises SpaceUnavailable for vectors that are not finite.
     """
     found = view.search(xq, k, groups, recall)
-    D, rows, _ = found
+    D, rows = found.scores, found.ids
     if math.isfinite(D.sum()):  # where fewer than k were found it is not, and no error
         np.clip(D, -1, 1, out=D)
         return found
@@ -284,6 +303,10 @@ def _search(
         )
     np.clip(D, -1, 1, out=D, where=rows >= 0)
     return found
+
+
+def _nothing(nq: int, k: int) -> Found:
+    return Found(np.full((nq, k), -np.inf, np.float32), np.full((nq, k), -1, np.int64))
 
 
 def _joined(surprises: Sequence[Scores | None], scores: Sequence[Scores]) -> Scores | None:

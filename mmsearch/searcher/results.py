@@ -22,7 +22,8 @@ class Results(Sequence[Hit]):
     Those of a ``BatchResults`` read their hits when the first of them is looked at, and show
     what the index held when it was asked, whatever was written since. ``took_ms`` is what
     finding them took, in a batch this query's share of it; ``filter_ms`` is the part of it
-    that the filter took, None without one.
+    that the filter took, None without one. ``out_of_reach``: in an index of several spaces, kinds
+    of parts that no space takes together with what was asked; not told of a batch's.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Results(Sequence[Hit]):
         took_ms: float = 0.0,
         filter_ms: float | None = None,
         surprises: Scores | None = None,
+        out_of_reach: frozenset[Modality] = frozenset(),
     ) -> None:
         """scores: float32 (k,), best first. rows: int64 (k,) numbers of rows in the view;
         -1, at the end, where fewer than k were found. surprises: float32 (k,), where lanes
@@ -44,6 +46,7 @@ class Results(Sequence[Hit]):
         self.took_ms = took_ms
         self.filter_ms = filter_ms
         self._found = scores, rows, surprises
+        self.out_of_reach = tuple(sorted(out_of_reach))
         self._hits: tuple[Hit, ...] | None = None
         self._view: View | None = view
         self.space: Space = view.snapshot.manifest.space
@@ -78,6 +81,7 @@ class Results(Sequence[Hit]):
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``mmsearch query --json`` prints; its form is ``schema``."""
+        beyond = [str(modality) for modality in self.out_of_reach]
         return {
             "schema": SCHEMA,
             "query": self.query.to_json(),
@@ -85,6 +89,7 @@ class Results(Sequence[Hit]):
             "space": self.space.name,
             "took_ms": round(self.took_ms, 3),
             "filter_ms": None if self.filter_ms is None else round(self.filter_ms, 3),
+            **({"out_of_reach": beyond} if beyond else {}),
             "hits": [hit.to_json() for hit in self.hits],
         }
 

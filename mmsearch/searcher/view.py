@@ -26,18 +26,20 @@ from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
 
 # What altered bytes lead to: Arrow's errors are ValueErrors and IndexErrors.
 _UNREADABLE = (ValueError, LookupError, TypeError)
-SAMPLE = 512  # parts of a kind that scores are held against
+SAMPLE = 2048  # parts of a kind that scores are held against; of fewer, all
 _NEAR_UNIT = 1e-6  # a length so near to 1 is that of a unit vector in float32
 NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without a True
 
 
 class Found(NamedTuple):
     """What a search found: (nq, k) each; where fewer than k were found, ids are -1 and both
-    others -inf. ``surprise`` is what decided the order where lanes met, else None."""
+    others -inf. ``surprise`` is what decided the order where lanes met, else None.
+    ``out_of_reach``: kinds that might have answered, were there a lane of them and the query."""
 
     scores: Scores
     ids: Ids
     surprise: Scores | None = None
+    out_of_reach: frozenset[Modality] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class View:
     def _groups(self, to: Modality | None, where: str | None) -> Iterator[Group]:
         space = self.snapshot.manifest.space
         if not space.lanes:
-            yield Group(0, to, self._rows(to, where), 0)  # nobody asks how many
+            yield Group(0, to, self._rows(to, where), 1)  # nobody asks how many
             return
         for lane, held in enumerate(space.held):
             for modality in held:
@@ -204,13 +206,18 @@ class View:
         asked, which = np.unique(lengths > 0, axis=0, return_inverse=True)
         D = np.full((len(xq), k), -np.inf, np.float32)
         ids, S = np.full((len(xq), k), -1, np.int64), D.copy()
-        met = False
+        met, beyond = False, set()
         for number, pattern in enumerate(asked):
             rows = np.flatnonzero(which.reshape(-1) == number)
             lanes = np.flatnonzero(pattern).tolist()
             mine = [g for g in groups if g.lane == _first(lanes, g.modality, space)]
             if not mine:
                 raise SpaceUnavailable(_no_lane(space, lanes, groups))
+            reached = {group.modality for group in mine}
+            beyond |= {g.modality for g in groups if g.count and g.modality not in reached}
+            mine = [group for group in mine if group.count]
+            if not mine:
+                continue
             met = met or len(mine) > 1
             found = []
             for group in mine:
@@ -219,7 +226,8 @@ class View:
                 by_chance = self._chance(group, self._kind(lanes)) if len(mine) > 1 else None
                 found.append((scores, numbers, surprise(scores, by_chance, group.count)))
             D[rows], ids[rows], S[rows] = _best(found, k)
-        return Found(D, ids, S if met else None)
+        out = frozenset(modality for modality in beyond if modality is not None)
+        return Found(D, ids, S if met else None, out)
 
     def _kind(self, lanes: Sequence[int]) -> Modality | None:
         """What was asked, by the lanes that it is in: a text, or (None) a picture or sound."""
@@ -385,9 +393,9 @@ def _no_lane(space: Space, lanes: Sequence[int], groups: Sequence[Group]) -> str
 
 
 def _best(found: Sequence[tuple[Scores, Ids, Scores]], k: int) -> tuple[Scores, Ids, Scores]:
-    """The k most surprising of what several lanes found, equal ones in the order of rows."""
+    """The k most surprising of what several lanes found, equal ones by score and then by row."""
     D, ids, S = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
-    order = np.lexsort((ids, -S), axis=1)[:, :k]
+    order = np.lexsort((ids, -D, -S), axis=1)[:, :k]
     there = np.take_along_axis(ids, order, axis=1)
     return np.take_along_axis(D, order, axis=1), there, np.take_along_axis(S, order, axis=1)
 

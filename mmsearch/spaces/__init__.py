@@ -121,10 +121,22 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     side by side (``lanes``).
     Raises SpaceUnavailable if there is none, UsageError for a device or dtype.
     """
-    if len(several := _several(name)) > 1:
+    if len(lanes := several(name)) > 1:
         from mmsearch.spaces.lanes import load
 
-        return load(several, placement)
+        return load(lanes, placement)
+    try:
+        return _load_one(name, placement)
+    except SpaceUnavailable as e:
+        if "+" not in name:
+            raise
+        last = name.rpartition("+")[2].strip()
+        raise SpaceUnavailable(
+            f"{e} (A + joins spaces where the name of one follows it, and {last!r} is none.)"
+        ) from None
+
+
+def _load_one(name: str, placement: Placement) -> Encoder:
     name = _whole(name)
     family, colon, model = name.partition(":")
     if colon and (named := family_of(name)) is not None:
@@ -179,7 +191,7 @@ def _of_family(name: str, module: str, cls: str, placement: Placement) -> Encode
     return spread(devices, load) if devices else load(placement.device)
 
 
-def _several(name: str) -> list[str]:
+def several(name: str) -> list[str]:
     """The names of the lanes; of one space alone its own."""
     if "+" not in name:
         return [name]
@@ -219,8 +231,8 @@ def pull(name: str) -> str:
 
     Raises SpaceUnavailable where it cannot be fetched, UsageError for what needs no fetching.
     """
-    if len(several := _several(name)) > 1:
-        return "+".join(one if one in SPACES else pull(one) for one in several)
+    if len(lanes := several(name)) > 1:
+        return "+".join(one if one in SPACES else pull(one) for one in lanes)
     name = _whole(name)
     family = _family(name)
     if not hasattr(family, "pull"):

@@ -175,7 +175,9 @@ class KeptTowers:
         try:
             return self._model.encode(modality, data, asked)
         except SpaceUnavailable as e:
-            raise SpaceUnavailable(f"{e} Words can be asked without it.") from None
+            names = {Modality.TEXT: "words", Modality.IMAGE: "pictures", Modality.AUDIO: "sounds"}
+            told = " and ".join(names[m] for m in self._holds()).capitalize()
+            raise SpaceUnavailable(f"{e} {told} can be asked without it.") from None
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""

@@ -44,8 +44,9 @@ def lanes_of(name: str) -> list[str]:
         return [name]
     found = [""]
     for i, piece in enumerate(name.split(_SIGN)):
-        if i and _begins(found[-1]) and _begins(piece):
-            found.append(piece)
+        if i and _begins(found[-1].strip()) and _begins(piece.strip()):
+            found[-1] = found[-1].strip()
+            found.append(piece.strip())
         else:
             found[-1] += piece if not i else _SIGN + piece
     return found
