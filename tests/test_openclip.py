@@ -58,6 +58,21 @@ def theirs(folder: Path, images: list[Image.Image], texts: list[str]) -> list[np
     return [np.concatenate(rows) if rows else np.empty((0, 32)) for rows in unit]
 
 
+def test_vectors_of_siglips_kind_are_open_clips_own(tmp_path: Path) -> None:
+    """A tower for pictures of timm, and a sentence-piece tokenizer."""
+    folder = tiny_clip(tmp_path / "clip", siglip=True, timm=True, resize_mode="squash")
+    images = [photo(size) for size in SIZES]
+    pictures, sentences = theirs(folder, images, TEXTS)
+    space = mmsearch.load_space(f"openclip:local-dir:{folder}")
+    assert (space.encode_images(images) * pictures).sum(1).min() > 0.99999
+    assert (space.encode_texts(TEXTS) * sentences).sum(1).min() > 0.99999
+    encoder = load_encoder(f"openclip:local-dir:{folder}", Placement(carry="all"))
+    towers = open_folder(encoder.files["image.onnx"].parent, check=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 160, 160, 3)).astype(np.uint8)
+    own = encoder.encode(Modality.IMAGE, list(pixels))
+    assert (towers.encode(Modality.IMAGE, list(pixels)) * own).sum(1).min() > 0.9999
+
+
 @pytest.mark.parametrize(
     "preprocess",
     [
@@ -68,7 +83,7 @@ def theirs(folder: Path, images: list[Image.Image], texts: list[str]) -> list[np
     ],
 )
 def test_vectors_are_open_clips_own(tmp_path: Path, preprocess: dict[str, object]) -> None:
-    folder = tiny_clip(tmp_path / "clip", **preprocess)
+    folder = tiny_clip(tmp_path / "clip", **preprocess)  # type: ignore[arg-type]
     images = [photo(size) for size in SIZES] + [photo((300, 200)).convert("L")]
     pictures, sentences = theirs(folder, images, TEXTS)
     space = mmsearch.load_space(f"openclip:local-dir:{folder}")

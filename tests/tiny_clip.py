@@ -9,10 +9,11 @@ from typing import Any
 PREPROCESS = {"mean": [0.48, 0.45, 0.4], "std": [0.26, 0.26, 0.27]}
 
 
-def tiny_clip(folder: Path, siglip: bool = False, **preprocess: Any) -> Path:
+def tiny_clip(folder: Path, siglip: bool = False, timm: bool = False, **preprocess: Any) -> Path:
     """A folder as ``openclip:local-dir:`` takes it: two small transformers.
 
-    siglip: with a text side and tokenizer of SigLIP's kind. preprocess: of the pictures.
+    siglip: with a text side and tokenizer of SigLIP's kind. timm: with a tower for pictures of
+    timm, pooled by attention as SigLIP's is. preprocess: of the pictures.
     """
     import open_clip
     import torch
@@ -36,6 +37,14 @@ def tiny_clip(folder: Path, siglip: bool = False, **preprocess: Any) -> Path:
             "layers": 2,
         },
     }
+    if timm:
+        model["vision_cfg"] = {
+            "image_size": 160,
+            "timm_model_name": "test_vit",
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "",
+        }
     made = open_clip.CLIP
     if siglip:
         model |= {"custom_text": True, "init_logit_bias": -10}

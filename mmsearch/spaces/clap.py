@@ -56,7 +56,6 @@ class Clap(OnTorch):
     def __init__(self, name: str, placement: Placement = ANYWHERE) -> None:
         imported("torch", "transformers")
         super().__init__(placement)
-        self.side_by_side = 2  # the front end uses one core: beside it, the tower the others
         name, self.model, self._front, self.tokenizer = _loaded(name)
         self.place()
         config = self.model.config

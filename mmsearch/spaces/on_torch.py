@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from threading import Lock
@@ -89,13 +92,20 @@ class InBatches:
     """Runs a tower over inputs, as many at a time as the device has memory for.
 
     Safe to call from several threads: while one waits for a GPU's answer, another prepares
-    and starts the next batch, so that the GPU does not wait.
+    and starts the next batch, so that the GPU does not wait. On a CPU a batch is shared out to
+    threads, each of which runs its part on one core: that is faster than all cores on the whole
+    (``benchmarks/threads.py``: ViT-B-32 1.12 times, CLAP 1.26 times on two cores), for none waits
+    for the others within a layer, and what prepares inputs runs beside towers.
     """
 
-    def __init__(self, device: Any, size: int) -> None:
+    def __init__(self, device: Any, size: int, share: bool = True) -> None:
+        """share: whether batches may be shared out to threads."""
         self.device = device
         self.size = size
         self._starting = Lock()
+        self._share = share and device.type == "cpu"
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads = 1
 
     def __call__(
         self,
@@ -112,23 +122,51 @@ class InBatches:
         """
         torch = imported("torch")
         out = np.empty((len(inputs), width), np.float32)
+        run = partial(self._run, prepare, tower)
         at = 0
-        with torch.inference_mode():
-            while at < len(inputs):
-                some = inputs[at : at + self.size]
-                x = prepare(some)
-                try:
-                    if self.device.type == "cuda":
-                        x = x.pin_memory()
-                    with self._starting:
-                        x = x.to(self.device, non_blocking=True)
-                        rows = torch.nn.functional.normalize(tower(x).float(), dim=-1)
-                    out[at : at + len(some)] = rows.cpu().numpy()  # waits for the device
-                except torch.OutOfMemoryError:
-                    self._halve(len(some))
-                    continue
-                at += len(some)
+        while at < len(inputs):
+            some = inputs[at : at + self.size]
+            try:
+                shared = self._share and len(some) > 1
+                out[at : at + len(some)] = self._shared(some, run) if shared else run(some)
+            except torch.OutOfMemoryError:
+                self._halve(len(some))
+                continue
+            at += len(some)
         return out
+
+    def _run(
+        self, prepare: Callable[[Sequence[Any]], Any], tower: Callable[[Any], Any], some: Any
+    ) -> Vectors:
+        torch = imported("torch")
+        with torch.inference_mode():
+            x = prepare(some)
+            if self.device.type == "cpu":
+                rows = tower(x)
+            else:
+                if self.device.type == "cuda":
+                    x = x.pin_memory()
+                with self._starting:
+                    rows = tower(x.to(self.device, non_blocking=True))
+            found: Vectors = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+            return found  # the device has answered
+
+    def _shared(self, some: Sequence[Any], run: Callable[[Any], Vectors]) -> Vectors:
+        """The same, each thread a part of the inputs."""
+        torch = imported("torch")
+        with self._starting:
+            if self._pool is None:
+                self._threads = int(torch.get_num_threads())
+                self._pool = ThreadPoolExecutor(
+                    self._threads, "tower", initializer=lambda: torch.set_num_threads(1)
+                )
+        parts = min(len(some), self._threads)
+        ends = [len(some) * i // parts for i in range(parts + 1)]
+        pieces = [some[a:b] for a, b in itertools.pairwise(ends)]
+        found = list(self._pool.map(run, pieces))
+        # PyTorch gives threads that are yet to come what was set last, by whichever thread
+        torch.set_num_threads(self._threads)
+        return np.concatenate(found)
 
     def _halve(self, tried: int) -> None:
         if tried == 1:
@@ -164,10 +202,11 @@ class OnTorch:
         self.carry = placement.carry
         if self.carry not in (None, *CARRY):
             raise UsageError(f"--carry is one of {', '.join(CARRY)}, not {self.carry!r}.")
-        self.side_by_side = 2 if self.device.type == "cuda" else 1
+        self.side_by_side = 2  # while one batch comes to its end, the next has begun
         usual = self.cpu_batch if self.device.type == "cpu" else self.gpu_batch
         self._batches = {
-            m: InBatches(self.device, placement.batch_size or usual[m]) for m in Modality
+            m: InBatches(self.device, placement.batch_size or usual[m], not placement.compile)
+            for m in Modality
         }
 
     @property
