@@ -162,6 +162,17 @@ def test_what_needs_no_model_goes_on_without_pytorch(tmp_path: Path, photos: Pat
     assert mmsearch.open(tmp_path / "ix").search("a note", to="text")[0].text == "a note"
 
 
+def test_the_first_questions_and_later_ones_get_the_same_vectors(
+    tmp_path: Path, photos: Path
+) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    mmsearch.index(photos, tmp_path / "ix", space=name)
+    tower = open_folder(next((tmp_path / "ix" / "query").iterdir()), check=False)
+    rows = [tower.encode(Modality.TEXT, ["a dog on a beach"])[0] for _ in range(5)]
+    assert min(float(row @ rows[0]) for row in rows) > 0.999999
+    assert sorted(tower._loaded) == ["text.onnx", "tokenizer.json"]  # one graph in the end
+
+
 @pytest.mark.parametrize("siglip", [False, True], ids=["clip", "siglip"])
 def test_a_tower_in_fewer_bits_is_smaller_and_says_what_it_loses(
     tmp_path: Path, photos: Path, siglip: bool
