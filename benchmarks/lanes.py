@@ -26,7 +26,7 @@ from bridge import Rows, Texts, named, second
 from common import save
 from mmsearch.calibrate import chance, surprise
 from mmsearch.sample_queries import sample_queries
-from mmsearch.searcher.view import SAMPLE
+from mmsearch.searcher.chances import SAMPLE
 from mmsearch.spaces.maps import unit
 from mmsearch.spaces.mini import Mini
 from mmsearch.train.mini import data, sounds

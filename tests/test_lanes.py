@@ -439,8 +439,7 @@ def test_an_index_keeps_made_up_texts_to_tell_what_chance_gives(made: Path) -> N
     texts = np.load(kept)
     assert texts.dtype == np.float16 and texts.shape == (128, 2 * WIDTH)
     assert len(index.search("a warm square", to="text")) == len(TEXTS)
-    group = next(g for g in index._view.allowed(None) if g.modality == "audio")
-    by_chance = index._view._chance(group, Modality.TEXT)
+    by_chance = index._view._chances.of(1, Modality.AUDIO, [0, 1])
     assert by_chance is not None and by_chance.parts == SOUNDS
     sounds = index.search("a red square", to="audio", k=SOUNDS)
     best = surprise(np.float32([[sounds[0].score]]), by_chance, SOUNDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -15,18 +14,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmsearch import ann, filters
-from mmsearch.calibrate import Chance, chance, surprise
+from mmsearch.calibrate import surprise
 from mmsearch.errors import IndexDamaged, SpaceUnavailable
-from mmsearch.spaces.lanes import MADE_UP
+from mmsearch.searcher.chances import Chances
 from mmsearch.store import HitRow, Segment, Snapshot
 from mmsearch.store.rows import BATCH_ROWS, MODALITIES
-from mmsearch.store.sampling import row_sample
 from mmsearch.store.snapshot import join
 from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
 
 # What altered bytes lead to: Arrow's errors are ValueErrors and IndexErrors.
 _UNREADABLE = (ValueError, LookupError, TypeError)
-SAMPLE = 2048  # parts of a kind that scores are held against; of fewer, all
 _NEAR_UNIT = 1e-6  # a length so near to 1 is that of a unit vector in float32
 NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without a True
 
@@ -69,10 +66,6 @@ class View:
     prefixes: dict[int, str]  # root -> what stands before a path below it
     masks: dict[Modality | None, list[Mask | None]] = field(default_factory=dict)
     groups: dict[Modality | None, tuple[Group, ...]] = field(default_factory=dict)
-    samples: dict[tuple[int, Modality | None], Vectors] = field(default_factory=dict)
-    chances: dict[tuple[int, Modality | None, Modality | None], Chance | None] = field(
-        default_factory=dict
-    )
     # filled as modalities are asked for (a race fills one twice with the same)
     filtered: filters.MaskCache = field(default_factory=lambda: filters.MaskCache())
 
@@ -223,68 +216,13 @@ class View:
             for group in mine:
                 own = blocks[group.lane][rows] / lengths[rows, group.lane, None]
                 scores, numbers = self._nearest(np.ascontiguousarray(own), k, group, recall)
-                by_chance = self._chance(group, self._kind(lanes)) if len(mine) > 1 else None
+                by_chance = None
+                if len(mine) > 1 and group.modality is not None:
+                    by_chance = self._chances.of(group.lane, group.modality, lanes)
                 found.append((scores, numbers, surprise(scores, by_chance, group.count)))
             D[rows], ids[rows], S[rows] = _best(found, k)
         out = frozenset(modality for modality in beyond if modality is not None)
         return Found(D, ids, S if met else None, out)
-
-    def _kind(self, lanes: Sequence[int]) -> Modality | None:
-        """What was asked, by the lanes that it is in: a text, or (None) a picture or sound."""
-        held = self.snapshot.manifest.space.held
-        of_texts = [i for i, own in enumerate(held) if Modality.TEXT in own]
-        return Modality.TEXT if list(lanes) == of_texts else None
-
-    def _chance(self, group: Group, asked: Modality | None) -> Chance | None:
-        """What queries of a kind that were not asked about this index get of a group's parts.
-
-        Texts: those that the index keeps. Pictures and sounds: of the index, each compared with
-        the others; where there are few, texts.
-        """
-        key = (group.lane, group.modality, asked)
-        if key not in self.chances:
-            lane, parts = group.lane, self._sample(group.lane, group.modality)
-            found: Chance | None = None
-            if asked is None:
-                found = self._among(lane, group.modality, parts)
-            if found is None and len(texts := self._made_up):
-                columns = self.snapshot.manifest.space.columns[lane]
-                scores = texts[:, columns].astype(np.float32) @ parts.T
-                found = chance(scores.max(1), len(parts)) if len(parts) else None
-            self.chances[key] = found
-        return self.chances[key]
-
-    def _among(self, lane: int, modality: Modality | None, parts: Vectors) -> Chance | None:
-        """The same of the lane's own pictures or sounds as queries."""
-        found = []
-        for kind in self.snapshot.manifest.space.held[lane]:
-            if kind is Modality.TEXT:
-                continue
-            scores = self._sample(lane, kind) @ parts.T
-            if kind is modality:
-                np.fill_diagonal(scores, -np.inf)  # itself
-            if scores.shape[1] > 1:
-                found.append(scores.max(1))
-        return chance(np.concatenate(found), len(parts)) if found else None
-
-    def _sample(self, lane: int, modality: Modality | None) -> Vectors:
-        """Vectors of an even sample of a lane's live parts of one kind: float32 (m, d)."""
-        key = (lane, modality)
-        if key not in self.samples:
-            code = MODALITIES.index(Modality(str(modality)))
-            segments = self.snapshot.segments
-            masks = [segment.live & (segment.modality_codes == code) for segment in segments]
-            empty = np.empty((0, self.snapshot.manifest.space.each[lane].dimension), np.float32)
-            there = any(mask.any() for mask in masks)
-            self.samples[key] = row_sample(segments, SAMPLE, masks, lane) if there else empty
-        return self.samples[key]
-
-    @cached_property
-    def _made_up(self) -> NDArray[np.float16]:
-        """The made-up texts that an index of several spaces keeps: float16 (m, d)."""
-        content = self.snapshot.kept_file(MADE_UP)
-        empty = np.empty((0, self.snapshot.manifest.space.dimension), np.float16)
-        return empty if content is None else np.load(io.BytesIO(content), allow_pickle=False)
 
     # -- reading what was found ---------------------------------------------
 
@@ -344,6 +282,10 @@ class View:
             f"{folder}: a part that was found cannot be read ({why}). `mmsearch verify --index "
             f"{folder}` says what is affected."
         )
+
+    @cached_property
+    def _chances(self) -> Chances:
+        return Chances(self.snapshot)
 
     @cached_property
     def _id_columns(self) -> list[pa.Array]:
