@@ -17,9 +17,9 @@ from mmsearch.errors import MmsearchError, UsageError
 from mmsearch.indexer.sampling import likely_queries
 from mmsearch.spaces import Encoder
 from mmsearch.store import Segment, Writer
+from mmsearch.store.lane_files import LaneFiles, codes_name
 from mmsearch.store.manifest import AnnRef, FileRef
 from mmsearch.store.sampling import row_sample
-from mmsearch.store.segment import LaneFiles, codes_name
 from mmsearch.types import Space, Vectors
 
 _CHUNK_ROWS = 16384

@@ -29,11 +29,12 @@ from mmsearch.store.files import (
     sync_folder,
     writing_to,
 )
+from mmsearch.store.lane_files import codes_name
 from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
-from mmsearch.store.segment import Segment, codes_name, write_segment
+from mmsearch.store.segment import Segment, write_segment
 from mmsearch.store.snapshot import Snapshot, ann_path
 from mmsearch.store.strays import is_ours, refuse_foreign, strays
 from mmsearch.types import Space
