@@ -233,6 +233,11 @@ def test_a_batch_finds_what_single_queries_find(made: Path) -> None:
     assert [h.id for h in mixed[0]] == [h.id for h in batch[0]]
     pictured = index.search(image=made / "pairs" / "pale_red.png", k=20)
     assert [h.id for h in mixed[3]] == [h.id for h in pictured]
+    sound = space.encode_audio([made / "pairs" / "pale_red.wav"])
+    only = index.search_batch(vectors=np.concatenate([vectors[:1], sound]), k=5, to="audio")
+    assert only.surprises is None
+    both = index.search_batch(vectors=np.concatenate([vectors[:1], sound]), k=5, to="text")
+    assert both.surprises is None and len(both[1]) == 5
     with pytest.raises(SpaceMismatch):
         index.search(vector=mmsearch.load_space(str(made / "seen")).encode_texts(["red"])[0])
 
@@ -445,3 +450,19 @@ def test_an_index_keeps_made_up_texts_to_tell_what_chance_gives(made: Path) -> N
     best = surprise(np.float32([[sounds[0].score]]), by_chance, SOUNDS)
     mixed = next(h for h in index.search("a red square", k=500) if h.modality == "audio")
     assert mixed.surprise == pytest.approx(float(best[0, 0]), abs=1e-4)
+
+
+def test_a_query_for_which_no_lanes_meet_has_no_surprise_among_others(
+    made: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(made / "both", tmp_path / "ix")
+    index = mmsearch.open(folder)
+    index.remove([made / "pairs" / f"{i}.txt" for i in range(len(TEXTS))])
+    space = mmsearch.load_space(f"{made / 'seen'}+{made / 'heard'}")
+    vectors = np.concatenate(
+        [space.encode_texts(["red"]), space.encode_images([made / "pairs" / "pale_red.png"])]
+    )
+    met, alone = index.search_batch(vectors=vectors, k=5)
+    assert None not in [h.surprise for h in met]
+    assert [h.surprise for h in alone] == [None] * 5
+    json.dumps([one.to_json() for one in (met, alone)], allow_nan=False)

@@ -100,7 +100,8 @@ class BatchResults(Sequence[Results]):
     ``scores`` float32 (nq, k): cosines, best first; -inf where fewer than k were found.
     ``rows`` int64 (nq, k): the numbers of the rows that were found, counted over all segments
     of the snapshot that was asked; -1 where fewer were found.
-    ``surprises`` float32 (nq, k): what decided the order, see ``Hit``; None where no lanes met.
+    ``surprises`` float32 (nq, k): what decided the order, see ``Hit``; NaN for a query for which
+    no lanes met, None where they met for none.
     ``took_ms`` float64 (nq,): each query's share of the block that it was asked in.
     A slice is a BatchResults of some of the queries. The snapshot is held open as long as the
     batch is: it shows what was asked, whatever was written since.

@@ -30,7 +30,8 @@ NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without 
 
 class Found(NamedTuple):
     """What a search found: (nq, k) each; where fewer than k were found, ids are -1 and both
-    others -inf. ``surprise`` is what decided the order where lanes met, else None.
+    others -inf. ``surprise`` is what decided the order where lanes met, else None, or NaN for
+    queries among others for which none met.
     ``out_of_reach``: kinds that might have answered, were there a lane of them and the query."""
 
     scores: Scores
@@ -221,6 +222,8 @@ class View:
                     by_chance = self._chances.of(group.lane, group.modality, lanes)
                 found.append((scores, numbers, surprise(scores, by_chance, group.count)))
             D[rows], ids[rows], S[rows] = _best(found, k)
+            if len(mine) == 1:
+                S[rows] = np.nan  # as for those of an index without lanes
         out = frozenset(modality for modality in beyond if modality is not None)
         return Found(D, ids, S if met else None, out)
 
@@ -240,7 +243,7 @@ class View:
             rows = rows_of(self.snapshot.segments, self.first, found)
             ranked = enumerate(zip(scores.tolist(), rows, strict=False), 1)
             hits = [self.hit(rank, score, row) for rank, (score, row) in ranked]
-            if surprises is not None:
+            if surprises is not None and not np.isnan(surprises).any():
                 both = zip(hits, surprises.tolist(), strict=False)
                 hits = [replace(hit, surprise=one) for hit, one in both]
             return tuple(hits)
