@@ -190,3 +190,18 @@ def test_a_long_sound_streams_in_flat_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 300
     assert peak < 16 << 20
+
+
+def test_a_sound_given_as_an_array_is_taken_block_by_block_and_not_beyond_the_limit() -> None:
+    preprocess = Preprocess(1, 48_000, 10.0)
+    hours = np.zeros(100 * 3600 * 25, np.float32)  # 36 MB at 100 a second, 17 GB at 48,000
+    with pytest.raises(LimitExceeded, match="sound of 90,000 s; at most 86,400"):
+        next(audio_windows((hours, 100), preprocess))
+    short = hours[: 100 * 3600 * 23]
+    windows = audio_windows((short, 100), preprocess)
+    assert [len(window) for window, _, _ in (next(windows), next(windows))] == [480_000] * 2
+    tones = np.sin(np.arange(1_000_000) / 7).astype(np.float32)
+    given = [w for w, _, _ in audio_windows((tones, 44_100), preprocess)]
+    assert len(given) == 3 and np.abs(np.concatenate(given)).max() < 1.01
+    whole = soxr.resample(tones, 44_100, 48_000, quality="HQ")
+    assert np.allclose(np.concatenate(given), np.clip(whole, -1, 1), atol=1e-4)

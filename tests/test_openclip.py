@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ open_clip = pytest.importorskip("open_clip")
 
 import mmsearch
 from mmsearch.cli.app import app
-from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.errors import DecodeError, SpaceUnavailable, UsageError
 from mmsearch.spaces import Placement, load_encoder, missing_for, open_folder
 from mmsearch.spaces.catalogue import CATALOGUE
 from mmsearch.spaces.on_torch import reason
@@ -373,6 +374,32 @@ def test_a_text_tower_is_written_once(tmp_path: Path, monkeypatch: pytest.Monkey
     weights = first["text.bin"].read_bytes()
     first["text.bin"].write_bytes(weights[:100] + b"damaged" + weights[107:])
     assert load_encoder(name).files == {}  # what cannot be written is not kept
+
+
+def test_a_batch_is_shared_out_to_threads_and_the_programs_own_stay_as_they_are(
+    tmp_path: Path,
+) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    pixels = list(np.random.default_rng(0).integers(0, 256, (33, 32, 32, 3)).astype(np.uint8))
+    before = torch.get_num_threads()
+    alone: list[np.ndarray] = []
+    try:
+        for threads in (3, 1, 2):
+            torch.set_num_threads(threads)
+            encoder = load_encoder(name)
+            rows = encoder.encode(Modality.IMAGE, pixels)
+            assert torch.get_num_threads() == threads
+            alone = alone or [encoder.encode(Modality.IMAGE, [one])[0] for one in pixels]
+            assert (rows * np.stack(alone)).sum(1).min() > 0.99999
+            torch.set_num_threads(threads + 1)  # also what was set later
+            encoder.encode(Modality.IMAGE, pixels)
+            assert torch.get_num_threads() == threads + 1
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(torch.get_num_threads).result() == threads + 1
+        with pytest.raises(DecodeError, match="must be uint8"):
+            encoder.encode(Modality.IMAGE, [*pixels, np.zeros((3, 3, 3), np.uint8)])
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_has_no_tower_cannot_be_added(tmp_path: Path, samples: Path) -> None:

@@ -153,8 +153,10 @@ def index(
     from mmsearch.cli.progress import IndexProgress
 
     with edge():
+        from mmsearch.ann import MIN_TRAIN
         from mmsearch.indexer import Options, run
         from mmsearch.spaces import Placement
+        from mmsearch.store.manifest import read
 
         options = Options(
             exclude=tuple(exclude or ()),
@@ -189,6 +191,11 @@ def index(
             say(
                 f"mmsearch: {report.cut:,} passages were longer than the space reads: "
                 "what stands at their ends cannot be found."
+            )
+        if ann == "ivfpq" and (known := read(folder).live) < MIN_TRAIN:
+            say(
+                f"mmsearch: of {known:,} parts every vector is compared, which is exact; lists are "
+                f"made from {MIN_TRAIN} on."
             )
         if report.skipped and not json:
             say("`mmsearch info --skipped" + _same(index) + "` says why files were skipped.")

@@ -149,7 +149,8 @@ def audio_windows(
 
     if isinstance(source, tuple):
         samples, rate_hz = audio.samples_and_rate(source)
-        yield from audio.cut_windows(audio.array_blocks(samples), rate_hz, preprocess)
+        blocks = audio.array_blocks(samples, rate_hz, limits or Limits())
+        yield from audio.cut_windows(blocks, rate_hz, preprocess)
         return
     for part in decode(source, "audio", preprocess, limits):
         assert not isinstance(part.data, str)

@@ -113,19 +113,23 @@ def samples_and_rate(sound: tuple[Any, ...]) -> tuple[NDArray[Any], int]:
     return np.asarray(samples), round(float(rate_hz))
 
 
-def array_blocks(samples: NDArray[Any]) -> Iterator[Mono]:
-    """A whole sound as one block: (samples,) or (samples, channels), floats or integers."""
-    if samples.dtype.kind in "iu":
-        bits = np.iinfo(samples.dtype)
-        offset = 2 ** (bits.bits - 1) if samples.dtype.kind == "u" else 0
-        samples = (samples.astype(np.float64) - offset) / 2 ** (bits.bits - 1)
-    if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
+def array_blocks(samples: NDArray[Any], rate_hz: int, limits: Limits) -> Iterator[Mono]:
+    """A sound that was given as an array, in blocks: (samples,) or (samples, channels), floats or
+    integers. Raises DecodeError for another array, LimitExceeded for too long a sound."""
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "iuf":
         raise DecodeError(
             f"a sound is an array of (samples,) or (samples, channels), got {samples.dtype}"
             f" {samples.shape}"
         )
-    if len(samples):
-        yield _mono(samples.reshape(len(samples), -1))
+    if len(samples) > limits.max_audio_s * rate_hz:
+        raise _too_long(len(samples) / rate_hz, limits)
+    for at in range(0, len(samples), BLOCK_SAMPLES):
+        block = samples[at : at + BLOCK_SAMPLES]
+        if block.dtype.kind in "iu":
+            bits = np.iinfo(block.dtype)
+            offset = 2 ** (bits.bits - 1) if block.dtype.kind == "u" else 0
+            block = (block.astype(np.float64) - offset) / 2 ** (bits.bits - 1)
+        yield _mono(block.reshape(len(block), -1))
 
 
 def _start_frame(sound: soundfile.SoundFile, preprocess: Preprocess, skip_parts: int) -> int:

@@ -23,6 +23,7 @@ from mmsearch.spaces import CARRY, CPU_BATCH, FORMS, GPU_BATCH, Placement
 from mmsearch.spaces.naming import looks_like_repository
 from mmsearch.types import Modality, Space, Vectors
 
+MAX_THREADS = 64  # that a batch is shared out to
 DTYPES = ("fp32", "fp16", "bf16")
 _REASON_CHARS = 300
 _offline_lock = Lock()
@@ -105,7 +106,7 @@ class InBatches:
         self._starting = Lock()
         self._share = share and device.type == "cpu"
         self._pool: ThreadPoolExecutor | None = None
-        self._threads = 1
+        self._begun = 0  # threads of it
 
     def __call__(
         self,
@@ -152,21 +153,29 @@ class InBatches:
             return found  # the device has answered
 
     def _shared(self, some: Sequence[Any], run: Callable[[Any], Vectors]) -> Vectors:
-        """The same, each thread a part of the inputs."""
+        """The same, each thread a part of the inputs; as many threads as PyTorch may use here."""
         torch = imported("torch")
+        threads = int(torch.get_num_threads())
+        parts = min(len(some), threads, MAX_THREADS)
+        if parts == 1:
+            return run(some)
         with self._starting:
             if self._pool is None:
-                self._threads = int(torch.get_num_threads())
-                self._pool = ThreadPoolExecutor(
-                    self._threads, "tower", initializer=lambda: torch.set_num_threads(1)
-                )
-        parts = min(len(some), self._threads)
+                self._pool = ThreadPoolExecutor(MAX_THREADS, "tower", self._begin)
         ends = [len(some) * i // parts for i in range(parts + 1)]
         pieces = [some[a:b] for a, b in itertools.pairwise(ends)]
+        begun = self._begun
         found = list(self._pool.map(run, pieces))
-        # PyTorch gives threads that are yet to come what was set last, by whichever thread
-        torch.set_num_threads(self._threads)
+        if self._begun != begun:
+            # PyTorch gives threads that are yet to come what was set last, by whichever thread
+            torch.set_num_threads(threads)
         return np.concatenate(found)
+
+    def _begin(self) -> None:
+        """In each thread of the pool, once: it uses one core."""
+        imported("torch").set_num_threads(1)
+        with self._starting:
+            self._begun += 1
 
     def _halve(self, tried: int) -> None:
         if tried == 1:
