@@ -299,6 +299,23 @@ def test_each_lane_has_lists_of_its_own(made: Path, tmp_path: Path) -> None:
     assert not list((folder / "ann").glob("*.faiss"))
 
 
+def test_lists_of_one_lane_outlast_the_training_of_another(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made / "both", tmp_path / "ix")
+    index = mmsearch.open(folder)
+    index.add([{"text": f"{a} {b}"} for a in TEXTS for b in map(str, range(120))])
+    run([made / "pairs"], folder, None, Options(ann="ivfpq"))
+    first, second = manifest.read(folder).anns.values()
+    index.add([{"text": "one more"}])
+    (folder / "ann" / f"{second.name}.faiss").unlink()
+    run([made / "pairs"], folder)
+    anns = manifest.read(folder).anns
+    assert [a.name for a in anns.values() if a.name == first.name] == [first.name]
+    assert second.name not in [a.name for a in anns.values()]
+    for segment in Snapshot.open(folder).segments:
+        assert all(lane.code_blocks is not None for lane in segment.lanes)
+    assert verify(folder) == []
+
+
 def test_an_index_is_reencoded_into_lanes_and_out_of_them(made: Path, tmp_path: Path) -> None:
     run([made / "pairs"], tmp_path / "ix", str(made / "a"))
     lanes = f"{made / 'seen'}+{made / 'heard'}"

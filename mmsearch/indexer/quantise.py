@@ -47,7 +47,10 @@ def update_ann(
     quantiser or drifted away from it. Readers go on with what they have opened.
     encoder: makes the tuner's queries where it has to be tuned; None loads the index's own.
     """
-    for lane in range(len(writer.manifest.space.each)):
+    lanes = range(len(writer.manifest.space.each))
+    for lane in lanes:
+        _update(Lane.of(writer, lane), encoder, progress)
+    for lane in lanes[:-1]:  # one that was trained after it has merged the segments that it coded
         _update(Lane.of(writer, lane), encoder, progress)
 
 
