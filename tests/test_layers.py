@@ -20,6 +20,8 @@ LAYERS = {
     "types": 0,
     "version": 0,
     "cores": 0,
+    "forks": 0,
+    "once": 0,
     "items": 1,
     "media": 1,
     "store": 1,
@@ -42,7 +44,13 @@ LAYERS = {
 }
 # searcher.add and .remove hand over to the write path when they are called; training
 # measures with the measures of evaluation
-NEIGHBOURS = {("types", "errors"), ("searcher", "indexer"), ("train", "evaluation")}
+NEIGHBOURS = {
+    ("once", "forks"),
+    ("types", "errors"),
+    ("types", "once"),
+    ("searcher", "indexer"),
+    ("train", "evaluation"),
+}
 
 # library -> the rooms that may import it
 OWNED = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -14,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch import store
+from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.query import Query, check_text, checked, many_vectors, several
+from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
-from mmsearch.searcher.view import Found, Group, View
+from mmsearch.searcher.view import Found, View
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Snapshot
@@ -40,7 +40,7 @@ class Index:
         self._place = space
         self._view = View.over(Snapshot.open(folder))
         self._encoder: Encoder | None = None
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
 
     def __len__(self) -> int:
         """Parts that a search can find."""
@@ -65,7 +65,7 @@ class Index:
             now = self._view.snapshot
             if store.manifest.read(self.path) == now.manifest:
                 return False
-            self._view = View.over(Snapshot.open(self.path, now))
+            self._view = View.over(Snapshot.open(self.path, now), self._view)
             return True
 
     def search(

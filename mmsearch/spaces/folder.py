@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import CPU_BATCH
@@ -46,7 +47,7 @@ class FolderSpace:
     """The encoder of the space in a folder.
 
     Making one reads its card only; the first part of a modality loads that modality.
-    Safe to call from several threads.
+    Safe to call from several threads, and in a forked child, which loads what it needs anew.
 
     threads: how many parts are encoded side by side; by default one a core.
     Raises SpaceUnavailable where the folder holds no space.
@@ -67,6 +68,13 @@ class FolderSpace:
         self._lock = Lock()
         self._loaded: dict[str, Any] = {}  # file name -> what was loaded from it
         self._pool: ThreadPoolExecutor | None = None
+        forks.renewed(self, FolderSpace._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        if self._loaded or self._pool is not None:
+            forks.abandon(*self._loaded.values(), self._pool)
+        self._lock, self._loaded, self._pool = Lock(), {}, None
 
     def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).

@@ -24,7 +24,8 @@ class WriterLock:
     """Held for as long as an index is written to; ``with`` or acquire/release.
 
     The operating system lets go of the lock when the process ends, however it
-    ends. Child processes do not inherit it (Python's files are not inheritable).
+    ends. A child process does not inherit it: neither one that is started (Python's files are
+    not inheritable) nor a forked one (``filelock`` closes the file there), whatever it does.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,6 +50,14 @@ class WriterLock:
         }
         with suppress(OSError):
             (self._folder / HOLDER_NAME).write_text(json.dumps(holder))
+
+    def check(self) -> None:
+        """Raises IndexLocked in a forked child of the process that holds the lock."""
+        if not self._lock.is_locked:
+            raise IndexLocked(
+                f"{self._folder} is being written by the process that this one was forked from. "
+                "Write to it here after that has finished, through an index that is opened here."
+            )
 
     def release(self) -> None:
         """Lets go; harmless when it is not held."""

@@ -12,7 +12,6 @@ import os
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,11 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.errors import IndexDamaged
+from mmsearch.once import Memo, once
 from mmsearch.store.rows import BATCH_ROWS, MODALITIES, HitRow, PartRow, batch_to_rows
-from mmsearch.types import Checked
+from mmsearch.types import Checked, Modality
 
 _MAX_OPEN_BATCHES = 4096  # some 4 KB each, held for looking up hits
 # Checked beside what hits need, so that soon nothing has to be: so much, but of a small file
@@ -47,19 +48,25 @@ class Parts:
         self._open = threading.Lock()  # Arrow's reader is for one thread at a time
         self._hits: dict[int, _Columns] = {}  # batch -> its columns, for hits
         self._columns_checked: frozenset[str] = frozenset()  # in all batches
+        self._rows_of: Memo[tuple[Modality, ...], NDArray[np.int64]] = Memo()
         try:
             self._extents = np.empty((0, 3), np.int64)  # batch -> start, end of metadata, stop
             if not checked.whole:
                 self._extents = self._check_frame()
-            # on the caller's thread alone: see ``ledger._parquet``; nothing is unpacked anyway
-            alone = pa.ipc.IpcReadOptions(use_threads=False)
-            source = pa.BufferReader(pa.py_buffer(checked.data))
-            self._arrow = pa.ipc.open_file(source, options=alone)
+            self._arrow = self._reader()
         except (pa.ArrowInvalid, ValueError, struct.error) as e:
             raise self._unreadable(e) from e
         self._n = self._arrow.num_record_batches
         if self._n != -(-rows // BATCH_ROWS):
             raise self._unreadable(f"{self._n} batches do not fit {rows:,} rows")
+        forks.renewed(self, Parts._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        if self._open.locked():  # Arrow's reader was in use: what it has in hand is half done
+            forks.abandon(self._arrow)
+            self._arrow = self._reader()
+        self._open = threading.Lock()
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows in order, ``BATCH_ROWS`` at a time, memory-mapped; of some columns or all.
@@ -91,13 +98,28 @@ class Parts:
         except (ValueError, IndexError) as e:  # of a file that has no checks
             raise self._unreadable(e) from e
 
-    @cached_property
+    @once
     def modality_codes(self) -> NDArray[np.int8]:
         """int8 (rows,): the place of each row's modality in ``MODALITIES``."""
         columns = [batch.column(0).indices.to_numpy() for batch in self.batches(["modality"])]
         return np.concatenate(columns) if columns else np.empty(0, np.int8)
 
+    def rows_of(self, kinds: tuple[Modality, ...]) -> NDArray[np.int64]:
+        """int64 (m,): the rows of some modalities, ascending."""
+        codes = [MODALITIES.index(kind) for kind in kinds]
+        return self._rows_of.get(kinds, lambda: np.flatnonzero(np.isin(self.modality_codes, codes)))
+
+    @once
+    def ids(self) -> list[pa.Array]:
+        """The parts' ids, in row order, ``BATCH_ROWS`` in an array."""
+        return [batch.column("id") for batch in self.batches(["id"])]
+
     # -- what was checked -----------------------------------------------------
+
+    def _reader(self) -> Any:
+        # on the caller's thread alone: see ``ledger._parquet``; nothing is unpacked anyway
+        alone = pa.ipc.IpcReadOptions(use_threads=False)
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._checked.data)), options=alone)
 
     def _check(self, ranges: Iterable[tuple[int, int]]) -> None:
         spans = np.array(list(ranges), np.int64).reshape(-1, 2)

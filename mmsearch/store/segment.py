@@ -12,7 +12,6 @@ import io
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +21,7 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from mmsearch.errors import IndexDamaged
+from mmsearch.once import once
 from mmsearch.store.blocks import (
     RESTORE,
     SUFFIX,
@@ -35,7 +35,7 @@ from mmsearch.store.files import checksum, checksum_of, remove, sync_file, sync_
 from mmsearch.store.lane_files import LaneFiles, vectors_name
 from mmsearch.store.manifest import FileRef, SegmentRef
 from mmsearch.store.parts import Parts
-from mmsearch.store.rows import BATCH_ROWS, MODALITIES, PARTS_SCHEMA, HitRow, PartRow
+from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA, HitRow, PartRow
 from mmsearch.types import Checked, Modality, Space
 
 PARQUET_NAME, ARROW_NAME = "parts.parquet", "parts.arrow"
@@ -132,6 +132,11 @@ def _write_files(
     return made
 
 
+def _is_rows(name: str) -> bool:
+    """Whether a file holds parts or vectors: what a segment never changes."""
+    return name in (PARQUET_NAME, ARROW_NAME) or name.startswith("vectors-")
+
+
 def _write_head(file: IO[bytes], n: int, d: int) -> None:
     header = {"descr": "<f2", "fortran_order": False, "shape": (n, d)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -170,7 +175,7 @@ class Segment:
         """
         self.ref = ref
         self.folder = folder / "segments" / ref.name
-        self._space = space
+        self._space, self._ann_names = space, dict(ann_names)
         self._compared: set[str] = set()  # files without checks of blocks that are whole
         opened = earlier.ref.files if earlier is not None else {}
         for name, file in ref.files.items():
@@ -206,6 +211,28 @@ class Segment:
                 "Run `mmsearch verify`."
             )
 
+    @classmethod
+    def opened(
+        cls,
+        folder: Path,
+        ref: SegmentRef,
+        space: Space,
+        ann_names: Mapping[str, str],
+        earlier: Segment | None = None,
+    ) -> Segment:
+        """Opens the segment as another snapshot shows it; gives ``earlier`` back if nothing of it
+        changed. See ``__init__``."""
+        if earlier is None or space.fingerprint != earlier._space.fingerprint:
+            return cls(folder, ref, space, ann_names)
+        if ref == earlier.ref and dict(ann_names) == earlier._ann_names:
+            return earlier
+        same = all(earlier.ref.files.get(n) == f for n, f in ref.files.items() if _is_rows(n))
+        return cls(folder, ref, space, ann_names, earlier if same else None)
+
+    def has_rows_of(self, other: Segment) -> bool:
+        """Whether it is the same segment, maybe with more or fewer deletions."""
+        return self._parts is other._parts
+
     def _deletions(self) -> NDArray[np.uint32]:
         name = self.ref.deletions
         if name is None:
@@ -223,12 +250,11 @@ class Segment:
         """
         return None if not self._space.lanes else self._rows_of[lane]
 
-    @cached_property
+    @once
     def _rows_of(self) -> list[NDArray[np.int64]]:
         found = []
         for lane, held in zip(self.lanes, self._space.held, strict=True):
-            codes = [MODALITIES.index(modality) for modality in held]
-            rows = np.flatnonzero(np.isin(self.modality_codes, codes))
+            rows = self._parts.rows_of(held)
             if len(rows) != len(lane.vectors):
                 raise IndexDamaged(
                     f"{self.folder}: {len(rows)} parts and {len(lane.vectors)} vectors in "
@@ -296,7 +322,7 @@ class Segment:
 
     # -- parts ----------------------------------------------------------------
 
-    @cached_property
+    @once
     def live(self) -> NDArray[np.bool_]:
         """bool (rows,): True where the part was not deleted."""
         mask = np.ones(self.ref.rows, np.bool_)
@@ -307,6 +333,11 @@ class Segment:
     def modality_codes(self) -> NDArray[np.int8]:
         """int8 (rows,): the place of each row's modality in ``MODALITIES``."""
         return self._parts.modality_codes
+
+    @property
+    def ids(self) -> list[pa.Array]:
+        """The parts' ids, in row order, ``BATCH_ROWS`` in an array."""
+        return self._parts.ids
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The parts in row order, ``BATCH_ROWS`` at a time, memory-mapped.

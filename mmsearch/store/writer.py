@@ -175,6 +175,7 @@ class Writer:
 
         segments: others that were written, numbered from ``manifest.next_segment`` on.
         """
+        self._lock.check()
         with writing_to(self.folder):
             all_segments = [self._with_deletions(ref) for ref in self.manifest.segments]
             all_segments += segments
@@ -311,6 +312,7 @@ class Writer:
 
     def _swap(self, new: Manifest) -> None:
         """Publishes a manifest; then removes what the one before had retired."""
+        self._lock.check()
         doomed = self.manifest.retired
         still = tuple(p for p in doomed if (self.folder / p).exists() and _in_use(self.folder / p))
         new = replace(
