@@ -6,7 +6,7 @@ A process, a thread and a server ask the same questions of them and must get the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,18 +41,18 @@ class Corpus:
         return str(self.home / "pairs" / "dark_blue.wav")
 
 
-def make(home: Path) -> Corpus:
+def make(home: Path, kinds: Sequence[str] = KINDS, texts: int = TEXTS) -> Corpus:
     """Images, audio and texts in one space, searched exactly and with lists, and in two."""
     write_space(home / "space")
     part(home / "seen", write_space(home / "a", seed=1), "image", "text")
     part(home / "heard", write_space(home / "b", seed=2), "text", "audio")
     write_pairs(home / "pairs", sounds=True).unlink()
     spaces = {"composite": f"{home / 'seen'}+{home / 'heard'}"}
-    for kind in KINDS:
+    for kind in kinds:
         space = spaces.get(kind, str(home / "space"))
         ann = "flat" if kind == "flat" else "ivfpq"
         run([home / "pairs"], home / kind, space, Options(ann=ann))
-        add_texts(mmsearch.open(home / kind), TEXTS if kind != "flat" else 60)
+        add_texts(mmsearch.open(home / kind), texts if kind != "flat" else 60)
     return Corpus(home)
 
 

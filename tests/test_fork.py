@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +23,8 @@ import pytest
 
 from asked import KINDS, Corpus, answers, make
 from filter_parts import SPACE
-from mmsearch import Index, IndexLocked
+from mmsearch import Index, IndexLocked, forks
+from mmsearch.once import Memo, once
 from mmsearch.store import Writer, verify
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -42,9 +46,8 @@ def forking(corpus: Corpus, *options: object, timeout_s: float = 120) -> int:
     return right
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_child_answers_as_the_parent_that_searched_before_it(corpus: Corpus, kind: str) -> None:
-    assert forking(corpus, "--at-once", 2, "--kinds", kind) == 2
+def test_a_child_answers_as_the_parent_that_searched_before_it(corpus: Corpus) -> None:
+    assert forking(corpus, "--at-once", 2) == 2
 
 
 def test_children_of_a_pool_by_fork_answer_as_their_parent(corpus: Corpus) -> None:
@@ -177,3 +180,127 @@ def test_a_lock_dies_with_its_holder_though_a_child_lives(tmp_path: Path) -> Non
                 mine.commit()
         finally:
             os.kill(child, 9)
+
+
+# -- native work ----------------------------------------------------------
+
+
+def child(work: Callable[[], bool]) -> int:
+    """The exit status of a child that does this: 0 if it gave True, 1 if not, -14 if it hung."""
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        code = 2
+        try:
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_fork_waits_for_native_work_that_others_have_begun() -> None:
+    begun, done = threading.Event(), []
+
+    @forks.native
+    def work() -> None:
+        begun.set()
+        time.sleep(0.2)
+        done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    assert child(lambda: done == [True]) == 0
+    thread.join()
+
+
+def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "_PATIENCE_S", 0.02)
+    begun, end = threading.Event(), threading.Event()
+
+    @forks.native
+    def work(wait: bool) -> bool:
+        begun.set()
+        return end.wait(20) if wait else True
+
+    thread = threading.Thread(target=work, args=[True])
+    thread.start()
+    begun.wait()
+    assert child(lambda: work(False)) == 0
+    end.set()
+    thread.join()
+    assert work(False)
+
+
+def test_the_thread_that_forked_has_native_work_done_by_another_in_the_child_alone() -> None:
+    @forks.native
+    def inner() -> int:
+        return threading.get_ident()
+
+    @forks.native
+    def work() -> tuple[int, int]:
+        return threading.get_ident(), inner()
+
+    me = threading.get_ident()
+    assert work() == (me, me)
+
+    def one_other() -> bool:
+        found = work()
+        return found[0] == found[1] != threading.get_ident() and work() == found
+
+    def its_child() -> bool:
+        return one_other() and child(one_other) == 0
+
+    assert child(one_other) == 0
+    assert child(its_child) == 0
+    assert work() == (me, me)
+
+
+def test_what_native_work_raises_comes_back_from_the_other_thread() -> None:
+    @forks.native
+    def work() -> None:
+        raise LookupError("mine")
+
+    def caught() -> bool:
+        try:
+            work()
+        except LookupError as e:
+            return str(e) == "mine"
+        return False
+
+    assert caught() and child(caught) == 0
+
+
+def test_values_and_locks_that_others_had_in_hand_are_made_anew_in_a_child() -> None:
+    begun, end = threading.Event(), threading.Event()
+    lock, memo = forks.Lock(), Memo[str, int]()
+
+    class Thing:
+        @once
+        def value(self) -> int:
+            return slowly()
+
+    def slowly() -> int:
+        if threading.current_thread() is thread:
+            begun.set()
+            end.wait(20)
+        return 1
+
+    thing = Thing()
+
+    def hold() -> None:
+        with lock:
+            memo.get("a", lambda: thing.value)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait()
+
+    def use() -> bool:
+        with lock:
+            return memo.get("a", lambda: 2) == 2 and thing.value == 1
+
+    assert child(use) == 0
+    end.set()
+    thread.join()
+    assert memo.get("a", lambda: 2) == 1

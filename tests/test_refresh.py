@@ -192,7 +192,7 @@ def test_loaded_lists_stay_loaded_when_segments_come_and_rows_go(tmp_path: Path)
 
 
 def test_what_chance_gives_is_measured_anew_only_for_other_parts(tmp_path: Path) -> None:
-    corpus = make(tmp_path)
+    corpus = make(tmp_path, ["composite"], texts=40)
     index = corpus.open("composite")
     before = answers(corpus, index)
     chances = index._view.chances
