@@ -57,7 +57,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format mmsearch tests benchmarks
 	$(BIN)/ruff check --fix mmsearch tests benchmarks
 
-# Long runs, left out of `make test`: 50 runs killed at random, 2,000 damaged files, the 1 GB line
+# Long runs, left out of `make test`: 50 runs killed at random, 2,000 damaged files, the 1 GB line,
+# forks beside threads, a forking server, threads under a debug allocator
 campaign: $(VENV)/.dev
 	$(BIN)/python -m pytest -m campaign
 

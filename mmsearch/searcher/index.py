@@ -28,10 +28,27 @@ _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
 
 
 class Index:
-    """An index, open for asking. Safe to use from several threads.
+    """An index, open for searching.
 
-    It shows the snapshot that was current when it was opened or last refreshed,
-    whatever a writer does meanwhile.
+    It shows the snapshot that was current when it was opened or last refreshed, whatever a writer
+    does meanwhile.
+
+    **Long-lived processes.** An index may stay open as long as the process runs. It keeps the files
+    of its snapshot open, also after a writer has replaced them. ``refresh`` shows the newest
+    snapshot, and loads and evaluates only what changed: lists, vectors and filters of segments that
+    stayed are kept. Results that were found before keep showing the snapshot that they were found
+    in.
+
+    **Threads.** Any number of threads may call every method at the same time, ``refresh`` included.
+    A search answers from one snapshot, from its start to its end.
+
+    **Forks.** A process may open and search an index and then fork, as ``gunicorn --preload`` and
+    ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and remove.
+    Vectors and lists that were loaded are shared with the parent. Models and DuckDB cannot be: a
+    child loads its own when it first needs them. A fork waits for searches that other threads have
+    begun, at most five seconds. A model on a GPU cannot be used on both sides of a fork:
+    SpaceUnavailable says so, and the index must be opened in each child. A process that forks while
+    it writes keeps the writer's lock for itself: writing on in the child raises IndexLocked.
     """
 
     def __init__(self, folder: Path, space: str | None = None) -> None:
@@ -60,7 +77,11 @@ class Index:
         return self._view.snapshot
 
     def refresh(self) -> bool:
-        """Shows the newest snapshot; True if there was a newer one."""
+        """Shows the newest snapshot; True if there was a newer one.
+
+        What did not change since is kept: see the class.
+        Raises IndexNotFound, IndexDamaged or IndexTooNew, and goes on showing the present one.
+        """
         with self._lock:
             now = self._view.snapshot
             if store.manifest.read(self.path) == now.manifest:
