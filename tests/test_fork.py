@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from asked import KINDS, Corpus, answers, make
+from asked import KINDS, Corpus, add_texts, answers, make
 from filter_parts import SPACE
 from mmsearch import Index, IndexLocked, forks
 from mmsearch.once import Memo, once
@@ -182,6 +182,24 @@ def test_a_lock_dies_with_its_holder_though_a_child_lives(tmp_path: Path) -> Non
             os.kill(child, 9)
 
 
+def test_a_child_adds_removes_and_trains_and_its_parent_sees_it(tmp_path: Path) -> None:
+    corpus = make(tmp_path, ["ivfpq"], texts=300)  # too few for lists, until the child adds some
+    index = corpus.open("ivfpq")
+    answers(corpus, index)
+
+    def write() -> bool:
+        added = add_texts(index, 500, first=3000)
+        if index.snapshot.manifest.ann is None or index.remove(added[:3]) != 3:
+            return False
+        found = index.search_batch(["a dull red square"] * 300, k=900).ids()
+        return all(set(added[3:]) <= set(ids) and not set(added[:3]) & set(ids) for ids in found)
+
+    assert child(write) == 0
+    assert len(index) == 444 and index.refresh() and len(index) == 444 + 497
+    assert verify(index.path) == []
+    assert answers(corpus, index) == answers(corpus, corpus.open("ivfpq"))
+
+
 # -- native work ----------------------------------------------------------
 
 
@@ -189,7 +207,7 @@ def child(work: Callable[[], bool]) -> int:
     """The exit status of a child that does this: 0 if it gave True, 1 if not, -14 if it hung."""
     pid = os.fork()
     if not pid:
-        signal.alarm(20)
+        signal.alarm(60)
         code = 2
         try:
             code = 0 if work() else 1

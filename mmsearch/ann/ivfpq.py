@@ -67,7 +67,6 @@ class IvfPq:
         self._list_file, self._quantiser = list_file, quantiser
         self._parts: tuple[Lists, Any, Any] | None = None
         self._lock = threading.Lock()
-        self._exact: Any = None
         self._asked: dict[tuple[Effort, int], Any] = {}  # what FAISS is told for an effort
         self._filters: dict[int, _Filter] = {}  # id of a mask -> what was made of it
         forks.renewed(self, IvfPq._renew)
@@ -77,7 +76,7 @@ class IvfPq:
         self._lock = threading.Lock()
         if self._parts is not None:
             if self._parts[0].loading:  # FAISS's lists are half changed: others are loaded
-                forks.abandon(*self._parts, self._exact)
+                forks.abandon(*self._parts)
                 self._parts = None
             else:
                 self._parts[0].renew()
@@ -197,7 +196,6 @@ class IvfPq:
             return self._compare(xq, only.rows, k)
         faiss = faiss_module()
         self._vector_file.check_all()
-        self._open()
         selector, n = (None, len(self._xb)) if only is None else (only.selector, only.n)
         D, ids = self._exact.search(
             xq, min(k + exact.SPARE, n), params=faiss.SearchParameters(sel=selector)
@@ -254,6 +252,11 @@ class IvfPq:
         candidates = max(round(effort.candidates * wider), _FAR_CANDIDATES)
         return Effort(min(needed, nlist), candidates)
 
+    @once
+    def _exact(self) -> Any:
+        """The vectors as a FAISS index, which only points to them."""
+        return exact.view(self._xb)
+
     def _open(self) -> tuple[Lists, Any, Any]:
         """The lists, the FAISS index that they are loaded into, and that with exact scores."""
         if self._parts is None:
@@ -274,7 +277,6 @@ class IvfPq:
         if not isinstance(index, faiss.IndexIVFPQFastScan) or index.nlist != lists.nlist:
             raise IndexDamaged("the lists and the trained quantiser do not belong together.")
         index.ntotal = len(self._xb)
-        self._exact = exact.view(self._xb)  # FAISS only points to it
         return lists, index, faiss.IndexRefine(index, self._exact)
 
 

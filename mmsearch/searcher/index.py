@@ -40,7 +40,8 @@ class Index:
     in.
 
     **Threads.** Any number of threads may call every method at the same time, ``refresh`` included.
-    A search answers from one snapshot, from its start to its end.
+    A search answers from one snapshot, from its start to its end. One writes at a time: who comes
+    second gets IndexLocked.
 
     **Forks.** A process may open and search an index and then fork, as ``gunicorn --preload`` and
     ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and remove.

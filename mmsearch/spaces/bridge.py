@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mmsearch import forks
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.spaces import ANYWHERE, Encoder, Placement, family_of, load_encoder, maps
 from mmsearch.spaces.folder import CARD, read_card
@@ -39,7 +40,8 @@ class Bridge:
                 f"{folder} was changed since it was written: its map does not fit the digest in "
                 f"{CARD}. Make the bridge again."
             )
-        self._map = maps.read(folder, kind, {"from": source.dimension, "to": target.dimension})
+        dimensions = {"from": source.dimension, "to": target.dimension}
+        self._map = forks.native(maps.read(folder, kind, dimensions))
         self.space = space_of(f"{PREFIX}{folder}", source, target, digest)
         self._encoders = {
             side: Later(
