@@ -13,10 +13,7 @@ from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
 from mmsearch.types import Modality, Preprocess, Space
 
-# 2: an index keeps the files of its space; 3: checks of blocks, XXH3; 4: lanes, where there are
-SCHEMA = 4
-_WITHOUT_LANES = 3
-OLDEST_SCHEMA = 1
+SCHEMA = 5
 _MOST_NAMED = 5  # indexes, in a message
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20  # some million segments; more is not ours
@@ -73,6 +70,15 @@ class AnnRef:
 
 
 @dataclass(frozen=True)
+class LedgerRef:
+    """One run of the ledger, a file of the index folder; see ``ledger``."""
+
+    name: str
+    rows: int
+    file: FileRef
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """A long item of which only the first ``parts`` parts were committed so far."""
 
@@ -94,13 +100,15 @@ class Manifest:
     recall: float | None = None  # that approximate search should reach; None: 0.95
     memory_bytes: int | None = None  # that its lists may take; None: no limit
     unfinished: tuple[Unfinished, ...] = ()
-    ledger: str | None = None  # the file of what gave no parts, see ledger.py
-    ledger_file: FileRef | None = None
+    ledger: tuple[LedgerRef, ...] = ()  # files that gave no parts, oldest run first
     retired: tuple[str, ...] = ()  # replaced by this generation, removed by the next
     next_segment: int = 1
     written_by: str = ""
     query: dict[str, FileRef] = field(default_factory=dict)  # the space's files that are kept
     include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
+    exclude: tuple[str, ...] = ()  # patterns of names and paths that earlier runs left out
+    follow_links: bool = False  # whether links that lead out of a root are followed
+    committed_ns: int = 0  # when this generation was written, by the writer's clock
 
     @property
     def ann(self) -> AnnRef | None:
@@ -125,15 +133,7 @@ def _checksum(body: dict[str, Any]) -> str:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Makes ``manifest`` the folder's snapshot, atomically and durably."""
-    body = asdict(manifest)
-    anns, lanes = body.pop("anns"), body["space"].pop("lanes")
-    if lanes:
-        body["space"]["lanes"] = lanes
-        for lane in lanes:
-            del lane["lanes"]
-    # without lanes, as an older mmsearch reads it
-    own = {"anns": anns} if lanes else {"ann": next(iter(anns.values()), None)}
-    body = {"schema": SCHEMA if lanes else _WITHOUT_LANES, **body, **own}
+    body = {"schema": SCHEMA, **asdict(manifest)}
     # asdict keeps tuples and enums that JSON turns into lists and strings: the
     # checksum must see what a reader will see
     body = json.loads(json.dumps(body))
@@ -193,11 +193,15 @@ def read(folder: Path) -> Manifest:
         raise damaged from None
     if isinstance(schema, int) and schema > SCHEMA:
         raise IndexTooNew(
-            f"{folder} was written with schema {schema}; this mmsearch reads up to "
-            f"{SCHEMA}. Upgrade mmsearch."
+            f"{folder} was written with schema {schema}; this mmsearch reads {SCHEMA}. "
+            "Upgrade mmsearch."
         )
-    known = isinstance(schema, int) and OLDEST_SCHEMA <= schema <= SCHEMA
-    if not known or claimed != _checksum(body):
+    if isinstance(schema, int) and 0 < schema < SCHEMA:
+        raise StoreError(
+            f"{folder} was written by a version before 0.1.0, with schema {schema}; this mmsearch "
+            f"reads {SCHEMA}. Remove the folder and index again."
+        )
+    if schema != SCHEMA or claimed != _checksum(body):
         raise damaged
     try:
         return _parse(body)
@@ -209,21 +213,13 @@ def _check_names(body: dict[str, Any]) -> None:
     names = [s["name"] for s in body["segments"]]
     names += [n for s in body["segments"] for n in s["files"]]
     names += [s["deletions"] for s in body["segments"] if s["deletions"] is not None]
-    names += [ann["name"] for ann in _anns(body).values()]
-    names += body.get("anns", {})
-    names += [body["ledger"]] if body["ledger"] is not None else []
-    names += [n for path in body.get("query", {}) for n in path.split("/")]
+    names += [ann["name"] for ann in body["anns"].values()]
+    names += body["anns"]
+    names += [run["name"] for run in body["ledger"]]
+    names += [n for path in body["query"] for n in path.split("/")]
     names += [n for path in body["retired"] for n in path.split("/")]
     if not all(_SAFE_NAME.fullmatch(n) for n in names):
         raise ValueError("a name leaves the index folder")
-
-
-def _anns(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The quantisers, of each lane; of an index without lanes under an empty name."""
-    if "anns" in body:
-        found: dict[str, dict[str, Any]] = body["anns"]
-        return found
-    return {} if body["ann"] is None else {"": body["ann"]}
 
 
 def _space(facts: dict[str, Any]) -> Space:
@@ -232,7 +228,7 @@ def _space(facts: dict[str, Any]) -> Space:
         "modalities": tuple(Modality(m) for m in facts["modalities"]),
         "preprocess": Preprocess(**facts["preprocess"]),
     }
-    lanes = [_space(lane) for lane in facts.pop("lanes", ())]
+    lanes = [_space(lane) for lane in facts.pop("lanes")]
     space = Space(**facts, lanes=tuple(lanes))
     if lanes and replace(Space.joined(lanes), name=space.name) != space:
         raise ValueError("the lanes are not those of the space")
@@ -244,11 +240,9 @@ def _parse(body: dict[str, Any]) -> Manifest:
     _check_names(body)
     del body["schema"]
     space = _space(body.pop("space"))
-    anns = {name or space.fingerprint: ann for name, ann in _anns(body).items()}
+    anns = body.pop("anns")
     if not anns.keys() <= {lane.fingerprint for lane in space.each}:
         raise ValueError("a quantiser of no lane")
-    body = {name: value for name, value in body.items() if name not in ("ann", "anns")}
-    ledger_file = body.pop("ledger_file")
     return Manifest(
         space=space,
         roots=tuple(Root(**r) for r in body.pop("roots")),
@@ -258,9 +252,12 @@ def _parse(body: dict[str, Any]) -> Manifest:
         ),
         anns={n: AnnRef(**{**ann, "file": FileRef(**ann["file"])}) for n, ann in anns.items()},
         unfinished=tuple(Unfinished(**u) for u in body.pop("unfinished")),
-        ledger_file=None if ledger_file is None else FileRef(**ledger_file),
+        ledger=tuple(
+            LedgerRef(**{**run, "file": FileRef(**run["file"])}) for run in body.pop("ledger")
+        ),
         retired=tuple(body.pop("retired")),
-        query={n: FileRef(**f) for n, f in body.pop("query", {}).items()},
+        query={n: FileRef(**f) for n, f in body.pop("query").items()},
         include=tuple(body.pop("include")),
+        exclude=tuple(body.pop("exclude")),
         **body,
     )

@@ -26,8 +26,7 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
         folders.add(f"segments/{ref.name}")
         expected.update(f"segments/{ref.name}/{name}" for name in ref.files)
     expected.update(f"ann/{ann.name}.faiss" for ann in manifest.anns.values())
-    if manifest.ledger is not None:
-        expected.add(manifest.ledger)
+    expected.update(run.name for run in manifest.ledger)
     found = []
 
     def look(at: Path) -> None:

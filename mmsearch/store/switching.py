@@ -10,7 +10,7 @@ from pathlib import Path
 from mmsearch.errors import StoreError, UsageError
 from mmsearch.store import manifest as manifests
 from mmsearch.store.files import link_or_copy, remove, writing_to
-from mmsearch.store.ledger import LedgerRow, write_ledger
+from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.manifest import Manifest, Root
 from mmsearch.store.snapshot import Snapshot
 from mmsearch.store.writer import Writer
@@ -47,20 +47,22 @@ def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None
             anns[lane] = replace(ann, facts={**ann.facts, "errors": errors})
         if new.kept_space is not None:
             _link_all(other.folder / new.kept_space, folder / new.kept_space, new.query)
-        name, file = write_ledger(folder, old.generation + 1, ledger)
+        roots = _roots(old, new)
+        runs = append(folder, old.generation + 1, ledger, (), roots)
     writer.publish(
         replace(
             new,
             generation=old.generation,
-            roots=_roots(old, new),
+            roots=roots,
             segments=tuple(segments),
             anns=anns,
             ann_wanted=old.ann_wanted,
             recall=old.recall,
             memory_bytes=old.memory_bytes,
             include=old.include,
-            ledger=name,
-            ledger_file=file,
+            exclude=old.exclude,
+            follow_links=old.follow_links,
+            ledger=runs,
             retired=old.retired,
             next_segment=number,
         ),
@@ -90,8 +92,7 @@ def keep_copy(snapshot: Snapshot, target: Path) -> None:
             _link_all(
                 snapshot.folder / known.kept_space, unfinished / known.kept_space, known.query
             )
-        if known.ledger is not None:
-            _link_all(snapshot.folder, unfinished, [known.ledger])
+        _link_all(snapshot.folder, unfinished, [run.name for run in known.ledger])
         manifests.write(unfinished, replace(known, retired=()))
         unfinished.replace(target)
 
@@ -136,6 +137,5 @@ def _files_of(old: Manifest) -> list[str]:
     files += [f"ann/{ann.name}.faiss" for ann in old.anns.values()]
     if old.kept_space is not None:
         files.append(old.kept_space)
-    if old.ledger is not None:
-        files.append(old.ledger)
+    files += [run.name for run in old.ledger]
     return files

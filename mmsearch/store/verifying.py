@@ -13,9 +13,9 @@ from mmsearch.errors import IndexDamaged, IndexLocked, StoreError
 from mmsearch.store import manifest as manifests
 from mmsearch.store.blocks import SUFFIX, summed
 from mmsearch.store.files import checksum, checksum_of
-from mmsearch.store.ledger import read_ledger
+from mmsearch.store.ledger import check_run
 from mmsearch.store.lock import WriterLock
-from mmsearch.store.manifest import FileRef, Manifest, SegmentRef
+from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, SegmentRef
 from mmsearch.store.rows import PARTS_SCHEMA
 from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, Segment
 from mmsearch.store.snapshot import ann_path
@@ -70,15 +70,9 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
         progress(str(path.relative_to(folder)))
         if (what := _damage(path, file)) is not None:
             problems.append(Problem(str(path), what, _KEPT))
-    if manifest.ledger is not None and manifest.ledger_file is not None:
-        path = folder / manifest.ledger
-        what = _damage(path, manifest.ledger_file)
-        if what is None:
-            try:
-                read_ledger(folder, manifest)
-            except IndexDamaged as e:
-                what = str(e)
-        if what is not None:
+    for run in manifest.ledger:
+        path = folder / run.name
+        if (what := _damage(path, run.file) or _check_run(folder, manifest, run)) is not None:
             problems.append(Problem(str(path), what, _RESTORE))
     if _being_written(folder):
         return problems  # what no manifest refers to may be the next commit
@@ -139,6 +133,15 @@ def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
             remedy = _REBUILD if name.startswith("codes-") else _RESTORE
             problems.append(Problem(str(path), what, remedy))
     return problems
+
+
+def _check_run(folder: Path, manifest: Manifest, run: LedgerRef) -> str | None:
+    """What is wrong with a run of the ledger whose bytes are whole."""
+    try:
+        rows = check_run(folder, run, manifest.roots)
+    except IndexDamaged as e:
+        return str(e)
+    return None if rows == run.rows else f"{rows} rows; the manifest says {run.rows}"
 
 
 def _check_rows(folder: Path, manifest: Manifest, ref: SegmentRef, seen: set[str]) -> list[Problem]:
