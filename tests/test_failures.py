@@ -74,7 +74,15 @@ def test_a_broken_encoder_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
         "main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, "index", str(tmp_path / "notes"), "-i", str(tmp_path / "ix")],
+        [
+            sys.executable,
+            "-c",
+            script,
+            "index",
+            str(tmp_path / "notes"),
+            "-i",
+            str(tmp_path / "ix"),
+        ],
         capture_output=True,
         text=True,
     )

@@ -290,6 +290,31 @@ def test_a_hung_decoder_is_given_up_and_its_file_tried_again(tmp_path: Path) -> 
 
 
 @POSIX
+def test_a_decoder_that_cannot_even_be_killed_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a network drive: the system does not end it."""
+    _hour_of_silence(tmp_path / "hang.wav")
+    stuck: list[int] = []
+
+    def stop(nth: int, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        stuck.append(pid)
+
+    monkeypatch.setattr("mmsearch.media.child._END_S", 0.2)
+    monkeypatch.setattr("mmsearch.media.child.Child.kill", lambda self: None)
+    pool = DecodePool(PREPROCESS, workers=1, timeout_s=1.0)
+    try:
+        end = _harmed(pool, tmp_path, "hang.wav", stop, others=1)["hang.wav"]
+    finally:
+        for pid in stuck + pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        pool.close()
+    assert isinstance(end, Failed) and len(stuck) == 2
+    assert end.reason.startswith("the decoder gave no sign of life for 1 s")
+
+
+@POSIX
 def test_a_decoder_that_computes_without_an_end_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "slow.html").write_bytes(b"<html><p>words " + b"<b>word </b>" * 600_000)
     (tmp_path / "next.txt").write_text("a note")

@@ -450,6 +450,7 @@ class Run:
             settled = (i.size, _UNTRUSTED, _UNTRUSTED, i.inode)
         else:
             settled = self._settled(signature, path)
+        self.writer.root(i.root)  # which the row is stored under
         self.plan.note(LedgerRow(path, outcome, stage, reason, decoders(), *settled))
         self.report.skipped_so_far += outcome is Outcome.SKIPPED
         self.report.failed_so_far += outcome is Outcome.FAILED
@@ -459,7 +460,8 @@ class Run:
 
     def _remove_vanished(self) -> None:
         gone, kept = self.plan.vanished(self.options.prune, set(self.copied))
-        self.plan.forget_unseen(kept)
+        spared = [*kept, *self.plan.unreadable, *self.plan.empty]
+        self.plan.forget_unseen([] if self.options.prune else spared)
         if not self.options.prune:
             kept = sorted({*kept, *self.missing})
         self.report.kept = tuple(kept)

@@ -44,7 +44,7 @@ class Child:
     ) -> None:
         self.jobs: deque[Job] = deque()
         self.heard = self._started = time.monotonic()
-        self.hung = False
+        self.killed: float | None = None  # when, because it was hung
         self.reached_limit: bool | None = None  # where it ran out of memory: of ours, or not
         self._start_s: float | None = None
         self._inbox, self._pending, self._retries = inbox, pending, retries
@@ -115,13 +115,19 @@ class Child:
         On a busy machine a page of a PDF can take minutes; what computes without an end meets
         ``Limits.worker_cpu_s``.
         """
-        if not self.jobs or self._waits or self._dead or now - self.heard <= timeout_s:
+        if self.killed is not None or now - self.heard <= timeout_s:
+            return False
+        if not self.jobs or self._waits or self._dead:
             return False
         used_s = _cpu_s(self.process.pid)
         if used_s is not None and used_s - self._cpu_s > _COMPUTING * timeout_s:
             self._cpu_s, self.heard = used_s, now
             return False
         return True
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether it was killed and does not end: it waits for a drive that does not answer."""
+        return self.killed is not None and now - self.killed > _END_S and not self._dead
 
     def kill(self) -> None:
         self.process.kill()
@@ -134,7 +140,6 @@ class Child:
         try:
             code = self.process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            # Killed, but the system does not let go of it: a network drive does not answer.
             self._buried = -int(getattr(signal, "SIGKILL", 9)), "it does not end"
             return self._buried
         self._reader.join()

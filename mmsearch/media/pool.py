@@ -159,6 +159,10 @@ class DecodePool:
                     return
                 if time.monotonic() - checked > CHECK_EVERY_S:
                     checked = self._kill_the_hung(checked)
+                    for worker in [w for w in self._workers if w.is_stuck(checked)]:
+                        if (event := self._after_death(worker)) is not None:
+                            unfinished -= 1
+                            yield event
                 waiting = time.perf_counter()
                 try:
                     message = self._inbox.get(timeout=CHECK_EVERY_S)
@@ -167,10 +171,10 @@ class DecodePool:
                     continue
                 finally:
                     self.waited_s += time.perf_counter() - waiting
-                event = self._event(message, accept)
-                if event is not None:
-                    unfinished -= not isinstance(event, PartReady)
-                    yield event
+                came = self._event(message, accept)
+                if came is not None:
+                    unfinished -= not isinstance(came, PartReady)
+                    yield came
         finally:
             if unfinished:  # left early: what the workers still do concerns nobody
                 self.close()
@@ -234,7 +238,7 @@ class DecodePool:
         return event
 
     def _death(self, worker: Child, code: int) -> Death:
-        if worker.hung:
+        if worker.killed is not None:
             return death_by_silence(self._timeout_s)
         if worker.reached_limit is not None:
             return death_by_memory(worker.reached_limit, self._limits)
@@ -262,7 +266,7 @@ class DecodePool:
             if paused:
                 worker.heard = now
             elif worker.is_hung(now, self._timeout_s):
-                worker.hung = True
+                worker.killed = now
                 worker.kill()
         return now
 
