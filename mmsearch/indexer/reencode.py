@@ -28,13 +28,20 @@ from mmsearch.media.pool import Finished, Task
 from mmsearch.query import text_parts
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import PartRow, Segment, Snapshot, Writer, manifest
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import remove
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow, read_ledger
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.rows import MODALITIES
 from mmsearch.store.snapshot import join
-from mmsearch.store.switching import keep_copy, needs_copy, next_folder, switch
+from mmsearch.store.switching import (
+    keep_copy,
+    needs_copy,
+    next_folder,
+    next_folders,
+    switch,
+)
 from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
@@ -161,17 +168,17 @@ def remove_next(folder: Path, fingerprint: str | None = None) -> list[Path]:
     Raises IndexLocked while it is being made.
     """
     removed = []
-    for path in sorted(folder.glob(f"next-{fingerprint or '*'}")):
-        if path.is_dir() and not path.is_symlink():
+    for path in next_folders(folder):
+        if fingerprint is None or path.name == f"next-{fingerprint}":
             with WriterLock(path):
                 pass
             remove(path)
-            removed.append(path)
+            removed.append(path.path)
     return removed
 
 
 def _check_others(folder: Path, space: Space) -> None:
-    for path in sorted(folder.glob("next-*")):
+    for path in next_folders(folder):
         if path == next_folder(folder, space.fingerprint):
             continue
         try:
@@ -185,7 +192,7 @@ def _check_others(folder: Path, space: Space) -> None:
 
 
 def _bring_up(
-    beside: Path,
+    beside: ConfinedPath,
     old: Snapshot,
     encoder: Encoder,
     options: Options,
@@ -231,7 +238,7 @@ def _check_lost(done: Reencoded, folder: Path, drop_missing: bool) -> None:
     )
 
 
-def _ledger(writer: Writer, beside: Path) -> list[LedgerRow]:
+def _ledger(writer: Writer, beside: ConfinedPath) -> list[LedgerRow]:
     """Of files without parts: those skipped before and now. Those of other kinds are looked at
     again by the next run, for the new space may have towers for them."""
     rows = [*writer.ledger, *read_ledger(beside, manifest.read(beside))]

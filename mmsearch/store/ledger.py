@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from mmsearch.errors import IndexDamaged
 from mmsearch.store.blocks import read_whole
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import checksum, sync_file, sync_folder
 from mmsearch.store.manifest import FileRef, Manifest
 from mmsearch.store.rows import split_path
@@ -52,7 +52,9 @@ class LedgerRow:
         return self.size, self.mtime_ns, self.ctime_ns, self.inode
 
 
-def write_ledger(folder: Path, generation: int, rows: Iterable[LedgerRow]) -> tuple[str, FileRef]:
+def write_ledger(
+    folder: ConfinedPath, generation: int, rows: Iterable[LedgerRow]
+) -> tuple[str, FileRef]:
     """Writes a new ledger durably and returns its name and reference."""
     from pyarrow import parquet as pq
 
@@ -77,13 +79,14 @@ def write_ledger(folder: Path, generation: int, rows: Iterable[LedgerRow]) -> tu
     )  # fmt: skip
     name = f"ledger-{generation:06d}.parquet"
     path = folder / name
-    pq.write_table(table, path, compression="zstd")
+    with path.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
     sync_file(path)
     sync_folder(folder)
     return name, FileRef(*checksum(path))
 
 
-def read_ledger(folder: Path, manifest: Manifest) -> list[LedgerRow]:
+def read_ledger(folder: AnyPath, manifest: Manifest) -> list[LedgerRow]:
     """The rows of the manifest's ledger, checked; none where there is no ledger.
 
     Raises IndexDamaged for a file that is missing or not the one that was written.
@@ -92,11 +95,12 @@ def read_ledger(folder: Path, manifest: Manifest) -> list[LedgerRow]:
     if name is None or file is None:
         return []
 
+    path = ConfinedPath(folder) / name
     try:
-        content = read_whole(folder / name, file)
+        content = read_whole(path, file)
         table = _parquet(content).cast(LEDGER_SCHEMA)
     except (OSError, ValueError) as e:  # Arrow's errors are ValueErrors, too
-        raise IndexDamaged(f"{folder / name} cannot be read: {e}. Run `mmsearch verify`.") from e
+        raise IndexDamaged(f"{path} cannot be read: {e}. Run `mmsearch verify`.") from e
     rows = []
     for r in table.to_pylist():
         raw = r.pop("path_bytes")
