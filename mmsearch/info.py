@@ -17,6 +17,7 @@ from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.store.ledger import Outcome, read_ledger
 from mmsearch.store.manifest import read
 from mmsearch.store.rows import MODALITIES
+from mmsearch.store.switching import next_folders
 
 
 def describe(index: Index) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _search(index: Index, lane: int) -> str:
 
 def _next(index: Index) -> str | None:
     """The space that a ``reencode`` was begun for and not finished."""
-    for path in sorted(index.path.glob("next-*")):
+    for path in next_folders(index.path):
         try:
             return str(read(path).space)
         except StoreError:

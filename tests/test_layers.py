@@ -16,6 +16,7 @@ HOUSE = Path(mmsearch.__file__).parent
 # room -> layer; a room may import its own room and lower layers (and, where the
 # map says so, neighbours of its own layer)
 LAYERS = {
+    "checking": 0,
     "errors": 0,
     "types": 0,
     "version": 0,
@@ -42,7 +43,12 @@ LAYERS = {
 }
 # searcher.add and .remove hand over to the write path when they are called; training
 # measures with the measures of evaluation
-NEIGHBOURS = {("types", "errors"), ("searcher", "indexer"), ("train", "evaluation")}
+NEIGHBOURS = {
+    ("types", "errors"),
+    ("types", "checking"),
+    ("searcher", "indexer"),
+    ("train", "evaluation"),
+}
 
 # library -> the rooms that may import it
 OWNED = {
@@ -136,6 +142,7 @@ def test_the_public_door_has_exactly_these_names() -> None:
         "LimitExceeded",
         "LoadedSpace",
         "MmsearchError",
+        "ProcessingFailed",
         "Query",
         "Results",
         "SpaceError",

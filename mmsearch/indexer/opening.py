@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import IndexDamaged, IndexNotFound, SpaceUnavailable
@@ -21,12 +20,13 @@ from mmsearch.spaces import (
 from mmsearch.spaces.folder import read_card
 from mmsearch.spaces.kept import encoder_of, kept_folders
 from mmsearch.store import Snapshot, Writer
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality
 from mmsearch.version import __version__
 
 
 def open_writer(
-    folder: Path,
+    folder: AnyPath,
     space: str | None,
     placement: Placement = ANYWHERE,
     loaded: Encoder | None = None,

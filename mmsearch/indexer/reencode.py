@@ -35,13 +35,20 @@ from mmsearch.media.pool import Finished, Task
 from mmsearch.query import text_parts
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import PartRow, Segment, Snapshot, Writer, manifest
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import remove
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.rows import MODALITIES
 from mmsearch.store.snapshot import join
-from mmsearch.store.switching import keep_copy, needs_copy, next_folder, switch
+from mmsearch.store.switching import (
+    keep_copy,
+    needs_copy,
+    next_folder,
+    next_folders,
+    switch,
+)
 from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
@@ -168,17 +175,17 @@ def remove_next(folder: Path, fingerprint: str | None = None) -> list[Path]:
     Raises IndexLocked while it is being made.
     """
     removed = []
-    for path in sorted(folder.glob(f"next-{fingerprint or '*'}")):
-        if path.is_dir() and not path.is_symlink():
+    for path in next_folders(folder):
+        if fingerprint is None or path.name == f"next-{fingerprint}":
             with WriterLock(path):
                 pass
             remove(path)
-            removed.append(path)
+            removed.append(path.path)
     return removed
 
 
 def _check_others(folder: Path, space: Space) -> None:
-    for path in sorted(folder.glob("next-*")):
+    for path in next_folders(folder):
         if path == next_folder(folder, space.fingerprint):
             continue
         try:
@@ -192,7 +199,7 @@ def _check_others(folder: Path, space: Space) -> None:
 
 
 def _bring_up(
-    beside: Path,
+    beside: ConfinedPath,
     old: Snapshot,
     encoder: Encoder,
     options: Options,
@@ -252,10 +259,10 @@ def _some(things: Sequence[str]) -> str:
     return "; ".join(things[:_NAMED]) + (", …" if len(things) > _NAMED else "")
 
 
-def _ledger(writer: Writer, beside: Path) -> Iterator[LedgerRow]:
+def _ledger(writer: Writer, beside: ConfinedPath) -> Iterator[LedgerRow]:
     """Of files without parts: those skipped or failed before and now. Ignored ones are looked at
     again by the next run, for the new space may have towers for them."""
-    for folder, known in ((writer.folder, writer.manifest), (beside, manifest.read(beside))):
+    for folder, known in ((writer.place, writer.manifest), (beside, manifest.read(beside))):
         for row in read_ledger(folder, known):
             if row.outcome is not Outcome.IGNORED:
                 yield row

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import UsageError
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Spread:
         return {modality: min(sizes[modality] for sizes in found) for modality in found[0]}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """Those of one: they are the same."""
         return self.encoders[0].files
 

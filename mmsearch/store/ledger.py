@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, groupby, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import xxhash
 
 from mmsearch.errors import IndexDamaged
 from mmsearch.store.blocks import read_whole
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import checksum, sync_file, sync_folder
 from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, Root
 from mmsearch.store.rows import split_path
@@ -85,7 +85,7 @@ _Keyed = tuple[int, int, bytes, LedgerRow]  # key, root id, relative path; then 
 
 
 def append(
-    folder: Path,
+    folder: ConfinedPath,
     generation: int,
     rows: Iterable[LedgerRow],
     runs: Sequence[LedgerRef],
@@ -111,17 +111,18 @@ def append(
     return tuple(left)
 
 
-def read_ledger(folder: Path, manifest: Manifest) -> Iterator[LedgerRow]:
+def read_ledger(folder: AnyPath, manifest: Manifest) -> Iterator[LedgerRow]:
     """The files without parts that a manifest knows of, in the order of their keys.
 
     Raises IndexDamaged for a run that is missing or not the one that was written.
     """
-    for *_, row in _merged([_run(folder, run, manifest.roots) for run in manifest.ledger]):
+    where = ConfinedPath(folder)
+    for *_, row in _merged([_run(where, run, manifest.roots) for run in manifest.ledger]):
         if row.outcome is not None:
             yield row
 
 
-def check_run(folder: Path, run: LedgerRef, roots: Sequence[Root]) -> int:
+def check_run(folder: ConfinedPath, run: LedgerRef, roots: Sequence[Root]) -> int:
     """Reads one run; returns how many rows it has. Raises IndexDamaged, also for a wrong order."""
     last, n = (-1, -1, b""), 0
     for key, root, path, row in _run(folder, run, roots):
@@ -154,13 +155,13 @@ def _hash(root: int, relative: bytes) -> int:
     return xxhash.xxh3_64_intdigest(struct.pack("<i", root) + relative)
 
 
-def _write(path: Path, rows: Iterator[_Keyed]) -> LedgerRef:
+def _write(path: ConfinedPath, rows: Iterator[_Keyed]) -> LedgerRef:
     from pyarrow import parquet as pq
 
     written = 0
-    with pq.ParquetWriter(path, LEDGER_SCHEMA, compression="zstd") as file:
+    with path.open("wb") as file, pq.ParquetWriter(file, LEDGER_SCHEMA, compression="zstd") as out:
         while some := list(islice(rows, _GROUP_ROWS)):
-            file.write_batch(_batch(some))
+            out.write_batch(_batch(some))
             written += len(some)
     sync_file(path)
     sync_folder(path.parent)
@@ -190,7 +191,7 @@ def _valid(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 
-def _run(folder: Path, run: LedgerRef, roots: Sequence[Root]) -> Iterator[_Keyed]:
+def _run(folder: ConfinedPath, run: LedgerRef, roots: Sequence[Root]) -> Iterator[_Keyed]:
     """The rows of one run, in order. Raises IndexDamaged."""
     path = folder / run.name
     prefixes = {root.id: root.path for root in roots}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from mmsearch.errors import IndexDamaged, IndexLocked, StoreError
+from mmsearch.errors import IndexDamaged
 from mmsearch.store import manifest as manifests
 from mmsearch.store.blocks import SUFFIX, summed
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import checksum, checksum_of
 from mmsearch.store.ledger import check_run
-from mmsearch.store.lock import WriterLock
+from mmsearch.store.lock import LOCK_NAME, is_held
 from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, SegmentRef
 from mmsearch.store.rows import PARTS_SCHEMA
 from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, Segment
@@ -35,12 +35,13 @@ class Problem:
     remedy: str
 
 
-def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> list[Problem]:
+def verify(folder: AnyPath, progress: Callable[[str], None] = lambda _: None) -> list[Problem]:
     """Checks every file against its checksum, and that rows and vectors belong together.
 
-    progress: told each file before it is read.
+    Writes nothing. progress: told each file before it is read.
     Raises what reading the manifest raises; everything else is a Problem.
     """
+    folder = ConfinedPath(folder)
     manifest = manifests.read(folder)
     problems = _problems(folder, manifest, progress)
     # a writer may have replaced files while they were read: what it replaced is no problem
@@ -50,7 +51,9 @@ def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> li
     return problems
 
 
-def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None]) -> list[Problem]:
+def _problems(
+    folder: ConfinedPath, manifest: Manifest, progress: Callable[[str], None]
+) -> list[Problem]:
     problems: list[Problem] = []
     if not manifests.as_written(folder):
         altered = "says what it should in other bytes: they were altered"
@@ -67,15 +70,19 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
             problems.append(Problem(str(path), what, _REBUILD))
     for name, file in manifest.query.items():
         path = folder / str(manifest.kept_space) / name
-        progress(str(path.relative_to(folder)))
+        progress(path.relative_to(folder))
         if (what := _damage(path, file)) is not None:
             problems.append(Problem(str(path), what, _KEPT))
     for run in manifest.ledger:
         path = folder / run.name
         if (what := _damage(path, run.file) or _check_run(folder, manifest, run)) is not None:
             problems.append(Problem(str(path), what, _RESTORE))
-    if _being_written(folder):
-        return problems  # what no manifest refers to may be the next commit
+    try:
+        if is_held(folder):
+            return problems  # what no manifest refers to may be the next commit
+    except OSError as e:
+        what = f"cannot be looked at: {e.strerror or e}"
+        problems.append(Problem(str(folder / LOCK_NAME), what, _REMOVE))
     problems += [
         Problem(
             str(path),
@@ -88,22 +95,13 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
     return problems
 
 
-def _being_written(folder: Path) -> bool:
-    try:
-        with WriterLock(folder):
-            return False
-    except IndexLocked:
-        return True
-    except StoreError:  # a read-only folder has no writer
-        return False
-
-
+_REMOVE = "remove it: a writer makes it anew"
 _KEPT = "`mmsearch index` over one of its folders writes it anew, with the model at hand"
 _RESTORE = "restore it from a copy, or remove the index folder and index again"
 _REBUILD = "remove that file and run `mmsearch index` again: it is built anew"
 
 
-def _damage(path: Path, ref: FileRef, sums: FileRef | None = None) -> str | None:
+def _damage(path: ConfinedPath, ref: FileRef, sums: FileRef | None = None) -> str | None:
     """What is wrong with a file; ``sums`` refers to the checks of its blocks, if it has any."""
     try:
         size = path.stat().st_size
@@ -125,7 +123,7 @@ def _damage(path: Path, ref: FileRef, sums: FileRef | None = None) -> str | None
     return None
 
 
-def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
+def _check_files(folder: ConfinedPath, ref: SegmentRef) -> list[Problem]:
     problems = []
     for name, file in ref.files.items():
         path = folder / "segments" / ref.name / name
@@ -135,7 +133,7 @@ def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
     return problems
 
 
-def _check_run(folder: Path, manifest: Manifest, run: LedgerRef) -> str | None:
+def _check_run(folder: ConfinedPath, manifest: Manifest, run: LedgerRef) -> str | None:
     """What is wrong with a run of the ledger whose bytes are whole."""
     try:
         rows = check_run(folder, run, manifest.roots)
@@ -144,14 +142,17 @@ def _check_run(folder: Path, manifest: Manifest, run: LedgerRef) -> str | None:
     return None if rows == run.rows else f"{rows} rows; the manifest says {run.rows}"
 
 
-def _check_rows(folder: Path, manifest: Manifest, ref: SegmentRef, seen: set[str]) -> list[Problem]:
+def _check_rows(
+    folder: ConfinedPath, manifest: Manifest, ref: SegmentRef, seen: set[str]
+) -> list[Problem]:
     """Alignment inside a segment whose files are whole."""
     from pyarrow import parquet as pq
 
     where = folder / "segments" / ref.name
     try:
         segment = Segment(folder, ref, manifest.space, {})
-        parquet = pq.read_table(where / PARQUET_NAME)
+        with (where / PARQUET_NAME).open() as file:
+            parquet = pq.read_table(file)
         arrow = pa.Table.from_batches(segment.batches(), schema=PARTS_SCHEMA)
     except (IndexDamaged, OSError, pa.ArrowInvalid) as e:
         return [Problem(str(where), str(e), _RESTORE)]
