@@ -105,6 +105,17 @@ class Forged:
         return next(self.folder.glob("ann/*.quantiser"))
 
     @property
+    def ann(self) -> dict[str, Any]:
+        """The manifest's entry of the trained quantiser."""
+        (found,) = self.body["anns"].values()
+        return found  # type: ignore[no-any-return]
+
+    @property
+    def ledger(self) -> Path:
+        """A file of the ledger."""
+        return self.folder / str(self.body["ledger"][0]["name"])
+
+    @property
     def kept(self) -> Path:
         """The folder of the space's files."""
         return next(self.folder.glob("query/*"))
@@ -126,13 +137,14 @@ class Forged:
                 segment["files"][name] = ref
                 if f"{name}.blocks" in segment["files"]:
                     self.put(path.with_name(f"{name}.blocks"), summed(confined)[1])
-        for ann in _quantisers(self.body):
+        for ann in self.body["anns"].values():
             if name == f"{ann['name']}.quantiser":
                 ann["file"] = ref
         if name in self.body["query"]:
             self.body["query"][name] = ref
-        if name == self.body["ledger"]:
-            self.body["ledger_file"] = ref
+        for run in self.body["ledger"]:
+            if name == run["name"]:
+                run["file"] = ref
 
     def save(self) -> None:
         """Writes the manifest, with its checksum, unless something else took its place."""
@@ -180,9 +192,3 @@ class Forged:
             size = array.buffers()[buffer].size
         content[start : start + size].view(kind)[at] = value
         self.put(path, content.tobytes())
-
-
-def _quantisers(body: dict[str, Any]) -> list[dict[str, Any]]:
-    if "anns" in body:
-        return list(body["anns"].values())
-    return [] if body["ann"] is None else [body["ann"]]

@@ -68,7 +68,7 @@ _LINKED: dict[str, Callable[[Forged], Path]] = {
     "tokenizer": lambda f: f.kept / "tokenizer.json",
     "card": lambda f: f.kept / "card.json",
     "manifest": lambda f: f.folder / "manifest.json",
-    "ledger": lambda f: f.folder / f.body["ledger"],
+    "ledger": lambda f: f.ledger,
 }
 for _name, _find in _LINKED.items():
     CASES[f"link_{_name}"] = partial(_link, _find)
@@ -206,7 +206,7 @@ def link_loop(forged: Forged) -> None:
 
 @case
 def manifest_is_deep(forged: Forged) -> None:
-    body = '{"checksum": "", "schema": 4, "x": ' + "[" * 200_000 + "]" * 200_000 + "}"
+    body = '{"checksum": "", "schema": 5, "x": ' + "[" * 200_000 + "]" * 200_000 + "}"
     (forged.folder / "manifest.json").write_text(body)
     forged.body = {}
     forged.save = lambda: None  # type: ignore[method-assign]
@@ -224,7 +224,7 @@ def manifest_is_much_in_little(forged: Forged) -> None:
 
 @case
 def manifest_is_not_utf8(forged: Forged) -> None:
-    (forged.folder / "manifest.json").write_bytes(b'{"checksum": "\xff\xfe", "schema": 4}')
+    (forged.folder / "manifest.json").write_bytes(b'{"checksum": "\xff\xfe", "schema": 5}')
     forged.save = lambda: None  # type: ignore[method-assign]
 
 
@@ -254,7 +254,7 @@ def the_same_files_under_many_names(forged: Forged) -> None:
 
 @case
 def facts_without_end(forged: Forged) -> None:
-    facts = forged.body["ann"]["facts"]
+    facts = forged.ann["facts"]
     facts["curve"] = [
         {"recall": 0.99, "nprobe": 1 << 23, "candidates": 2**31 - 1, "queries_per_s": 1.0}
     ]
@@ -262,18 +262,18 @@ def facts_without_end(forged: Forged) -> None:
 
 @case
 def facts_that_divide_by_nothing(forged: Forged) -> None:
-    facts = forged.body["ann"]["facts"]
+    facts = forged.ann["facts"]
     facts |= {"depths": {"10": 1e-3, "30": 1e9}, "error": 0.0, "errors": {}, "curve": []}
 
 
 @case
 def facts_of_other_types(forged: Forged) -> None:
-    forged.body["ann"]["facts"] = {"nlist": "many", "curve": {"a": 1}}
+    forged.ann["facts"] = {"nlist": "many", "curve": {"a": 1}}
 
 
 @case
 def facts_that_lack_all(forged: Forged) -> None:
-    forged.body["ann"]["facts"] = {}
+    forged.ann["facts"] = {}
 
 
 @case
@@ -322,11 +322,19 @@ def space_of_another_name(forged: Forged) -> None:
 @case
 def space_is_lanes_of_itself(forged: Forged) -> None:
     space = forged.body["space"]
-    forged.body["schema"] = 4
     forged.body["space"] = {**space, "lanes": [{**space}, {**space, "lanes": [space]}]}
 
 
 # -- Arrow ---------------------------------------------------------------------------
+
+
+def _arrow(table: pa.Table, compression: str | None = None) -> bytes:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=4096)
+    return bytes(sink.getvalue().to_pybytes())
+
 
 for _column in ("id", "path", "text", "meta"):
     for _how, _at, _value in (
@@ -355,14 +363,15 @@ def arrow_is_compressed(forged: Forged) -> None:
     path = forged.path("parts.arrow")
     with pa.ipc.open_file(pa.BufferReader(path.read_bytes())) as file:
         table = file.read_all()
-    place = table.schema.get_field_index("text")
-    text = pa.array(["x" * 1_000_000] * len(table), pa.string())  # 1.3 GB from some kilobytes
-    table = table.set_column(place, table.schema.field(place), text)
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=4096)
-    forged.put(path, sink.getvalue().to_pybytes())
+    noise = np.random.default_rng(1)
+    columns = {
+        "text": pa.array(["x" * 1_000_000] * len(table)),  # 1.3 GB out of some kilobytes
+        "id": pa.array([noise.bytes(200).hex() for _ in range(len(table))]),  # so that it is long
+    }
+    for name, new in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), new)
+    forged.put(path, _arrow(table, "zstd"))
 
 
 @case
@@ -661,18 +670,50 @@ def parquet_has_other_columns(forged: Forged) -> None:
 
 @case
 def ledger_is_noise(forged: Forged) -> None:
-    path = forged.folder / forged.body["ledger"]
-    content = bytearray(path.read_bytes())
-    for n in range(4, len(content) - 8, 5):
+    content = bytearray(forged.ledger.read_bytes())
+    for n in range(8, len(content) - 10, 5):
         content[n] ^= 0x3C
-    forged.put(path, bytes(content))
+    forged.put(forged.ledger, bytes(content))
 
 
 @case
 def ledger_has_other_columns(forged: Forged) -> None:
-    out = pa.BufferOutputStream()
-    pq.write_table(pa.table({"a": [1] * 9}), out)
-    forged.put(forged.folder / forged.body["ledger"], out.getvalue().to_pybytes())
+    forged.put(forged.ledger, _arrow(pa.table({"a": [1] * 9})))
+
+
+def _ledger(forged: Forged, **columns: object) -> None:
+    """Rewrites the ledger's rows with other values in some columns."""
+    with pa.ipc.open_file(pa.BufferReader(forged.ledger.read_bytes())) as file:
+        table = file.read_all()
+    for name, value in columns.items():
+        field = table.schema.field(name)
+        new = pa.array([value] * len(table), field.type)
+        table = table.set_column(table.schema.get_field_index(name), field, new)
+    forged.put(forged.ledger, _arrow(table))
+
+
+for _name, _columns in {
+    "of_unknown_roots": {"root": 77},
+    "of_unknown_outcomes": {"outcome": "\x1b[2Jindexed"},
+    "of_no_outcome": {"outcome": None},
+    "with_long_reasons": {"reason": "\x1b[2J" + "x" * 9_000_000},
+    "with_strange_paths": {"path_bytes": b"\xff\x00\x1b[2J"},
+    "above_its_root": {"path": "../../../etc/passwd"},
+    "out_of_order": {"key": 2**64 - 1},
+}.items():
+    CASES[f"ledger_{_name}"] = partial(_ledger, **_columns)
+
+
+@case
+def ledger_is_compressed(forged: Forged) -> None:
+    with pa.ipc.open_file(pa.BufferReader(forged.ledger.read_bytes())) as file:
+        table = file.read_all()
+    field = table.schema.field("reason")
+    table = table.slice(0, 1)
+    table = table.set_column(
+        table.schema.get_field_index("reason"), field, pa.array(["x" * 400_000_000])
+    )
+    forged.put(forged.ledger, _arrow(table, "zstd"))
 
 
 # -- the kept space ------------------------------------------------------------------

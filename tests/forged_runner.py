@@ -194,10 +194,16 @@ def one(work: Path, case: str, command: str) -> dict[str, Any]:
     (outside / "Documents").mkdir(parents=True)
     (outside / "Documents/letter.txt").write_bytes(SECRET)
     (outside / "Documents/letter.txt").chmod(0o640)
-    forged = Forged(work / "base", ix, outside)
-    if case:
-        CASES[case](forged)
-    forged.save()
+
+    def forge() -> None:
+        forged = Forged(work / "base", ix, outside)
+        if case:
+            CASES[case](forged)
+        forged.save()
+
+    # in a child, too: what that takes is not what opening takes
+    made = in_child(forge, work / "talk")
+    assert made["code"] == 0, f"{case}: {made['said']}"
     before = picture(outside)
     inside = picture(ix) if command == "verify" else {}
     watch = Watch(outside)

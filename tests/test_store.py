@@ -236,7 +236,8 @@ def test_another_space_is_refused_and_both_are_named(tmp_path: Path) -> None:
     [
         (lambda b: b[:-5], errors.IndexDamaged),
         (lambda b: b.replace(b'"generation": 1', b'"generation": 2'), errors.IndexDamaged),
-        (lambda b: b.replace(b'"schema": 3', b'"schema": 9'), errors.IndexTooNew),
+        (lambda b: b.replace(b'"schema": 5', b'"schema": 9'), errors.IndexTooNew),
+        (lambda b: b.replace(b'"schema": 5', b'"schema": 4'), errors.StoreError),
         (lambda b: b"[]", errors.IndexDamaged),
         (lambda b: b"", errors.IndexDamaged),
     ],
@@ -254,7 +255,8 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path, name: str) -
     folder = tmp_path / "ix"
     fill(folder, range(1))
     good = manifest.read(folder)
-    manifest.write(folder, replace(good, ledger=name))
+    run = manifest.LedgerRef(name, 1, manifest.FileRef(1, ""))
+    manifest.write(folder, replace(good, ledger=(run,)))
     with pytest.raises(errors.IndexDamaged):
         manifest.read(folder)
     manifest.write(folder, replace(good, retired=("../" + (name or "x"),)))

@@ -25,6 +25,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.SpaceError: 6,
     errors.DimensionMismatch: 6,
     errors.DecodeError: 7,
+    errors.ProcessingFailed: 1,
     errors.MmsearchError: 1,
 }
 INTERRUPTED = 130

@@ -15,10 +15,7 @@ from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
 from mmsearch.types import MAX_DIMENSION, Space
 
-# 2: an index keeps the files of its space; 3: checks of blocks, XXH3; 4: lanes, where there are
-SCHEMA = 4
-_WITHOUT_LANES = 3
-OLDEST_SCHEMA = 1
+SCHEMA = 5
 _MOST_NAMED = 5  # indexes, in a message
 MANIFEST_NAME = "manifest.json"
 # Some six thousand segments. What a stranger wrote takes up to forty times that in memory.
@@ -117,6 +114,15 @@ class AnnRef:
 
 
 @dataclass(frozen=True)
+class LedgerRef:
+    """One run of the ledger, a file of the index folder; see ``ledger``."""
+
+    name: Annotated[str, Matches(layout.LEDGER)]
+    rows: Count
+    file: FileRef
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """A long item of which only the first ``parts`` parts were committed so far."""
 
@@ -142,9 +148,7 @@ class Manifest:
     recall: Annotated[float, Within(0.5, 1)] | None = None  # to be reached; None: 0.95
     memory_bytes: Annotated[int, Within(1)] | None = None  # that its lists may take; None: no limit
     unfinished: tuple[Unfinished, ...] = ()
-    # the file of what gave no parts, see ledger.py
-    ledger: Annotated[str, Matches(layout.LEDGER)] | None = None
-    ledger_file: FileRef | None = None
+    ledger: tuple[LedgerRef, ...] = ()  # files that gave no parts, oldest run first
     # replaced by this generation, removed by the next
     retired: tuple[Annotated[str, Matches(layout.RETIRED)], ...] = ()
     next_segment: Annotated[int, Within(1, 1 << 40)] = 1
@@ -152,6 +156,11 @@ class Manifest:
     # the space's files that are kept
     query: dict[Annotated[str, Matches(layout.KEPT_FILE)], FileRef] = field(default_factory=dict)
     include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
+    exclude: tuple[str, ...] = ()  # patterns of names and paths that earlier runs left out
+    follow_links: bool = False  # whether links that lead out of a root are followed
+    committed_ns: Annotated[int, Within(0)] = (
+        0  # when this generation was written, by the writer's clock
+    )
 
     def __post_init__(self) -> None:
         """Raises ValueError where something is there twice, or belongs to nothing."""
@@ -188,15 +197,7 @@ def _checksum(body: dict[str, Any]) -> str:
 
 def write(folder: AnyPath, manifest: Manifest) -> None:
     """Makes ``manifest`` the folder's snapshot, atomically and durably."""
-    body = asdict(manifest)
-    anns, lanes = body.pop("anns"), body["space"].pop("lanes")
-    if lanes:
-        body["space"]["lanes"] = lanes
-        for lane in lanes:
-            del lane["lanes"]
-    # without lanes, as an older mmsearch reads it
-    own = {"anns": anns} if lanes else {"ann": next(iter(anns.values()), None)}
-    body = {"schema": SCHEMA if lanes else _WITHOUT_LANES, **body, **own}
+    body = {"schema": SCHEMA, **asdict(manifest)}
     # asdict keeps tuples and enums that JSON turns into lists and strings: the
     # checksum must see what a reader will see
     body = json.loads(json.dumps(body))
@@ -255,12 +256,16 @@ def read(folder: AnyPath) -> Manifest:
         raise damaged from None
     if isinstance(schema, int) and schema > SCHEMA:
         raise IndexTooNew(
-            f"{folder} was written with schema {schema}; this mmsearch reads up to "
-            f"{SCHEMA}. Upgrade mmsearch."
+            f"{folder} was written with schema {schema}; this mmsearch reads {SCHEMA}. "
+            "Upgrade mmsearch."
+        )
+    if isinstance(schema, int) and 0 < schema < SCHEMA:
+        raise StoreError(
+            f"{folder} was written by a version before 0.1.0, with schema {schema}; this mmsearch "
+            f"reads {SCHEMA}. Remove the folder and index again."
         )
     try:
-        known = isinstance(schema, int) and OLDEST_SCHEMA <= schema <= SCHEMA
-        if not known or claimed != _checksum(body):
+        if schema != SCHEMA or claimed != _checksum(body):
             raise damaged
         return _parse(body)
     except (ValueError, UsageError, RecursionError) as e:
@@ -272,12 +277,7 @@ def read(folder: AnyPath) -> Manifest:
 
 def _parse(body: dict[str, Any]) -> Manifest:
     """The manifest of a file's JSON. Raises ValueError, or UsageError for lanes that are none."""
-    body = {name: value for name, value in body.items() if name != "schema"}
-    if "ann" in body:  # of an index without lanes
-        ann = body.pop("ann")
-        space = made(Space, body.get("space"))
-        body["anns"] = {} if ann is None else {space.fingerprint: ann}
-    found = made(Manifest, body)
+    found = made(Manifest, {name: value for name, value in body.items() if name != "schema"})
     lanes = found.space.lanes
     if lanes and replace(Space.joined(lanes), name=found.space.name) != found.space:
         raise ValueError("space.lanes are not those of the space")

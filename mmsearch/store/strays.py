@@ -25,8 +25,7 @@ def strays(folder: AnyPath, manifest: Manifest) -> list[ConfinedPath]:
         folders.add(f"segments/{ref.name}")
         expected.update(f"segments/{ref.name}/{name}" for name in ref.files)
     expected.update(f"ann/{ann.name}.quantiser" for ann in manifest.anns.values())
-    if manifest.ledger is not None:
-        expected.add(manifest.ledger)
+    expected.update(run.name for run in manifest.ledger)
     found = []
 
     def look(at: ConfinedPath) -> None:

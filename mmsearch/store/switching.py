@@ -12,7 +12,7 @@ from mmsearch.store import manifest as manifests
 from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import link_or_copy, remove, writing_to
 from mmsearch.store.layout import NEXT
-from mmsearch.store.ledger import LedgerRow, write_ledger
+from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.manifest import Manifest, Root
 from mmsearch.store.snapshot import Snapshot
 from mmsearch.store.writer import Writer
@@ -58,20 +58,22 @@ def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None
             anns[lane] = replace(ann, facts={**ann.facts, "errors": errors})
         if new.kept_space is not None:
             _link_all(other.place / new.kept_space, folder / new.kept_space, new.query)
-        name, file = write_ledger(folder, old.generation + 1, ledger)
+        roots = _roots(old, new)
+        runs = append(folder, old.generation + 1, ledger, (), roots)
     writer.publish(
         replace(
             new,
             generation=old.generation,
-            roots=_roots(old, new),
+            roots=roots,
             segments=tuple(segments),
             anns=anns,
             ann_wanted=old.ann_wanted,
             recall=old.recall,
             memory_bytes=old.memory_bytes,
             include=old.include,
-            ledger=name,
-            ledger_file=file,
+            exclude=old.exclude,
+            follow_links=old.follow_links,
+            ledger=runs,
             retired=old.retired,
             next_segment=number,
         ),
@@ -101,8 +103,7 @@ def keep_copy(snapshot: Snapshot, target: Path) -> None:
         _link_all(snapshot.place / "ann", unfinished / "ann", names)
         if known.kept_space is not None:
             _link_all(snapshot.place / known.kept_space, unfinished / known.kept_space, known.query)
-        if known.ledger is not None:
-            _link_all(snapshot.place, unfinished, [known.ledger])
+        _link_all(snapshot.place, unfinished, [run.name for run in known.ledger])
         manifests.write(unfinished, replace(known, retired=()))
         unfinished.replace(beside / target.name)
         beside.sync()
@@ -148,6 +149,5 @@ def _files_of(old: Manifest) -> list[str]:
     files += [f"ann/{ann.name}.quantiser" for ann in old.anns.values()]
     if old.kept_space is not None:
         files.append(old.kept_space)
-    if old.ledger is not None:
-        files.append(old.ledger)
+    files += [run.name for run in old.ledger]
     return files

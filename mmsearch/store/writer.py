@@ -7,6 +7,7 @@ the new files, and a crash leaves only strays that the next writer removes.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from mmsearch.store.files import (
 )
 from mmsearch.store.lane_files import codes_name
 from mmsearch.store.layout import is_ours
-from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
+from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
@@ -40,6 +41,11 @@ from mmsearch.store.segment import Segment, write_segment
 from mmsearch.store.snapshot import Snapshot, ann_path
 from mmsearch.store.strays import refuse_foreign, strays
 from mmsearch.types import Space
+
+# Rows of segments: (segment, first row, how many).
+Replaced = Sequence[tuple[Segment, int, int]]
+# An item's place, one of its parts, its vector, and the rows that go when it comes.
+_Buffered = tuple[int, PartRow, NDArray[np.float16], Replaced]
 
 # A segment with more than this share of deleted rows is rewritten.
 _MAX_DEAD = 0.3
@@ -57,7 +63,7 @@ class Writer:
     def __init__(self, folder: AnyPath, space: Space, version: str = "") -> None:
         self.place = ConfinedPath(folder)
         self._version = version
-        self._buffer: list[tuple[int, PartRow, NDArray[np.float16]]] = []
+        self._buffer: list[_Buffered] = []
         self._order: dict[str, int] = {}  # item id -> place of its first buffered part
         self._dead: dict[str, set[int]] = {}  # segment name -> rows to delete at the next commit
         self._retired: list[str] = []  # files that the next manifest replaces
@@ -100,7 +106,6 @@ class Writer:
         self.manifest = replace(self.manifest, space=space)
         self.snapshot = Snapshot.open(self.place)
         self._earlier = {s.name for s in self.manifest.segments}
-        self.ledger = read_ledger(self.place, self.manifest)
         self.remove_strays()
 
     def keep_space(self, files: Mapping[str, AnyPath]) -> None:
@@ -138,15 +143,19 @@ class Writer:
         self.manifest = replace(self.manifest, roots=(*self.manifest.roots, new))
         return new.id
 
-    def extend(self, parts: Iterable[tuple[PartRow, NDArray[Any]]]) -> None:
+    def extend(
+        self, parts: Iterable[tuple[PartRow, NDArray[Any]]], instead_of: Replaced = ()
+    ) -> None:
         """Buffers an item's parts and unit vectors (d,) for the next commit.
 
-        All or none, wherever a signal strikes.
+        instead_of: rows that the commit deletes, as (segment, first row, rows). All of it is
+        done or nothing, wherever a signal strikes.
         """
-        rows = []
+        rows: list[_Buffered] = []
         for row, vector in parts:
             order = self._order.setdefault(row.item_id, len(self._order))
-            rows.append((order, row, np.asarray(vector, np.float16)))
+            replaced = tuple(instead_of) if not rows else ()
+            rows.append((order, row, np.asarray(vector, np.float16), replaced))
         self._buffer.extend(rows)
 
     def drop(self, *item_ids: str) -> set[str]:
@@ -174,15 +183,17 @@ class Writer:
         self,
         *,
         unfinished: Iterable[Unfinished] = (),
-        ledger: list[LedgerRow] | None = None,
-        include: Iterable[str] = (),
+        ledger: Sequence[LedgerRow] = (),
         segments: Sequence[SegmentRef] = (),
     ) -> None:
-        """Makes the buffered rows, the deletions and a new ledger visible, in one swap.
+        """Makes the buffered rows, the deletions and new rows of the ledger visible, in one swap.
 
         segments: others that were written, numbered from ``manifest.next_segment`` on.
         """
         with writing_to(self.folder):
+            for *_, replaced in self._buffer:
+                for segment, first, n in replaced:
+                    self.delete(segment, range(first, first + n))
             all_segments = [self._with_deletions(ref) for ref in self.manifest.segments]
             all_segments += segments
             number = self.manifest.next_segment + len(segments)
@@ -194,14 +205,11 @@ class Writer:
                 segments=tuple(s for s in all_segments if s.deleted < s.rows),
                 next_segment=number,
                 unfinished=tuple(unfinished),
-                include=tuple(sorted({*self.manifest.include, *include})),
             )
-            if ledger is not None and ledger != self.ledger:
-                name, file = write_ledger(self.place, new.generation + 1, ledger)
-                if new.ledger is not None:
-                    self._retired.append(new.ledger)
-                new = replace(new, ledger=name, ledger_file=file)
-                self.ledger = ledger
+            if ledger:
+                runs = append(self.place, new.generation + 1, ledger, new.ledger, new.roots)
+                self._retired += [run.name for run in new.ledger if run not in runs]
+                new = replace(new, ledger=runs)
             self._retire(s for s in all_segments if s.deleted >= s.rows)
             # before the swap: if that is cut off, a later commit must not write them twice
             self._buffer, self._order, self._dead = [], {}, {}
@@ -240,6 +248,25 @@ class Writer:
             ann_wanted=ann or known.ann_wanted,
             recall=known.recall if recall is None else recall,
             memory_bytes=known.memory_bytes if memory_bytes is None else memory_bytes,
+        )
+
+    def remember(
+        self,
+        *,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = None,
+        follow_links: bool | None = None,
+    ) -> None:
+        """Says what later runs do without being told; None leaves a wish as it is.
+
+        The next commit keeps it. See ``Manifest``.
+        """
+        known = self.manifest
+        self.manifest = replace(
+            known,
+            include=known.include if include is None else tuple(sorted(set(include))),
+            exclude=known.exclude if exclude is None else tuple(sorted(set(exclude))),
+            follow_links=known.follow_links if follow_links is None else follow_links,
         )
 
     def codes_of(self, segment: str, ann_name: str) -> FileRef:
@@ -325,6 +352,7 @@ class Writer:
             generation=self.manifest.generation + 1,
             retired=(*self._retired, *still),
             written_by=self._version,
+            committed_ns=time.time_ns(),
         )
         manifests.write(self.place, new)
         self.manifest, self._retired = new, []
@@ -339,7 +367,8 @@ class Writer:
         def chunks() -> Iterator[tuple[object, NDArray[np.float16]]]:
             for start in range(0, len(buffer), BATCH_ROWS):
                 piece = buffer[start : start + BATCH_ROWS]
-                yield rows_to_batch([row for _, row, _ in piece]), np.stack([v for *_, v in piece])
+                vectors = np.stack([vector for _, _, vector, _ in piece])
+                yield rows_to_batch([row for _, row, *_ in piece]), vectors
 
         return write_segment(self.place, number, self.manifest.space, len(buffer), chunks())
 
