@@ -413,7 +413,7 @@ def test_deletions_and_ledger_are_checked_when_they_are_read(tmp_path: Path) -> 
         Snapshot.open(folder)
     flip(deletions, deletions.stat().st_size - 4)
     assert only(folder).dead.tolist() == [7, 8]
-    ledger = next(folder.glob("ledger-*.parquet"))
+    ledger = next(folder.glob("ledger-*.arrow"))
     flip(ledger, 30)
     with pytest.raises(IndexDamaged, match=str(ledger)):
         list(read_ledger(folder, manifest.read(folder)))

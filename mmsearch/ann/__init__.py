@@ -10,6 +10,7 @@ from typing import Protocol
 
 from mmsearch.ann.flat import Flat
 from mmsearch.ann.ivfpq import IvfPq
+from mmsearch.ann.lists import what_is_wrong
 from mmsearch.ann.quantiser import MIN_TRAIN
 from mmsearch.ann.topk import merge
 from mmsearch.ann.when import AUTO_MIN, wanted
@@ -46,4 +47,5 @@ __all__ = [
     "SegmentIndex",
     "merge",
     "wanted",
+    "what_is_wrong",
 ]

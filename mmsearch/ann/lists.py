@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.ann.trained import Trained
 from mmsearch.errors import IndexDamaged
 from mmsearch.types import Checked
 
@@ -151,6 +152,22 @@ class Lists:
 
     def _check(self, start: int, stop: int) -> None:
         self._file.check(np.array([start], np.int64), np.array([stop], np.int64))
+
+
+def what_is_wrong(
+    shape: tuple[int, ...], lists: Checked, quantiser: Checked, facts: dict[str, Any]
+) -> str | None:
+    """What is wrong with the lists of vectors (n, d) under a trained quantiser; None if nothing.
+
+    The bytes of both files were checked. Every row must be in one list.
+    """
+    n, d = shape
+    try:
+        trained = Trained.read(quantiser.data, d, facts["nlist"])
+        Lists(lists, n, trained.index()).of_row  # noqa: B018 - it checks all
+    except IndexDamaged as e:
+        return str(e)
+    return None
 
 
 def _damaged(what: str) -> IndexDamaged:

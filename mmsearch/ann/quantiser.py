@@ -79,6 +79,7 @@ def train(
     ``nlist`` and ``code_bytes`` a vector.
     """
     faiss = faiss_module()
+    _check_finite(sample)
     nlist = nlist_for(n)
     sample = np.ascontiguousarray(sample)
     centroids = _clustered(sample, nlist)
@@ -127,9 +128,15 @@ def encode(
         if chunk.shape[1] != index.d:
             raise IndexDamaged("the trained quantiser does not belong to this index.")
         xb = chunk.astype(np.float32)
+        _check_finite(xb)
         index.add(xb)
         total += error(index, xb[:: 1 + len(xb) // _ERROR_ROWS]) * len(xb)
     return lists.packed(index), total / max(1, index.ntotal)
+
+
+def _check_finite(vectors: Vectors) -> None:
+    if not np.isfinite(vectors).all():
+        raise IndexDamaged("there are vectors that are not finite: `mmsearch verify` names them.")
 
 
 def _pieces(d: int, width: int) -> int:

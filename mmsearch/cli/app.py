@@ -338,7 +338,7 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
     mmsearch verify --index home
     """
     with edge():
-        from mmsearch.store import verify as check
+        from mmsearch.indexer import verify as check
 
         folder = folder_of(index)
         problems = check(folder)

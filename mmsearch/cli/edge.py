@@ -48,7 +48,7 @@ def edge() -> Iterator[None]:
     try:
         yield
     except errors.MmsearchError as e:
-        say(f"mmsearch: {e}")
+        say(f"mmsearch: {' '.join(str(e).split(chr(10)))}")  # a library's words may have lines
         raise typer.Exit(exit_code(e)) from None
     except KeyboardInterrupt as e:
         kept = "stopped. What was committed is kept; run the same command to go on."

@@ -137,7 +137,7 @@ class Plan:
 
     def forget_unseen(self, spared: Sequence[str]) -> None:
         """Forgets files that the walk did not meet, but for those at or below ``spared``."""
-        for row in self.unindexed.unseen(self.writer.folder, self.writer.manifest):
+        for row in self.unindexed.unseen(self.writer.place, self.writer.manifest):
             if any(inside(row.path, place) for place in spared):
                 assert row.outcome is not None
                 self.counts[row.outcome] += 1

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.checking import Holds, Within, made
+from mmsearch.checking import Holds, Matches, Within, made
 from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import CPU_BATCH
-from mmsearch.spaces.cleaning import cleaned, encodable
+from mmsearch.spaces.cleaning import KINDS, cleaned, encodable
 from mmsearch.spaces.graphs import open_session
 from mmsearch.spaces.tokens import MAX_TOKENS, encode, open_tokenizer
 from mmsearch.store.confined import AnyPath
@@ -60,13 +60,13 @@ class FolderSpace:
     def __init__(self, folder: AnyPath, threads: int | None = None) -> None:
         card = read_card(folder)
         self.space = space_of(card, folder)
-        reading = _of_card(Reading, card, folder)
+        reading = reading_of(card, folder)
         holds = self.space.modalities if reading.holds is None else reading.holds
         self.holds = tuple(m for m in self.space.modalities if m in holds)  # has towers for
         self._max_tokens, self._end = reading.max_tokens, reading.end
         self._cleaning = reading.cleaning  # of texts, before the tokenizer
         # a tower of a large model, kept by an index: see ``_session``
-        self._large, self._asked = "stored" in card, 0
+        self._large, self._asked = reading.stored is not None, 0
         self._assets = folder
         self._threads = threads or available_cores()
         self.side_by_side = 1
@@ -213,7 +213,9 @@ class Reading:
     holds: Annotated[tuple[Modality, ...], Holds(len(Modality))] | None = None
     max_tokens: Annotated[int, Within(1, MAX_TOKENS)] = 512
     end: Annotated[int, Within(0)] = 2
-    cleaning: Annotated[str, Holds(32)] = ""
+    cleaning: Annotated[str, Matches("|".join(["", *KINDS]))] = ""
+    stored: Annotated[str, Holds(32)] | None = None  # how the weights of a kept tower are
+    least_cosine: Annotated[float, Within(-1, 1)] | None = None  # of a kept tower to the model
 
 
 def read_card(folder: AnyPath) -> dict[str, Any]:
@@ -240,6 +242,11 @@ def read_card(folder: AnyPath) -> dict[str, Any]:
 def space_of(card: dict[str, Any], folder: AnyPath) -> Space:
     """The space that a card describes. Raises SpaceUnavailable for one that lacks something."""
     return _of_card(Space, card, folder)
+
+
+def reading_of(card: dict[str, Any], folder: AnyPath) -> Reading:
+    """How a card says that its towers are used. Raises SpaceUnavailable for one without sense."""
+    return _of_card(Reading, card, folder)
 
 
 def _of_card(form: type[T], card: dict[str, Any], folder: AnyPath) -> T:

@@ -25,6 +25,7 @@ MAX_GRAPH_BYTES = 2 << 30  # a protobuf message ends there
 _MEMORY_BYTES, _COPIES = 256 << 20, 5
 MAX_RUN_S = 120.0  # a decoder that says nothing for so long is killed, too
 _WATCH_EVERY_S = 1.0
+_SILENT = 4  # fatal errors only
 _DEFAULT_DOMAINS = (b"", b"ai.onnx")
 _PLACE_KEYS = (b"location", b"offset", b"length", b"checksum")
 _DIGITS = frozenset(b"0123456789")
@@ -54,6 +55,7 @@ def open_session(path: AnyPath, arrange: bool = True) -> Any:
     try:
         if isinstance(path, Path):
             return onnxruntime.InferenceSession(path, options, providers)
+        options.log_severity_level = _SILENT
         graph = path.read_bytes(MAX_GRAPH_BYTES)
         weights = path.with_name(path.name.removesuffix(".onnx") + ".bin")
         size = weights.stat().st_size if weights.is_file() else 0
@@ -83,6 +85,7 @@ class Session:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
+        options.log_severity_level = _SILENT  # what fails is said by an error
 
         def stop(_: bool) -> None:
             options.terminate = True

@@ -9,8 +9,11 @@ Source: Apache Arrow, format/File.fbs and Message.fbs; FlatBuffers' internals.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
 from numpy.typing import NDArray
 
 # Fields of tables, by their place in the schema.
@@ -21,6 +24,45 @@ _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3  # types of a message's header
 _BLOCK = np.dtype([("start", "<i8"), ("metadata", "<i4"), ("", "<i4"), ("body", "<i8")])
 _CONTINUES = b"\xff\xff\xff\xff"  # what a message begins with, before its length
 _PREFIX_BYTES = 8
+TAIL_BYTES = 10  # of a file: the footer's length and "ARROW1"
+
+
+def batches(data: NDArray[np.uint8], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The record batches of a file without dictionaries, each checked in full.
+
+    data: the whole file. Raises ValueError (Arrow's errors are some, too).
+    """
+    start, footer = footer_of(data)
+    dictionaries, extents = listed(footer, start)
+    if len(dictionaries):
+        raise ValueError("it has dictionaries")
+    for extent in extents.tolist():
+        check_plain(data, *extent)
+    # on the caller's thread alone: one of Arrow's that lets go of bytes of Python's while the
+    # program ends would abort it
+    alone = pa.ipc.IpcReadOptions(use_threads=False)
+    with pa.ipc.open_file(pa.BufferReader(pa.py_buffer(data)), options=alone) as file:
+        if not file.schema.equals(schema) or file.num_record_batches != len(extents):
+            raise ValueError("its columns are not those that it should have")
+        for i in range(len(extents)):
+            batch = file.get_batch(i)
+            batch.validate(full=True)
+            for field, column in zip(schema, batch.columns, strict=True):
+                if column.null_count and not field.nullable:
+                    raise ValueError(f"a row without {field.name}")
+            yield batch
+
+
+def footer_of(data: NDArray[np.uint8]) -> tuple[int, bytes]:
+    """Where an Arrow file's footer begins, and the footer. Raises ValueError."""
+    size = len(data)
+    if size < TAIL_BYTES:
+        raise ValueError("it is too short")
+    (length,) = struct.unpack_from("<i", data[size - TAIL_BYTES :].tobytes())
+    start = size - TAIL_BYTES - length
+    if not 0 < length <= start:
+        raise ValueError("its footer lies outside")
+    return start, data[start : start + length].tobytes()
 
 
 def listed(footer: bytes, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
 from mmsearch.store.manifest import Manifest
 from mmsearch.store.snapshot import Snapshot, join
@@ -122,7 +122,7 @@ class KnownUnindexed:
         self._kind: list[Unindexed] = []  # number -> one of six
         self.seen = bytearray()  # number -> 1 once the walk met it
         kinds = {(o, now): Unindexed(o, now) for o in Outcome for now in (True, False)}
-        for row in self._rows(snapshot.folder, snapshot.manifest):
+        for row in self._rows(snapshot.place, snapshot.manifest):
             assert row.outcome is not None
             self._number[hash(row.path)] = len(self._kind)
             self._signature.append(hash(row.signature))
@@ -133,7 +133,7 @@ class KnownUnindexed:
     def __len__(self) -> int:
         return len(self._kind)
 
-    def _rows(self, folder: Path, manifest: Manifest) -> Iterator[LedgerRow]:
+    def _rows(self, folder: ConfinedPath, manifest: Manifest) -> Iterator[LedgerRow]:
         for row in read_ledger(folder, manifest):
             if self._exact is None or row.path in self._exact or row.path.startswith(self._below):
                 yield row
@@ -160,7 +160,7 @@ class KnownUnindexed:
         number = self._number.get(hash(row.path))
         return number is not None and self._row[number] == hash(row)
 
-    def unseen(self, folder: Path, manifest: Manifest) -> Iterator[LedgerRow]:
+    def unseen(self, folder: ConfinedPath, manifest: Manifest) -> Iterator[LedgerRow]:
         """The rows of files that the walk did not meet. manifest: the index's newest."""
         if all(self.seen):
             return

@@ -12,7 +12,7 @@ _FINGERPRINT = "[0-9a-f]{8}"  # of a space
 SEGMENT = "[0-9]{6,12}-[0-9a-f]{4}"
 QUANTISER = f"{_FINGERPRINT}-q[0-9]{{3,9}}"
 DELETIONS = r"deleted-[0-9]{6,12}\.npy"
-LEDGER = r"ledger-[0-9]{6,12}\.parquet"
+LEDGER = r"ledger-[0-9]{6,12}\.arrow"
 SEGMENT_FILE = (
     rf"(parts\.parquet|parts\.arrow(\.blocks)?|vectors-{_FINGERPRINT}\.npy(\.blocks)?"
     rf"|codes-{QUANTISER}\.lists(\.blocks)?|{DELETIONS})"

@@ -3,7 +3,8 @@
 It is a list of small files, the *runs*. A commit appends one, sorted by key, and never rewrites
 the others; if several runs hold the same file, the newest row holds. A row without an outcome
 says that the file has parts now, or is gone. Once there are many runs, those of similar size are
-merged. Paths are stored relative to their root.
+merged. Paths are stored relative to their root. A run is an Arrow file that is not compressed: what
+reading it takes is known from its size, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from enum import StrEnum
 from itertools import chain, groupby, islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import xxhash
 
 from mmsearch.errors import IndexDamaged
-from mmsearch.store.blocks import read_whole
+from mmsearch.store import ipc_file
+from mmsearch.store.blocks import Whole
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.files import checksum, sync_file, sync_folder
+from mmsearch.store.files import checksum, sync_folder
 from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, Root
 from mmsearch.store.rows import split_path
 from mmsearch.store.snapshot import join
@@ -107,7 +109,7 @@ def append(
     # nothing older is left that a row without an outcome could hide
     kept = (one for one in merged if left or one[3].outcome is not None)
     if (first := next(kept, None)) is not None:
-        left.append(_write(folder / f"ledger-{generation:06d}.parquet", chain([first], kept)))
+        left.append(_write(folder / f"ledger-{generation:06d}.arrow", chain([first], kept)))
     return tuple(left)
 
 
@@ -116,8 +118,8 @@ def read_ledger(folder: AnyPath, manifest: Manifest) -> Iterator[LedgerRow]:
 
     Raises IndexDamaged for a run that is missing or not the one that was written.
     """
-    where = ConfinedPath(folder)
-    for *_, row in _merged([_run(where, run, manifest.roots) for run in manifest.ledger]):
+    place = ConfinedPath(folder)
+    for *_, row in _merged([_run(place, run, manifest.roots) for run in manifest.ledger]):
         if row.outcome is not None:
             yield row
 
@@ -156,14 +158,14 @@ def _hash(root: int, relative: bytes) -> int:
 
 
 def _write(path: ConfinedPath, rows: Iterator[_Keyed]) -> LedgerRef:
-    from pyarrow import parquet as pq
-
     written = 0
-    with path.open("wb") as file, pq.ParquetWriter(file, LEDGER_SCHEMA, compression="zstd") as out:
-        while some := list(islice(rows, _GROUP_ROWS)):
-            out.write_batch(_batch(some))
-            written += len(some)
-    sync_file(path)
+    with path.open("wb") as file:
+        with pa.ipc.new_file(file, LEDGER_SCHEMA) as run:
+            while some := list(islice(rows, _GROUP_ROWS)):
+                run.write_batch(_batch(some))
+                written += len(some)
+        file.flush()
+        os.fsync(file.fileno())
     sync_folder(path.parent)
     return LedgerRef(path.name, written, FileRef(*checksum(path)))
 
@@ -196,32 +198,16 @@ def _run(folder: ConfinedPath, run: LedgerRef, roots: Sequence[Root]) -> Iterato
     path = folder / run.name
     prefixes = {root.id: root.path for root in roots}
     try:
-        file = _parquet(read_whole(path, run.file))
-        with file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, use_threads=False).cast(LEDGER_SCHEMA)
-                for key, root, text, raw, outcome, *facts in zip(
-                    *(column.to_pylist() for column in table.columns), strict=True
-                ):
-                    relative = text if raw is None else os.fsdecode(raw)
-                    base = prefixes[root]
-                    absolute = join(base, relative) if relative else base
-                    kind = None if outcome is None else Outcome(outcome)
-                    row = LedgerRow(absolute, kind, *facts)
-                    yield key, root, os.fsencode(relative), row
-    # Arrow's errors are ValueErrors, too; a root that is not known is a KeyError
+        file = Whole(path, run.file)
+        file.check_all()
+        for batch in ipc_file.batches(file.data, LEDGER_SCHEMA):
+            columns = (column.to_pylist() for column in batch.columns)
+            for key, root, text, raw, outcome, *facts in zip(*columns, strict=True):
+                relative = text if raw is None else os.fsdecode(raw)
+                base = prefixes[root]
+                absolute = join(base, relative) if relative else base
+                kind = None if outcome is None else Outcome(outcome)
+                yield key, root, os.fsencode(relative), LedgerRow(absolute, kind, *facts)
+    # a root that is not known is a KeyError
     except (OSError, ValueError, KeyError) as e:
         raise IndexDamaged(f"{path} cannot be read: {e}. Run `mmsearch verify`.") from e
-
-
-def _parquet(content: bytes) -> Any:
-    """A Parquet file in bytes, read on this thread and from memory of Arrow's own.
-
-    ``read_table`` reads on threads of Arrow's: one that lets go of bytes of Python's while the
-    program ends aborts it.
-    """
-    from pyarrow import parquet as pq
-
-    memory = pa.allocate_buffer(len(content))
-    np.frombuffer(memory, np.uint8)[:] = np.frombuffer(content, np.uint8)
-    return pq.ParquetFile(pa.BufferReader(memory), pre_buffer=False)

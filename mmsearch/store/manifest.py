@@ -118,7 +118,7 @@ class LedgerRef:
     """One run of the ledger, a file of the index folder; see ``ledger``."""
 
     name: Annotated[str, Matches(layout.LEDGER)]
-    rows: Annotated[int, Within(1, MAX_SEGMENT_ROWS)]
+    rows: Count
     file: FileRef
 
 

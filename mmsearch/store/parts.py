@@ -36,7 +36,6 @@ _MAX_OPEN_BATCHES = 4096  # some 4 KB each, held for looking up hits
 # Checked beside what hits need, so that soon nothing has to be: so much, but of a small file
 # no more than a share.
 _AHEAD_BYTES, _AHEAD_SHARE = 1 << 19, 32
-_TAIL_BYTES = 10  # the footer's length and "ARROW1"
 # What a row takes at least: its hash, four whole numbers of 8 bytes, three of 4, one of 1.
 _LEAST_ROW_BYTES = 61
 _KINDS = pa.array([str(m) for m in MODALITIES], pa.string())
@@ -108,7 +107,7 @@ class Parts:
 
     def _reader(self) -> Any:
         """Arrow's reader of the file; all that opening it reads was checked."""
-        # on the caller's thread alone: see ``ledger._parquet``; nothing is unpacked anyway
+        # on the caller's thread alone: see ``ipc_file.batches``
         alone = pa.ipc.IpcReadOptions(use_threads=False)
         source = pa.BufferReader(pa.py_buffer(self._checked.data))
         found = pa.ipc.open_file(source, options=alone)
@@ -119,15 +118,12 @@ class Parts:
     def _check_frame(self, n: int) -> NDArray[np.int64]:
         """Checks head, dictionary and footer; where each of n batches lies, int64 (n, 3)."""
         data, size = self._checked.data, len(self._checked.data)
-        if size < max(_TAIL_BYTES, _LEAST_ROW_BYTES * self._rows):
+        if size < max(ipc_file.TAIL_BYTES, _LEAST_ROW_BYTES * self._rows):
             raise ValueError("it is too short")
-        self._check([(size - _TAIL_BYTES, size)])
-        (length,) = struct.unpack_from("<i", data[size - _TAIL_BYTES :].tobytes())
-        start = size - _TAIL_BYTES - length
-        if not 0 < length <= start:
-            raise ValueError("its footer lies outside")
+        self._check([(size - ipc_file.TAIL_BYTES, size)])
+        start, footer = ipc_file.footer_of(data)
         self._check([(start, size)])
-        dictionaries, batches = ipc_file.listed(data[start : start + length].tobytes(), start)
+        dictionaries, batches = ipc_file.listed(footer, start)
         if len(batches) != n or len(dictionaries) != 1:
             raise ValueError(f"{len(batches)} batches do not fit {self._rows:,} rows")
         head = min(int(batches[0, 0]), int(dictionaries[0, 0]))

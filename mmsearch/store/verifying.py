@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mmsearch.errors import IndexDamaged
 from mmsearch.store import manifest as manifests
-from mmsearch.store.blocks import SUFFIX, summed
+from mmsearch.store.blocks import SUFFIX, Whole, summed
+from mmsearch.store.comparing import difference
 from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import checksum, checksum_of
+from mmsearch.store.lane_files import LaneFiles, codes_name
 from mmsearch.store.ledger import check_run
 from mmsearch.store.lock import LOCK_NAME, is_held
 from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, SegmentRef
-from mmsearch.store.rows import PARTS_SCHEMA
+from mmsearch.store.rows import PARTS_SCHEMA, meta_of
 from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, Segment
 from mmsearch.store.snapshot import ann_path
 from mmsearch.store.strays import strays
-from mmsearch.types import Space
+from mmsearch.types import Checked, Space
 
 # A stored vector is float16: its norm may be this far from 1.
 _NORM_TOLERANCE = 5e-3
@@ -35,24 +38,33 @@ class Problem:
     remedy: str
 
 
-def verify(folder: AnyPath, progress: Callable[[str], None] = lambda _: None) -> list[Problem]:
+# Of lists: the shape of their vectors, the lists, the quantiser and its facts -> what is wrong.
+CheckLists = Callable[[tuple[int, ...], Checked, Checked, dict[str, Any]], str | None]
+
+
+def verify(
+    folder: AnyPath,
+    progress: Callable[[str], None] = lambda _: None,
+    lists: CheckLists = lambda *_: None,
+) -> list[Problem]:
     """Checks every file against its checksum, and that rows and vectors belong together.
 
-    Writes nothing. progress: told each file before it is read.
+    Writes nothing. progress: told each file before it is read. lists: looks into lists, which
+    nobody here understands: ``ann.what_is_wrong``.
     Raises what reading the manifest raises; everything else is a Problem.
     """
     folder = ConfinedPath(folder)
     manifest = manifests.read(folder)
-    problems = _problems(folder, manifest, progress)
+    problems = _problems(folder, manifest, progress, lists)
     # a writer may have replaced files while they were read: what it replaced is no problem
     while problems and (newer := manifests.read(folder)).generation != manifest.generation:
         manifest = newer
-        problems = _problems(folder, manifest, progress)
+        problems = _problems(folder, manifest, progress, lists)
     return problems
 
 
 def _problems(
-    folder: ConfinedPath, manifest: Manifest, progress: Callable[[str], None]
+    folder: ConfinedPath, manifest: Manifest, progress: Callable[[str], None], lists: CheckLists
 ) -> list[Problem]:
     problems: list[Problem] = []
     if not manifests.as_written(folder):
@@ -62,7 +74,7 @@ def _problems(
     for ref in manifest.segments:
         progress(f"segments/{ref.name}")
         broken = _check_files(folder, ref)
-        problems += broken or _check_rows(folder, manifest, ref, seen)
+        problems += broken or _check_rows(folder, manifest, ref, seen, lists)
     for ann in manifest.anns.values():
         progress("ann")
         path = ann_path(folder, ann.name)
@@ -143,28 +155,24 @@ def _check_run(folder: ConfinedPath, manifest: Manifest, run: LedgerRef) -> str 
 
 
 def _check_rows(
-    folder: ConfinedPath, manifest: Manifest, ref: SegmentRef, seen: set[str]
+    folder: ConfinedPath, manifest: Manifest, ref: SegmentRef, seen: set[str], lists: CheckLists
 ) -> list[Problem]:
     """Alignment inside a segment whose files are whole."""
-    from pyarrow import parquet as pq
-
     where = folder / "segments" / ref.name
     try:
-        segment = Segment(folder, ref, manifest.space, {})
-        with (where / PARQUET_NAME).open() as file:
-            parquet = pq.read_table(file)
+        names = {lane: ann.name for lane, ann in manifest.anns.items()}
+        segment = Segment(folder, ref, manifest.space, names)
         arrow = pa.Table.from_batches(segment.batches(), schema=PARTS_SCHEMA)
+        packed = difference(where / PARQUET_NAME, where / ARROW_NAME, ref.rows)
     except (IndexDamaged, OSError, pa.ArrowInvalid) as e:
         return [Problem(str(where), str(e), _RESTORE)]
     problems = []
-    if parquet.num_rows != ref.rows:
-        what = f"{parquet.num_rows} rows; the manifest says {ref.rows}"
-        problems.append(Problem(str(where), what, _RESTORE))
-    elif not parquet.cast(PARTS_SCHEMA).equals(arrow):
-        problems.append(Problem(str(where / ARROW_NAME), f"differs from {PARQUET_NAME}", _RESTORE))
+    if packed is not None:
+        problems.append(Problem(str(where / PARQUET_NAME), packed, _RESTORE))
     for i, space in enumerate(manifest.space.each):
         if (found := _vectors(segment, i, space)) is not None:
             problems.append(Problem(str(where), found, _RESTORE))
+        problems += _check_lists(folder, manifest, segment.lanes[i], where, lists)
     known_roots = {r.id for r in manifest.roots}
     ids = arrow.column("id").to_pylist()
     for row in np.flatnonzero(segment.live).tolist():
@@ -174,7 +182,33 @@ def _check_rows(
         seen.add(ids[row])
     if not set(arrow.column("root").to_pylist()) <= known_roots:
         problems.append(Problem(str(where), "rows of a root that is not known", _RESTORE))
+    try:
+        for text in arrow.column("meta").to_pylist():
+            if text is not None:
+                meta_of(text)
+    except ValueError as e:
+        problems.append(Problem(str(where / ARROW_NAME), f"holds {e}", _RESTORE))
     return problems
+
+
+def _check_lists(
+    folder: ConfinedPath,
+    manifest: Manifest,
+    lane: LaneFiles,
+    where: ConfinedPath,
+    lists: CheckLists,
+) -> list[Problem]:
+    """Whether a lane's lists, whose bytes are whole, are those of its vectors and quantiser."""
+    ann = manifest.anns.get(lane.fingerprint)
+    if ann is None or lane.code_blocks is None:
+        return []
+    try:
+        trained = Whole(ann_path(folder, ann.name), ann.file)
+        trained.check_all()
+    except (IndexDamaged, OSError):
+        return []  # that file is a problem of its own
+    what = lists(lane.vectors.shape, lane.code_blocks, trained, ann.facts)
+    return [] if what is None else [Problem(str(where / codes_name(ann.name)), what, _REBUILD)]
 
 
 def _vectors(segment: Segment, lane: int, space: Space) -> str | None:
