@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from mmsearch.errors import MmsearchError, SpaceUnavailable, StoreError
 from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
 from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
-from mmsearch.spaces.folder import read_card
+from mmsearch.spaces.folder import read_card, reading_of, space_of
 from mmsearch.spaces.kept import kept_folders
 from mmsearch.spaces.plugins import module_of, plugins
-from mmsearch.store.ledger import read_ledger
+from mmsearch.store.ledger import Outcome, read_ledger
 from mmsearch.store.manifest import read
 from mmsearch.store.rows import MODALITIES
+from mmsearch.store.switching import next_folders
 
 
 def describe(index: Index) -> dict[str, Any]:
@@ -34,8 +36,7 @@ def describe(index: Index) -> dict[str, Any]:
             )
             first += len(part_no)
     lanes = manifest.space.each
-    ledger = read_ledger(index.path, manifest)
-    skipped = sum(row.stage is not None for row in ledger)
+    unindexed = Counter(row.outcome for row in read_ledger(snapshot.place, manifest))
     return {
         "schema": 1,
         "index": str(index.path),
@@ -65,8 +66,12 @@ def describe(index: Index) -> dict[str, Any]:
         "roots": [r.path for r in manifest.roots if r.path],
         "unfinished": len(manifest.unfinished),
         "next": _next(index),
-        "skipped": skipped,
-        "ignored": len(ledger) - skipped,
+        "skipped": unindexed[Outcome.SKIPPED],
+        "failed": unindexed[Outcome.FAILED],
+        "ignored": unindexed[Outcome.IGNORED],
+        "include": list(manifest.include),
+        "exclude": list(manifest.exclude),
+        "follow_links": manifest.follow_links,
         "written_by": manifest.written_by,
     }
 
@@ -86,7 +91,7 @@ def _search(index: Index, lane: int) -> str:
 
 def _next(index: Index) -> str | None:
     """The space that a ``reencode`` was begun for and not finished."""
-    for path in sorted(index.path.glob("next-*")):
+    for path in next_folders(index.path):
         try:
             return str(read(path).space)
         except StoreError:
@@ -101,30 +106,37 @@ def _kept(index: Index) -> dict[str, Any] | None:
     where = index.snapshot.kept_space
     if where is None:
         return None
-    cards = []
+    readings, towers = [], []
     for folder in kept_folders(index.space, where).values():
         try:
-            cards.append(read_card(folder))
+            card = read_card(folder)
+            reading = reading_of(card, folder)
+            held = space_of(card, folder).modalities if reading.holds is None else reading.holds
         except MmsearchError:
             continue
-    towers = [m for card in cards for m in card.get("holds", card.get("modalities")) or ()]
-    least = [card["least_cosine"] for card in cards if card.get("least_cosine") is not None]
-    stored = [card["stored"] for card in cards if card.get("stored") is not None]
+        readings.append(reading)
+        towers += [str(modality) for modality in held]
+    least = [one.least_cosine for one in readings if one.least_cosine is not None]
+    stored = [one.stored for one in readings if one.stored is not None]
     return {
         "bytes": sum(file.bytes for file in index.snapshot.manifest.query.values()),
-        "holds": list(dict.fromkeys(towers)) if cards else None,
+        "holds": list(dict.fromkeys(towers)) if readings else None,
         "stored": ", ".join(dict.fromkeys(stored)) or None,
         "least_cosine": min(least, default=None),
     }
 
 
-def skipped_files(index: Index) -> list[dict[str, Any]]:
-    """Path, stage and reason of every file that should have been indexed and failed."""
-    return [
-        {"path": row.path, "stage": row.stage, "reason": row.reason}
-        for row in read_ledger(index.path, index.snapshot.manifest)
-        if row.stage is not None
-    ]
+def skipped_files(index: Index) -> dict[str, list[dict[str, Any]]]:
+    """Every file that should have been indexed and was not, by path: under ``skipped_files``
+    those whose content cannot be read, under ``failed_files`` those that the next run tries
+    again. Of each its path, the stage, the reason, and which decoders tried it."""
+    found: dict[str, list[dict[str, Any]]] = {"skipped_files": [], "failed_files": []}
+    rows = read_ledger(index.snapshot.place, index.snapshot.manifest)
+    for row in sorted(rows, key=lambda row: row.path):
+        if row.outcome is not Outcome.IGNORED:
+            facts = {"path": row.path, "stage": row.stage, "reason": row.reason}
+            found[f"{row.outcome}_files"].append({**facts, "decoders": row.decoders})
+    return found
 
 
 def list_spaces() -> list[dict[str, Any]]:

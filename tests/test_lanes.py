@@ -295,7 +295,7 @@ def test_each_lane_has_lists_of_its_own(made: Path, tmp_path: Path) -> None:
     assert {a.facts["target"] for a in manifest.read(folder).anns.values()} == {0.9}
     run([made / "pairs"], folder, None, Options(ann="flat"))
     assert manifest.read(folder).anns == {} and verify(folder) == []
-    assert not list((folder / "ann").glob("*.faiss"))
+    assert not list((folder / "ann").glob("*.quantiser"))
 
 
 def test_lists_of_one_lane_outlast_the_training_of_another(made: Path, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_lists_of_one_lane_outlast_the_training_of_another(made: Path, tmp_path:
     run([made / "pairs"], folder, None, Options(ann="ivfpq"))
     first, second = manifest.read(folder).anns.values()
     index.add([{"text": "one more"}])
-    (folder / "ann" / f"{second.name}.faiss").unlink()
+    (folder / "ann" / f"{second.name}.quantiser").unlink()
     run([made / "pairs"], folder)
     anns = manifest.read(folder).anns
     assert [a.name for a in anns.values() if a.name == first.name] == [first.name]

@@ -16,6 +16,7 @@ HOUSE = Path(mmsearch.__file__).parent
 # room -> layer; a room may import its own room and lower layers (and, where the
 # map says so, neighbours of its own layer)
 LAYERS = {
+    "checking": 0,
     "errors": 0,
     "types": 0,
     "version": 0,
@@ -48,6 +49,7 @@ NEIGHBOURS = {
     ("once", "forks"),
     ("types", "errors"),
     ("types", "once"),
+    ("types", "checking"),
     ("searcher", "indexer"),
     ("train", "evaluation"),
 }
@@ -144,6 +146,7 @@ def test_the_public_door_has_exactly_these_names() -> None:
         "LimitExceeded",
         "LoadedSpace",
         "MmsearchError",
+        "ProcessingFailed",
         "Query",
         "Results",
         "SpaceError",

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from mmsearch import forks
 from mmsearch.ann import exact
 from mmsearch.ann.effort import Effort, effort_for
+from mmsearch.ann.library import faiss_module
 from mmsearch.ann.lists import Lists
-from mmsearch.ann.quantiser import coarse_parameters, faiss_module
+from mmsearch.ann.quantiser import coarse_parameters
 from mmsearch.ann.topk import ordered
-from mmsearch.errors import IndexDamaged
+from mmsearch.ann.trained import Trained
 from mmsearch.once import once
 from mmsearch.types import Checked, Ids, Mask, Scores, Vectors
 
@@ -48,7 +49,7 @@ class IvfPq:
     """A segment's lists, with the float16 vectors (n, d) for re-ranking.
 
     vector_file, list_file: the mapped files, whose blocks are checked on first touch.
-    quantiser: the serialised, trained, empty FAISS index. facts: see ``quantiser.train``
+    quantiser: the file of what was trained, see ``trained``. facts: see ``quantiser.train``
     and ``tune.tuned``. Raises IndexDamaged where the lists cannot be read.
     """
 
@@ -266,18 +267,13 @@ class IvfPq:
         return self._parts
 
     def _opened(self) -> tuple[Lists, Any, Any]:
-        faiss = faiss_module()
-        lists = Lists(self._list_file)
+        n, d = self._xb.shape
         self._quantiser.check_all()
-        raw = np.asarray(self._quantiser.data)
-        try:
-            index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(raw), raw.nbytes))
-        except RuntimeError as e:
-            raise IndexDamaged(f"the trained quantiser cannot be read: {e}") from e
-        if not isinstance(index, faiss.IndexIVFPQFastScan) or index.nlist != lists.nlist:
-            raise IndexDamaged("the lists and the trained quantiser do not belong together.")
-        index.ntotal = len(self._xb)
-        return lists, index, faiss.IndexRefine(index, self._exact)
+        self._trained = Trained.read(self._quantiser.data, d, self._facts["nlist"])
+        index = self._trained.index()
+        lists = Lists(self._list_file, n, index)
+        index.ntotal = n
+        return lists, index, faiss_module().IndexRefine(index, self._exact)
 
 
 class _Filter:

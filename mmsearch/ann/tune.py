@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mmsearch import forks
 from mmsearch.ann.effort import TARGET, Effort, K
 from mmsearch.ann.ivfpq import IvfPq
-from mmsearch.ann.quantiser import faiss_module
+from mmsearch.ann.library import faiss_module
 from mmsearch.ann.topk import best
 from mmsearch.types import Ids, Mask, Scores, Vectors
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError
+from mmsearch.indexer.refusal import Refused, encode_each
 from mmsearch.media.pool import Task
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part
@@ -26,7 +26,7 @@ from mmsearch.types import Modality, Part
 _WAITING = 1  # whole batches that wait for the encoder
 
 Pair = tuple["OpenItem", Part]
-Encoded = tuple[NDArray[np.float32], int] | str  # a vector and how many tokens were cut; or why not
+Encoded = tuple[NDArray[np.float32], int] | Refused  # a vector and how many tokens were cut
 
 
 @dataclass
@@ -43,7 +43,7 @@ class OpenItem:
     encoded: list[tuple[Part, NDArray[np.float16]]] = field(default_factory=list)
     expected: int | None = None  # parts in all, once the decoder has said so
     committed: int = 0  # parts that are in a segment already
-    failed: str | None = None  # why the encoder refused one of its parts
+    refused: Refused | None = None  # why one of its parts has no vector
 
     @property
     def complete(self) -> bool:
@@ -55,8 +55,8 @@ class Batches:
     """Collects parts by modality and encodes them when a batch is full.
 
     A context manager: leaving it waits for the batch that is being encoded, and drops what
-    waits. ``busy_s``: how long the encoder has worked. ``waited_s``: how long a caller stood
-    before a batch that was not done.
+    waits. Its methods raise ProcessingFailed if the encoder is broken. ``busy_s``: how long the
+    encoder has worked. ``waited_s``: how long a caller stood before a batch that was not done.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -102,7 +102,7 @@ class Batches:
 
     def _start(self, modality: Modality) -> None:
         batch, self._waiting[modality] = self._waiting[modality], []
-        batch = [(item, part) for item, part in batch if item.failed is None]
+        batch = [(item, part) for item, part in batch if item.refused is None]
         if batch:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self._encoder.side_by_side, "batch")
@@ -124,8 +124,8 @@ class Batches:
         return touched
 
     def _hand_out(self, item: OpenItem, part: Part, found: Encoded) -> None:
-        if isinstance(found, str):
-            item.failed = item.failed or f"the encoder refused it: {found}"
+        if isinstance(found, Refused):
+            item.refused = item.refused or found
             return
         vector, lost = found
         if lost:
@@ -139,28 +139,12 @@ class Batches:
 
     def _encode(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
         with self._busy:
-            try:
-                return self._vectors(modality, data)
-            except Exception as e:
-                if len(data) == 1:
-                    return [str(e) or type(e).__name__]
-                # one bad input must not cost the others their vectors
-                return [found for one in data for found in self._singly(modality, one)]
-
-    def _singly(self, modality: Modality, one: Any) -> list[Encoded]:
-        try:
-            return self._vectors(modality, [one])
-        except Exception as e:  # whatever the encoder's library raises, the run goes on
-            return [str(e) or type(e).__name__]
-
-    def _vectors(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
-        vectors = self._encoder.encode(modality, data)
-        if len(vectors) != len(data) or not np.isfinite(vectors).all():
-            raise DecodeError("the encoder gave no usable vector", stage="encode")
-        cut = [0] * len(data)
-        if modality is Modality.TEXT:
-            cut = self._encoder.truncated(data)
-        return list(zip(vectors, cut, strict=True))
+            found = encode_each(self._encoder, modality, data)
+            cut = [0] * len(data)
+            if modality is Modality.TEXT:
+                cut = self._encoder.truncated(data)
+            both = zip(found, cut, strict=True)
+            return [one if isinstance(one, Refused) else (one, lost) for one, lost in both]
 
 
 class _Busy:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmsearch import forks
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
-from mmsearch.media.limits import Limits
+from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.types import Modality, Part, Preprocess
 
 Mono = NDArray[np.float32]  # (samples,), in [-1, 1]
@@ -231,7 +231,7 @@ def _too_long(duration_s: float, limits: Limits) -> LimitExceeded:
 def _translated(error: Exception) -> DecodeError:
     """libsndfile's errors as one sentence; many of its codes carry no text."""
     if isinstance(error, MemoryError):
-        return DecodeError("the sound needs more memory than a decoder may take")
+        return OutOfMemory("sound")
     message = getattr(error, "error_string", None) or ""
     if not message and not isinstance(error, soundfile.LibsndfileError):
         message = str(error) or type(error).__name__

@@ -19,6 +19,7 @@ from mmsearch.errors import SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.spaces import ANYWHERE, Encoder, Placement, family_of, load_encoder, maps
 from mmsearch.spaces.folder import CARD, read_card
 from mmsearch.spaces.kept import Later
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
 PREFIX = "bridge:"
@@ -61,7 +62,7 @@ class Bridge:
         return {m: self._encoders[self._side(m)].batch_sizes[m] for m in self.space.modalities}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """The towers that can be kept of the space that keeps its vectors."""
         from mmsearch.spaces.portable import under_another_card
 

@@ -27,6 +27,7 @@ from mmsearch.spaces import (
 )
 from mmsearch.spaces.folder import CARD
 from mmsearch.spaces.naming import nearest
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 MADE_UP = "made-up.npy"
@@ -101,10 +102,10 @@ class Lanes:
         return sizes
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """What each lane can keep, FINGERPRINT/NAME -> file; and the vectors of made-up texts,
         which tell what a query gets by chance (``mmsearch.calibrate``)."""
-        found = {
+        found: dict[str, AnyPath] = {
             f"{encoder.space.fingerprint}/{name}": path
             for encoder in self._encoders
             for name, path in encoder.files.items()

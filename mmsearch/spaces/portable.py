@@ -29,6 +29,7 @@ from mmsearch.spaces.cleaning import KINDS, cleaned
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.narrow import narrow
 from mmsearch.spaces.on_torch import imported
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 OPSET = 18  # the oldest that torch's exporter writes
@@ -152,7 +153,7 @@ def _pictures(space: Space) -> list[Any]:
     return [one.astype(np.uint8) for one in found]
 
 
-def under_another_card(files: Mapping[str, Path], space: Space) -> Mapping[str, Path]:
+def under_another_card(files: Mapping[str, AnyPath], space: Space) -> Mapping[str, AnyPath]:
     """The files of a kept tower, of any form, as those of another space with the same texts.
 
     Its card is written into the cache. Empty where there are none.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mmsearch import forks
 from mmsearch.errors import UsageError
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Spread:
         return {modality: min(sizes[modality] for sizes in found) for modality in found[0]}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """Those of one: they are the same."""
         return self.encoders[0].files
 

@@ -13,6 +13,7 @@ from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.spaces import load_encoder
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.portable import write_tokenizer
+from mmsearch.store.confined import plain
 from mmsearch.train.clip import ClipModel, ClipTower
 from mmsearch.train.recipe import Recipe
 from mmsearch.train.towers import Tower
@@ -97,7 +98,7 @@ class Start:
             }
         else:
             assert self._space is not None
-            shutil.copyfile(self._space.files[TOKENIZER], folder / TOKENIZER)
+            shutil.copyfile(plain(self._space.files[TOKENIZER]), folder / TOKENIZER)
             before = read_card(self._space.files[CARD].parent)
             kept = ("preprocess", "max_tokens", "end", "languages", "towers", "limits", "terms")
             card |= {name: before[name] for name in kept if name in before}
@@ -115,8 +116,8 @@ class Start:
     def _copy(self, folder: Path, stem: str) -> None:
         assert self._space is not None
         for name, path in self._space.files.items():
-            if path.stem == stem:
-                shutil.copyfile(path, folder / name)
+            if plain(path).stem == stem:
+                shutil.copyfile(plain(path), folder / name)
 
 
 def _folder_space(recipe: Recipe) -> FolderSpace:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mmsearch.spaces.folder import open_session
+from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import (
     card,
     data,
