@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from functools import cached_property
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmsearch.checking import Holds, Matches, Within
 from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.once import once
 
 Vectors = NDArray[np.float32]  # (n, d), rows of unit L2 norm
 Scores = NDArray[np.float32]  # (nq, k), inner products
@@ -193,7 +193,7 @@ class Space:
         """The lanes; of a space that has none, itself."""
         return self.lanes or (self,)
 
-    @cached_property
+    @once
     def held(self) -> tuple[tuple[Modality, ...], ...]:
         """What is put into each lane."""
         if not self.lanes:
@@ -207,13 +207,13 @@ class Space:
             for i, lane in enumerate(self.lanes)
         )
 
-    @cached_property
+    @once
     def columns(self) -> tuple[slice, ...]:
         """Which numbers of a vector are of each lane."""
         ends = np.cumsum([lane.dimension for lane in self.each]).tolist()
         return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
 
-    @cached_property
+    @once
     def fingerprint(self) -> str:
         """8 hex digits over everything that changes a vector."""
         facts = asdict(self)

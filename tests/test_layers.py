@@ -21,6 +21,8 @@ LAYERS = {
     "types": 0,
     "version": 0,
     "cores": 0,
+    "forks": 0,
+    "once": 0,
     "items": 1,
     "media": 1,
     "store": 1,
@@ -44,8 +46,10 @@ LAYERS = {
 # searcher.add and .remove hand over to the write path when they are called; training
 # measures with the measures of evaluation
 NEIGHBOURS = {
+    ("once", "forks"),
     ("types", "errors"),
     ("types", "checking"),
+    ("types", "once"),
     ("searcher", "indexer"),
     ("train", "evaluation"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mmsearch.ann.effort import same_effort
 from mmsearch.ann.flat import Flat
 from mmsearch.ann.ivfpq import IvfPq
 from mmsearch.ann.lists import what_is_wrong
@@ -46,6 +47,7 @@ __all__ = [
     "IvfPq",
     "SegmentIndex",
     "merge",
+    "same_effort",
     "wanted",
     "what_is_wrong",
 ]

@@ -10,12 +10,12 @@ checked, the steps are taken one by one, so that nothing unchecked is compared.
 from __future__ import annotations
 
 import threading
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.ann import exact
 from mmsearch.ann.effort import Effort, effort_for
 from mmsearch.ann.library import faiss_module
@@ -23,6 +23,7 @@ from mmsearch.ann.lists import Lists
 from mmsearch.ann.quantiser import coarse_parameters
 from mmsearch.ann.topk import ordered
 from mmsearch.ann.trained import Trained
+from mmsearch.once import once
 from mmsearch.types import Checked, Ids, Mask, Scores, Vectors
 
 # With fewer allowed rows than this, looking at each costs no more than the lists do.
@@ -70,6 +71,17 @@ class IvfPq:
         self._exact: Any = None
         self._asked: dict[tuple[Effort, int], Any] = {}  # what FAISS is told for an effort
         self._filters: dict[int, _Filter] = {}  # id of a mask -> what was made of it
+        forks.renewed(self, IvfPq._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        self._lock = threading.Lock()
+        if self._parts is not None:
+            if self._parts[0].loading:  # FAISS's lists are half changed: others are loaded
+                forks.abandon(*self._parts, self._exact)
+                self._parts = None
+            else:
+                self._parts[0].renew()
 
     def search(
         self, xq: Vectors, k: int, allowed: Mask | None, recall: float | None = None
@@ -205,12 +217,13 @@ class IvfPq:
 
     def _filter(self, allowed: Mask) -> _Filter:
         """What was made of a mask: the same filter is asked again and again."""
-        known = self._filters.get(id(allowed))
-        if known is None or known.allowed is not allowed:
-            known = _Filter(allowed)
-            if len(self._filters) >= _MAX_FILTERS:
-                self._filters = {}
-            self._filters[id(allowed)] = known
+        filters = self._filters
+        known = filters.get(id(allowed))
+        if known is None:
+            if len(filters) >= _MAX_FILTERS:
+                filters = self._filters = {}
+            # it keeps the mask, so that no other gets the same id while it is held here
+            known = filters.setdefault(id(allowed), _Filter(allowed))
         return known
 
     def _widened(self, xq: Vectors, only: _Filter, effort: Effort) -> Effort:
@@ -262,24 +275,25 @@ class IvfPq:
 
 
 class _Filter:
-    """A mask (n,) and what searching with it takes, made when it is first wanted."""
+    """A mask (n,) and what searching with it takes, made when it is first wanted.
+
+    Safe to use from several threads: a mask is a filter of one segment, so of one ``Lists``.
+    """
 
     def __init__(self, allowed: Mask) -> None:
         self.allowed = allowed
         self.n = int(np.count_nonzero(allowed))
         self._held: NDArray[np.int64] | None = None
 
-    @cached_property
+    @once
     def rows(self) -> NDArray[np.int64]:
         """int64 (n,): the rows that may be found."""
         return np.flatnonzero(self.allowed)
 
-    @cached_property
+    @once
     def selector(self) -> Any:
-        """The mask as FAISS takes it."""
-        faiss = faiss_module()
-        self._bits = np.packbits(self.allowed, bitorder="little")  # FAISS only points to it
-        return faiss.IDSelectorBitmap(len(self.allowed), faiss.swig_ptr(self._bits))
+        """The mask as FAISS takes it. It keeps the bits that FAISS points to."""
+        return faiss_module().IDSelectorBitmap(np.packbits(self.allowed, bitorder="little"))
 
     def held(self, lists: Lists) -> NDArray[np.int64]:
         """int64 (nlist,): how many of the rows are in each list."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from mmsearch.ann.trained import Trained
 from mmsearch.errors import IndexDamaged
+from mmsearch.once import once
 from mmsearch.types import Checked
 
 _HEADER = struct.Struct("<8sIIqII8x")
@@ -87,11 +87,20 @@ class Lists:
         self._lock = threading.Lock()
 
     @property
+    def loading(self) -> bool:
+        """Whether a thread is putting lists into a FAISS index at this moment."""
+        return self._lock.locked()
+
+    @property
     def complete(self) -> bool:
         """Whether all lists have been loaded."""
         return bool(self._loaded.all())
 
-    @cached_property
+    def renew(self) -> None:
+        """Has a lock of its own in a child; see ``forks.renewed``."""
+        self._lock = threading.Lock()
+
+    @once
     def of_row(self) -> NDArray[np.int32]:
         """int32 (n,): the list that each row is in. Raises IndexDamaged where one is in none."""
         self._check(0, self._codes_at)

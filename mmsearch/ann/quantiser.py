@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.ann import lists
 from mmsearch.ann.library import faiss_module
 from mmsearch.ann.trained import COARSE_FACTOR, Trained, refined
@@ -70,6 +71,7 @@ def code_bytes(n: int, d: int, memory_bytes: int | None) -> int:
     )
 
 
+@forks.native
 def train(
     n: int, d: int, sample: Vectors, memory_bytes: int | None = None
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
@@ -109,6 +111,7 @@ def error(index: Any, vectors: Vectors) -> float:
     return float(((vectors - centroids) ** 2).sum(axis=1).mean())
 
 
+@forks.native
 def encode(
     quantiser: NDArray[np.uint8], chunks: Iterable[NDArray[np.float16]]
 ) -> tuple[Iterator[NDArray[np.uint8]], float]:

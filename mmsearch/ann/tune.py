@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.ann.effort import TARGET, Effort, K
 from mmsearch.ann.ivfpq import IvfPq
 from mmsearch.ann.library import faiss_module
@@ -59,6 +60,7 @@ def exact_nearest(
     return found
 
 
+@forks.native
 def tuned(
     indexes: Sequence[IvfPq],
     masks: Sequence[Mask | None],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -14,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch import store
+from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.query import Query, check_text, checked, many_vectors, several
+from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
-from mmsearch.searcher.view import Found, Group, View
+from mmsearch.searcher.view import Found, View
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Snapshot
@@ -28,10 +28,27 @@ _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
 
 
 class Index:
-    """An index, open for asking. Safe to use from several threads.
+    """An index, open for searching.
 
-    It shows the snapshot that was current when it was opened or last refreshed,
-    whatever a writer does meanwhile.
+    It shows the snapshot that was current when it was opened or last refreshed, whatever a writer
+    does meanwhile.
+
+    **Long-lived processes.** An index may stay open as long as the process runs. It keeps the files
+    of its snapshot open, also after a writer has replaced them. ``refresh`` shows the newest
+    snapshot, and loads and evaluates only what changed: lists, vectors and filters of segments that
+    stayed are kept. Results that were found before keep showing the snapshot that they were found
+    in.
+
+    **Threads.** Any number of threads may call every method at the same time, ``refresh`` included.
+    A search answers from one snapshot, from its start to its end.
+
+    **Forks.** A process may open and search an index and then fork, as ``gunicorn --preload`` and
+    ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and remove.
+    Vectors and lists that were loaded are shared with the parent. Models and DuckDB cannot be: a
+    child loads its own when it first needs them. A fork waits for searches that other threads have
+    begun, at most five seconds. A model on a GPU cannot be used on both sides of a fork:
+    SpaceUnavailable says so, and the index must be opened in each child. A process that forks while
+    it writes keeps the writer's lock for itself: writing on in the child raises IndexLocked.
     """
 
     def __init__(self, folder: Path, space: str | None = None) -> None:
@@ -40,7 +57,7 @@ class Index:
         self._place = space
         self._view = View.over(Snapshot.open(folder))
         self._encoder: Encoder | None = None
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
 
     def __len__(self) -> int:
         """Parts that a search can find."""
@@ -60,12 +77,16 @@ class Index:
         return self._view.snapshot
 
     def refresh(self) -> bool:
-        """Shows the newest snapshot; True if there was a newer one."""
+        """Shows the newest snapshot; True if there was a newer one.
+
+        What did not change since is kept: see the class.
+        Raises IndexNotFound, IndexDamaged or IndexTooNew, and goes on showing the present one.
+        """
         with self._lock:
             now = self._view.snapshot
             if store.manifest.read(self.path) == now.manifest:
                 return False
-            self._view = View.over(Snapshot.open(self.path, now))
+            self._view = View.over(Snapshot.open(self.path, now), self._view)
             return True
 
     def search(

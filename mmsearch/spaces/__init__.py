@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmsearch import forks
 from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.spaces.plugins import module_of, plugins
@@ -114,6 +115,7 @@ class Encoder(Protocol):
         """How many tokens of each text the tower leaves out; mostly 0."""
 
 
+@forks.native
 def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     """The encoder of a space, by its name or by the path of a space folder.
 

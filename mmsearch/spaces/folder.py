@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.checking import Holds, Matches, Within, made
 from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
@@ -50,7 +51,7 @@ class FolderSpace:
     """The encoder of the space in a folder.
 
     Making one reads its card only; the first part of a modality loads that modality.
-    Safe to call from several threads.
+    Safe to call from several threads, and in a forked child, which loads what it needs anew.
 
     folder: a plain path is trusted; what is in any other is checked and limited, see ``graphs``.
     threads: how many parts are encoded side by side; by default one a core.
@@ -73,6 +74,13 @@ class FolderSpace:
         self._lock = Lock()
         self._loaded: dict[str, Any] = {}  # file name -> what was loaded from it
         self._pool: ThreadPoolExecutor | None = None
+        forks.renewed(self, FolderSpace._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        if self._loaded or self._pool is not None:
+            forks.abandon(*self._loaded.values(), self._pool)
+        self._lock, self._loaded, self._pool = Lock(), {}, None
 
     def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).

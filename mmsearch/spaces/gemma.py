@@ -17,11 +17,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from mmsearch import forks
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.cleaning import encodable
@@ -71,7 +71,7 @@ class Gemma(OnTorch):
             False: _prompt(self.model, ("document", "passage", "corpus")),
         }
         self._plain = _prompt(self.model, ())
-        self._preparing = Lock()  # a tokenizer is for one thread at a time
+        self._preparing = forks.Lock()  # a tokenizer is for one thread at a time
         config, processor = self.model.transformers_model.config, self.model.processor
         self._longest = int(self.model.max_seq_length or _ENDLESS)
         self._marks = [

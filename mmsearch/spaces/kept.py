@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
+from mmsearch import forks
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable
 from mmsearch.spaces import (
     ANYWHERE,
@@ -109,7 +110,7 @@ class Later:
     def __init__(self, space: Space, load: Callable[[], Encoder]) -> None:
         self.space, self._load = space, load
         self._loaded: Encoder | None = None
-        self._lock = Lock()
+        self._lock = forks.Lock()
 
     @property
     def side_by_side(self) -> int:
@@ -157,6 +158,12 @@ class KeptTowers:
         self._folder, self._check, self._model = kept, check, model
         self._kept: FolderSpace | None = None
         self._lock = Lock()
+        forks.renewed(self, KeptTowers._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        self._lock = Lock()
+        self._kept = None  # to be loaded again, so looked at again
 
     @property
     def batch_sizes(self) -> Mapping[Modality, int]:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from mmsearch import forks
 from mmsearch.errors import SpaceUnavailable
 from mmsearch.spaces.cleaning import KINDS, cleaned
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
@@ -57,6 +58,7 @@ PROBES = (
 )
 
 
+@forks.native
 def towers(encoder: Any) -> Mapping[str, Path]:
     """The files of the portable towers: name -> file; empty where there can be none.
 
@@ -404,9 +406,14 @@ def _usable(home: Path) -> Path:
         with tempfile.TemporaryFile(dir=home):
             return home
     except OSError:
-        temporary = tempfile.TemporaryDirectory(prefix="mmsearch-")
-        atexit.register(temporary.cleanup)
-        return Path(temporary.name)
+        temporary, process = tempfile.mkdtemp(prefix="mmsearch-"), os.getpid()
+
+        def clean_up() -> None:
+            if os.getpid() == process:  # and not a forked child, which uses its parent's
+                shutil.rmtree(temporary, ignore_errors=True)
+
+        atexit.register(clean_up)
+        return Path(temporary)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from mmsearch import forks
 from mmsearch.errors import UsageError
 from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
@@ -21,9 +22,13 @@ class Spread:
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         self.encoders = tuple(encoders)
+        self._fill()
+        forks.renewed(self, Spread._fill)  # those that other threads had in use never came back
+
+    def _fill(self) -> None:
         self._free: SimpleQueue[Encoder] = SimpleQueue()
-        for _ in range(max(one.side_by_side for one in encoders)):
-            for one in encoders:
+        for _ in range(max(one.side_by_side for one in self.encoders)):
+            for one in self.encoders:
                 self._free.put(one)
 
     @property

@@ -86,6 +86,14 @@ class WriterLock:
             "Wait until it has finished, or stop it; queries go on meanwhile."
         )
 
+    def check(self) -> None:
+        """Raises IndexLocked in a forked child of the process that holds the lock."""
+        if self._descriptor is None:
+            raise IndexLocked(
+                f"{self._folder} is being written by the process that this one was forked from. "
+                "Write to it here after that has finished, through an index that is opened here."
+            )
+
     def release(self) -> None:
         """Lets go; harmless when it is not held."""
         if self._descriptor is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,9 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.errors import IndexDamaged
+from mmsearch.once import Memo, once
 from mmsearch.store import ipc_file
 from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.hit_columns import HitColumns, Ranges, spans
@@ -30,7 +31,7 @@ from mmsearch.store.rows import (
     PartRow,
     batch_to_rows,
 )
-from mmsearch.types import Checked
+from mmsearch.types import Checked, Modality
 
 _MAX_OPEN_BATCHES = 4096  # some 4 KB each, held for looking up hits
 # Checked beside what hits need, so that soon nothing has to be: so much, but of a small file
@@ -50,6 +51,7 @@ class Parts:
         self._base = checked.data.ctypes.data
         self._open = threading.Lock()  # Arrow's reader is for one thread at a time
         self._hits: dict[int, HitColumns] = {}  # batch -> its columns, for hits
+        self._rows_of: Memo[tuple[Modality, ...], NDArray[np.int64]] = Memo()
         try:
             # batch -> start, end of metadata, stop
             self._extents = self._check_frame(-(-rows // BATCH_ROWS))
@@ -59,6 +61,14 @@ class Parts:
         self._n = len(self._extents)
         self._valid = _Seen(self._n)
         self._plain = bytearray(self._n)  # batch -> 1 where its metadata was looked at
+        forks.renewed(self, Parts._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        if self._open.locked():  # Arrow's reader was in use: what it has in hand is half done
+            forks.abandon(self._arrow)
+            self._arrow = self._reader()
+        self._open = threading.Lock()
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows in order, ``BATCH_ROWS`` at a time, memory-mapped; of some columns or all.
@@ -93,11 +103,21 @@ class Parts:
         except (ValueError, LookupError) as e:
             raise self._unreadable(e) from e
 
-    @cached_property
+    @once
     def modality_codes(self) -> NDArray[np.int8]:
         """int8 (rows,): the place of each row's modality in ``MODALITIES``."""
         columns = [batch.column(0).indices.to_numpy() for batch in self.batches(["modality"])]
         return np.concatenate(columns) if columns else np.empty(0, np.int8)
+
+    def rows_of(self, kinds: tuple[Modality, ...]) -> NDArray[np.int64]:
+        """int64 (m,): the rows of some modalities, ascending."""
+        codes = [MODALITIES.index(kind) for kind in kinds]
+        return self._rows_of.get(kinds, lambda: np.flatnonzero(np.isin(self.modality_codes, codes)))
+
+    @once
+    def ids(self) -> list[pa.Array]:
+        """The parts' ids, in row order, ``BATCH_ROWS`` in an array."""
+        return [batch.column("id") for batch in self.batches(["id"])]
 
     # -- what was checked -----------------------------------------------------
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +20,7 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from mmsearch.errors import IndexDamaged
+from mmsearch.once import once
 from mmsearch.store import npy
 from mmsearch.store.blocks import (
     RESTORE,
@@ -36,7 +36,7 @@ from mmsearch.store.files import checksum, checksum_of, remove, sync_file, sync_
 from mmsearch.store.lane_files import VECTOR, LaneFiles, vectors_name
 from mmsearch.store.manifest import FileRef, SegmentRef
 from mmsearch.store.parts import Parts
-from mmsearch.store.rows import BATCH_ROWS, MODALITIES, PARTS_SCHEMA, HitRow, PartRow
+from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA, HitRow, PartRow
 from mmsearch.types import Checked, Modality, Space
 
 PARQUET_NAME, ARROW_NAME = "parts.parquet", "parts.arrow"
@@ -133,6 +133,11 @@ def _write_files(
     return made
 
 
+def _is_rows(name: str) -> bool:
+    """Whether a file holds parts or vectors: what a segment never changes."""
+    return name in (PARQUET_NAME, ARROW_NAME) or name.startswith("vectors-")
+
+
 def _write_head(file: IO[bytes], n: int, d: int) -> None:
     file.write(npy.head(VECTOR, (n, d)))
 
@@ -170,7 +175,7 @@ class Segment:
         """
         self.ref = ref
         self.place = folder / "segments" / ref.name
-        self._space = space
+        self._space, self._ann_names = space, dict(ann_names)
         self._compared: set[str] = set()  # files without checks of blocks that are whole
         self.arrow_blocks: Checked
         self._parts: Parts
@@ -214,6 +219,28 @@ class Segment:
         else:
             self.dead = self._deletions(files)
 
+    @classmethod
+    def opened(
+        cls,
+        folder: ConfinedPath,
+        ref: SegmentRef,
+        space: Space,
+        ann_names: Mapping[str, str],
+        earlier: Segment | None = None,
+    ) -> Segment:
+        """Opens the segment as another snapshot shows it; gives ``earlier`` back if nothing of it
+        changed. See ``__init__``."""
+        if earlier is None or space.fingerprint != earlier._space.fingerprint:
+            return cls(folder, ref, space, ann_names)
+        if ref == earlier.ref and dict(ann_names) == earlier._ann_names:
+            return earlier
+        same = all(earlier.ref.files.get(n) == f for n, f in ref.files.items() if _is_rows(n))
+        return cls(folder, ref, space, ann_names, earlier if same else None)
+
+    def has_rows_of(self, other: Segment) -> bool:
+        """Whether it is the same segment, maybe with more or fewer deletions."""
+        return self._parts is other._parts
+
     def _deletions(self, files: ConfinedPath) -> NDArray[np.uint32]:
         name = self.ref.deletions
         if name is None:
@@ -241,12 +268,11 @@ class Segment:
         """
         return None if not self._space.lanes else self._rows_of[lane]
 
-    @cached_property
+    @once
     def _rows_of(self) -> list[NDArray[np.int64]]:
         found = []
         for lane, held in zip(self.lanes, self._space.held, strict=True):
-            codes = [MODALITIES.index(modality) for modality in held]
-            rows = np.flatnonzero(np.isin(self.modality_codes, codes))
+            rows = self._parts.rows_of(held)
             if len(rows) != len(lane.vectors):
                 raise IndexDamaged(
                     f"{self.folder}: {len(rows)} parts and {len(lane.vectors)} vectors in "
@@ -314,7 +340,7 @@ class Segment:
 
     # -- parts ----------------------------------------------------------------
 
-    @cached_property
+    @once
     def live(self) -> NDArray[np.bool_]:
         """bool (rows,): True where the part was not deleted."""
         mask = np.ones(self.ref.rows, np.bool_)
@@ -325,6 +351,11 @@ class Segment:
     def modality_codes(self) -> NDArray[np.int8]:
         """int8 (rows,): the place of each row's modality in ``MODALITIES``."""
         return self._parts.modality_codes
+
+    @property
+    def ids(self) -> list[pa.Array]:
+        """The parts' ids, in row order, ``BATCH_ROWS`` in an array."""
+        return self._parts.ids
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The parts in row order, ``BATCH_ROWS`` at a time, memory-mapped.

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from mmsearch.errors import IndexDamaged, StoreError
+from mmsearch.once import once
 from mmsearch.store import manifest as manifests
 from mmsearch.store.blocks import KEPT, REBUILD, Whole, altered, read_whole
 from mmsearch.store.confined import AnyPath, ConfinedPath
@@ -102,7 +102,9 @@ class Snapshot:
         blocks: dict[str, Checked] = {}
         for lane, ann in manifest.anns.items():
             before = None if earlier is None else earlier.manifest.anns.get(lane)
-            if earlier is not None and before == ann and lane in earlier.ann_blocks:
+            # its facts change with every segment that is coded, and the file does not
+            same = before is not None and (before.name, before.file) == (ann.name, ann.file)
+            if earlier is not None and same and lane in earlier.ann_blocks:
                 blocks[lane] = earlier.ann_blocks[lane]
                 continue
             # derived data, too: without it the next run trains a new one
@@ -111,7 +113,7 @@ class Snapshot:
         opened = {s.ref.name: s for s in earlier.segments} if earlier is not None else {}
         names = {lane: ann.name for lane, ann in manifest.anns.items()}
         segments = [
-            Segment(folder, ref, manifest.space, names, opened.get(ref.name))
+            Segment.opened(folder, ref, manifest.space, names, opened.get(ref.name))
             for ref in manifest.segments
         ]
         return cls(folder, manifest, tuple(segments), blocks)
@@ -124,7 +126,7 @@ class Snapshot:
         """The absolute folder of a root id; empty for what was added without a file."""
         return self._roots[root]
 
-    @cached_property
+    @once
     def _roots(self) -> dict[int, str]:
         return {r.id: r.path for r in self.manifest.roots}
 

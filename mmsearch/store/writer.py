@@ -190,6 +190,7 @@ class Writer:
 
         segments: others that were written, numbered from ``manifest.next_segment`` on.
         """
+        self._lock.check()
         with writing_to(self.folder):
             for *_, replaced in self._buffer:
                 for segment, first, n in replaced:
@@ -345,6 +346,7 @@ class Writer:
 
     def _swap(self, new: Manifest) -> None:
         """Publishes a manifest; then removes what the one before had retired."""
+        self._lock.check()
         doomed = self.manifest.retired
         still = tuple(path for path in doomed if _in_use(self.place / path))
         new = replace(
