@@ -367,16 +367,6 @@ def test_damage_in_the_second_lane_is_seen(made: Path, tmp_path: Path) -> None:
         mmsearch.open(folder).search("red", to="audio", k=500)
 
 
-def test_an_older_mmsearch_knows_that_lanes_are_too_new_and_reads_the_others(made: Path) -> None:
-    schemas = {
-        name: json.loads((made / name / "manifest.json").read_text())["schema"]
-        for name in ("both", "one")
-    }
-    assert schemas == {"both": 4, "one": 3}
-    one = json.loads((made / "one" / "manifest.json").read_text())
-    assert "lanes" not in one["space"] and "anns" not in one and "ann" in one
-
-
 def test_lanes_on_the_command_line(made: Path, tmp_path: Path) -> None:
     name = f"{made / 'seen'}+{made / 'heard'}"
     code, out, err = cli("index", made / "pairs", "--space", name, "--index", tmp_path / "ix")

@@ -48,8 +48,8 @@ LAYERS = {
 NEIGHBOURS = {
     ("once", "forks"),
     ("types", "errors"),
-    ("types", "once"),
     ("types", "checking"),
+    ("types", "once"),
     ("searcher", "indexer"),
     ("train", "evaluation"),
 }

@@ -193,28 +193,6 @@ class Segment:
                 "Run `mmsearch verify`."
             )
 
-    @classmethod
-    def opened(
-        cls,
-        folder: ConfinedPath,
-        ref: SegmentRef,
-        space: Space,
-        ann_names: Mapping[str, str],
-        earlier: Segment | None = None,
-    ) -> Segment:
-        """Opens the segment as another snapshot shows it; gives ``earlier`` back if nothing of it
-        changed. See ``__init__``."""
-        if earlier is None or space.fingerprint != earlier._space.fingerprint:
-            return cls(folder, ref, space, ann_names)
-        if ref == earlier.ref and dict(ann_names) == earlier._ann_names:
-            return earlier
-        same = all(earlier.ref.files.get(n) == f for n, f in ref.files.items() if _is_rows(n))
-        return cls(folder, ref, space, ann_names, earlier if same else None)
-
-    def has_rows_of(self, other: Segment) -> bool:
-        """Whether it is the same segment, maybe with more or fewer deletions."""
-        return self._parts is other._parts
-
     def _open(
         self, files: ConfinedPath, ann_names: Mapping[str, str], earlier: Segment | None
     ) -> None:
@@ -240,6 +218,28 @@ class Segment:
             self.dead = earlier.dead
         else:
             self.dead = self._deletions(files)
+
+    @classmethod
+    def opened(
+        cls,
+        folder: ConfinedPath,
+        ref: SegmentRef,
+        space: Space,
+        ann_names: Mapping[str, str],
+        earlier: Segment | None = None,
+    ) -> Segment:
+        """Opens the segment as another snapshot shows it; gives ``earlier`` back if nothing of it
+        changed. See ``__init__``."""
+        if earlier is None or space.fingerprint != earlier._space.fingerprint:
+            return cls(folder, ref, space, ann_names)
+        if ref == earlier.ref and dict(ann_names) == earlier._ann_names:
+            return earlier
+        same = all(earlier.ref.files.get(n) == f for n, f in ref.files.items() if _is_rows(n))
+        return cls(folder, ref, space, ann_names, earlier if same else None)
+
+    def has_rows_of(self, other: Segment) -> bool:
+        """Whether it is the same segment, maybe with more or fewer deletions."""
+        return self._parts is other._parts
 
     def _deletions(self, files: ConfinedPath) -> NDArray[np.uint32]:
         name = self.ref.deletions
