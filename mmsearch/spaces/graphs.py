@@ -34,6 +34,7 @@ _DIGITS = frozenset(b"0123456789")
 Field = tuple[int, int, int, int]  # number, wire type; start and end, or a varint's value and 0
 
 
+@forks.native
 def open_session(path: AnyPath, arrange: bool = True) -> Any:
     """A graph as an ONNX Runtime session that runs on the thread that calls it, and only there.
 
