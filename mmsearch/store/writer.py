@@ -35,6 +35,7 @@ from mmsearch.store.layout import is_ours
 from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
+from mmsearch.store.names import mark_home
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
 from mmsearch.store.segment import Segment, write_segment
 from mmsearch.store.sharing import keep
@@ -94,6 +95,7 @@ class Writer:
                     f"{self.folder} holds segments, but its {manifests.MANIFEST_NAME} is gone. "
                     "Restore that from a copy, or remove the folder and index again."
                 ) from None
+            mark_home(self.folder)
             with writing_to(self.folder):
                 self.manifest = Manifest(space=space, written_by=self._version)
                 manifests.write(self.place, self.manifest)
