@@ -142,6 +142,7 @@ def test_the_public_door_has_exactly_these_names() -> None:
         "LimitExceeded",
         "LoadedSpace",
         "MmsearchError",
+        "ProcessingFailed",
         "Query",
         "Results",
         "SpaceError",

@@ -11,6 +11,7 @@ import pytest
 from mmsearch.errors import IndexDamaged
 from mmsearch.store import Writer, manifest, verify
 from mmsearch.store import ledger as ledgers
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import checksum
 from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
 from mmsearch.types import Modality, Preprocess, Space
@@ -140,14 +141,15 @@ def test_verify_finds_a_run_that_is_out_of_order_or_of_no_root(tmp_path: Path) -
     commit(folder, [skipped(str(i)) for i in range(5)])
     now = manifest.read(folder)
     (run,) = now.ledger
-    rows = list(ledgers._run(folder, run, now.roots))
+    path = ConfinedPath(folder) / run.name
+    rows = list(ledgers._run(ConfinedPath(folder), run, now.roots))
     for wrong in (rows[::-1], [(key, 99, path, row) for key, _, path, row in rows]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ledgers, "_GROUP_ROWS", 2)
-            ledgers._write(folder / run.name, iter(wrong))
-        file = manifest.FileRef(*checksum(folder / run.name))
+            ledgers._write(path, iter(wrong))
+        file = manifest.FileRef(*checksum(path))
         manifest.write(folder, replace(now, ledger=(replace(run, file=file),)))
         (problem,) = verify(folder)
-        assert problem.path == str(folder / run.name)
+        assert problem.path == str(path)
     with pytest.raises(IndexDamaged, match=run.name):
         list(read_ledger(folder, manifest.read(folder)))

@@ -168,6 +168,7 @@ class Manifest:
             ("root", [root.id for root in self.roots]),
             ("root", [root.path for root in self.roots]),
             ("segment", [segment.name for segment in self.segments]),
+            ("ledger", [run.name for run in self.ledger]),
         ):
             if len({*several}) != len(several):
                 raise ValueError(f"a {what} is there twice")
