@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmsearch import errors
-from mmsearch.store import PartRow, Snapshot, Writer, manifest, resolve, verify
+from mmsearch.store import (
+    PartRow,
+    Snapshot,
+    Writer,
+    default_home,
+    manifest,
+    resolve,
+    verify,
+)
 from mmsearch.store.blocks import seal
 from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.strays import strays
@@ -343,12 +352,43 @@ def test_where_an_index_name_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     if sys.platform.startswith("linux"):
         assert resolve("photos") == tmp_path / "data" / "mmsearch" / "indexes" / "photos"
-    (tmp_path / "indexes").mkdir()
-    assert resolve("photos") == tmp_path / "indexes" / "photos"
+    usual = default_home()
     fill(tmp_path / "photos", range(1))
     assert resolve("photos") == tmp_path / "photos"  # an index at that path wins
+    fill(tmp_path / "default", range(1))
+    assert resolve("default") == usual / "default"  # nobody named that folder
     with pytest.raises(errors.UsageError, match="cannot name an index"):
         resolve("my photos?")
+
+
+def test_a_folder_called_indexes_is_used_only_after_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MMSEARCH_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    usual = default_home()
+    work = tmp_path / "work"
+    (work / "indexes").mkdir(parents=True)
+    monkeypatch.chdir(work)
+    assert default_home() == usual  # it came from somewhere
+    fill(work / "indexes" / "photos", range(1))
+    assert default_home() == work / "indexes"
+    assert resolve("other") == work / "indexes" / "other"
+    # a clone brings the marker along, and lies elsewhere
+    clone = tmp_path / "clone"
+    shutil.copytree(work, clone)
+    monkeypatch.chdir(clone)
+    assert default_home() == usual
+    # nor is it used through links, or where it is somebody else's
+    monkeypatch.chdir(work)
+    (work / "indexes").rename(work / "real")
+    (work / "indexes").symlink_to("real")
+    assert default_home() == usual
+    (work / "indexes").unlink()
+    (work / "real").rename(work / "indexes")
+    assert default_home() == work / "indexes"
+    monkeypatch.setattr(os, "geteuid", lambda: 12345, raising=False)
+    assert default_home() == usual
 
 
 def test_a_long_run_opens_few_files_however_often_it_commits(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mmsearch.spaces import (
     load_encoder,
     several,
 )
+from mmsearch.spaces.cache import shared_folder
 from mmsearch.spaces.folder import Reading, read_card, reading_of
 from mmsearch.spaces.kept import encoder_of, kept_folders
 from mmsearch.store import Snapshot, Writer
@@ -57,7 +58,7 @@ def open_writer(
     files = encoder.files if _must_keep(known, encoder, wanted) else {}
     writer = Writer(folder, encoder.space, __version__)
     try:
-        writer.keep_space(files)
+        writer.keep_space(files, shared_folder(encoder.space, writer.place) if files else None)
     except BaseException:
         writer.close()
         raise

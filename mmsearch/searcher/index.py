@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Snapshot
 from mmsearch.types import Hit, Modality, Scores, Space, Vectors
+
+if TYPE_CHECKING:
+    from mmsearch.media.isolated import IsolatedDecoder
 
 _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
 
@@ -52,9 +55,11 @@ class Index:
     it writes keeps the writer's lock for itself: writing on in the child raises IndexLocked.
     """
 
-    def __init__(self, folder: Path, space: str | None = None) -> None:
-        """space: the name that loads its space's model now, where that was moved."""
+    def __init__(self, folder: Path, space: str | None = None, isolate: bool = False) -> None:
+        """space: the name that loads its space's model now, where that was moved. isolate: whether
+        pictures and sounds that are asked with are decoded in a process of their own."""
         self.path = folder
+        self._decoder = _decoder() if isolate else None
         self._place = space
         self._view = View.over(Snapshot.open(folder))
         self._encoder: Encoder | None = None
@@ -76,6 +81,17 @@ class Index:
     def snapshot(self) -> Snapshot:
         """The snapshot that is being shown."""
         return self._view.snapshot
+
+    def close(self) -> None:
+        """Ends the process that decodes, if there is one; it comes back if it is needed."""
+        if self._decoder is not None:
+            self._decoder.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def refresh(self) -> bool:
         """Shows the newest snapshot; True if there was a newer one.
@@ -123,7 +139,7 @@ class Index:
         if encoder is None and vector is None:
             found = _nothing(1, query.k)
         else:
-            xq = query.vector_in(view.snapshot.manifest.space, encoder)
+            xq = query.vector_in(view.snapshot.manifest.space, encoder, self._decoder)
             found = _search(view, xq, query.k, groups, recall)
         D, rows, surprise, beyond = found
         surprises = None if surprise is None else surprise[0]
@@ -296,6 +312,12 @@ class Index:
                 yield np.zeros((len(block), view.snapshot.manifest.space.dimension), np.float32)
                 continue
             yield encoder.encode(Modality.TEXT, block, asked=True)
+
+
+def _decoder() -> IsolatedDecoder:
+    from mmsearch.media.isolated import IsolatedDecoder
+
+    return IsolatedDecoder()
 
 
 def _check_text(text: Any, at: int) -> None:

@@ -31,7 +31,7 @@ from mmsearch.spaces import CPU_BATCH
 from mmsearch.spaces.cleaning import KINDS, cleaned, encodable
 from mmsearch.spaces.graphs import open_session
 from mmsearch.spaces.tokens import MAX_TOKENS, encode, open_tokenizer
-from mmsearch.store.confined import AnyPath
+from mmsearch.store.confined import AnyPath, plain
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -146,9 +146,10 @@ class FolderSpace:
         return CPU_BATCH
 
     @property
-    def files(self) -> dict[str, AnyPath]:
-        """Everything that the space is made of: name -> where it lies."""
-        return {path.name: path for path in _files(self._assets)}
+    def files(self) -> Mapping[str, AnyPath]:
+        """Everything that the space is made of: name -> where it lies. It is somebody else's:
+        an index copies it."""
+        return {path.name: plain(path) for path in _files(self._assets)}
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""

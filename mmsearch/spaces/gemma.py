@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from mmsearch.spaces.gemma_checkpoint import (
     settings,
 )
 from mmsearch.spaces.on_torch import OnTorch, digest_of
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
 __all__ = ["Gemma", "check_here", "names", "pull"]  # what a family is asked for
@@ -91,7 +91,7 @@ class Gemma(OnTorch):
         self.space = Space(name, digest, dimension, modalities, _preprocess(name, processor))
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """None: an index of this space is asked through the model itself."""
         return {}
 

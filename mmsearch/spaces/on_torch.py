@@ -22,6 +22,7 @@ from mmsearch import forks
 from mmsearch.errors import SpaceUnavailable, UsageError, install
 from mmsearch.spaces import CARRY, CPU_BATCH, FORMS, GPU_BATCH, Placement
 from mmsearch.spaces.naming import looks_like_repository
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 MAX_THREADS = 64  # that a batch is shared out to
@@ -243,7 +244,7 @@ class OnTorch:
         return {modality: self._batches[modality].size for modality in self.space.modalities}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """The text tower as ONNX, with its tokenizer, maybe that for pictures; see ``portable``."""
         from mmsearch.spaces.portable import towers
 

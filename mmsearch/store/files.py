@@ -84,17 +84,23 @@ def make_folder(folder: AnyPath) -> None:
 
 
 def replace_file(
-    path: ConfinedPath, content: Bytes | Iterable[Bytes], durable: bool = True
+    path: ConfinedPath,
+    content: Bytes | Iterable[Bytes],
+    durable: bool = True,
+    mode: int | None = None,
 ) -> None:
     """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync.
 
     content: bytes, or pieces of them, which are written as they come. durable: whether to sync.
+    mode: who may do what with the file; None as usual.
     """
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as f:
             for piece in _pieces(content):
                 f.write(memoryview(piece))  # type: ignore[arg-type]
+            if mode is not None and hasattr(os, "fchmod"):  # not on Windows
+                os.fchmod(f.fileno(), mode)
             if durable:
                 f.flush()
                 os.fsync(f.fileno())

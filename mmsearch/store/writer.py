@@ -25,7 +25,6 @@ from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import (
     Bytes,
     checksum,
-    link_or_copy,
     make_folder,
     remove,
     replace_file,
@@ -36,8 +35,10 @@ from mmsearch.store.layout import is_ours
 from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
+from mmsearch.store.names import mark_home
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
 from mmsearch.store.segment import Segment, write_segment
+from mmsearch.store.sharing import keep
 from mmsearch.store.snapshot import Snapshot, ann_path
 from mmsearch.store.strays import refuse_foreign, strays
 from mmsearch.types import Space
@@ -94,6 +95,7 @@ class Writer:
                     f"{self.folder} holds segments, but its {manifests.MANIFEST_NAME} is gone. "
                     "Restore that from a copy, or remove the folder and index again."
                 ) from None
+            mark_home(self.folder)
             with writing_to(self.folder):
                 self.manifest = Manifest(space=space, written_by=self._version)
                 manifests.write(self.place, self.manifest)
@@ -108,11 +110,12 @@ class Writer:
         self._earlier = {s.name for s in self.manifest.segments}
         self.remove_strays()
 
-    def keep_space(self, files: Mapping[str, AnyPath]) -> None:
+    def keep_space(self, files: Mapping[str, AnyPath], shared: ConfinedPath | None = None) -> None:
         """Keeps the space's files inside the index; the next commit names them.
 
         files: name -> where it lies; of lanes, a name is FINGERPRINT/NAME. They take the place
-        of those of before; with none, those stay.
+        of those of before; with none, those stay. shared: a folder of copies of them, see
+        ``sharing``.
         """
         if not files:
             return
@@ -121,8 +124,8 @@ class Writer:
             where = self.place / "query" / self.manifest.space.fingerprint
             for name, path in files.items():
                 (where / name).parent.mkdir()
-                link_or_copy(path, where / name)
-                kept[name] = FileRef(*checksum(where / name))
+                copy = None if shared is None else shared / name
+                kept[name] = keep(path, where / name, copy)
         before = (n for n in self.manifest.query if n not in kept)
         self._retired += [f"{self.manifest.kept_space}/{name}" for name in before]
         self.manifest = replace(self.manifest, query=kept)
