@@ -100,10 +100,10 @@ class Index:
         Raises IndexNotFound, IndexDamaged or IndexTooNew, and goes on showing the present one.
         """
         with self._lock:
-            now = self._view.snapshot
-            if store.manifest.read(self.path) == now.manifest:
+            newest = Snapshot.open(self.path, self._view.snapshot)
+            if newest is self._view.snapshot:
                 return False
-            self._view = View.over(Snapshot.open(self.path, now), self._view)
+            self._view = View.over(newest, self._view)
             return True
 
     def search(

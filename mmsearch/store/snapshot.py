@@ -74,13 +74,16 @@ class Snapshot:
     def open(cls, folder: AnyPath, earlier: Snapshot | None = None) -> Snapshot:
         """Opens the folder's current snapshot.
 
-        earlier: one whose open files are shared where they are the same.
+        earlier: one whose open files are shared where they are the same; itself is given back
+        if it is current still.
         Raises IndexNotFound, IndexTooNew, IndexDamaged, or StoreError if a file
         cannot be opened.
         """
         place = ConfinedPath(folder)
         for attempt in range(_ATTEMPTS):
             manifest = manifests.read(place)
+            if earlier is not None and manifest == earlier.manifest:
+                return earlier
             try:
                 return cls._open(place, manifest, earlier)
             except FileNotFoundError as e:
