@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmsearch import ann, filters
+from mmsearch.ann import NOTHING
 from mmsearch.calibrate import surprise
 from mmsearch.errors import IndexDamaged, SpaceUnavailable
 from mmsearch.searcher.chances import Chances
@@ -25,7 +26,6 @@ from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
 # What altered bytes lead to: Arrow's errors are ValueErrors and IndexErrors.
 _UNREADABLE = (ValueError, LookupError, TypeError)
 _NEAR_UNIT = 1e-6  # a length so near to 1 is that of a unit vector in float32
-NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without a True
 
 
 class Found(NamedTuple):
@@ -62,7 +62,7 @@ class View:
     """
 
     snapshot: Snapshot
-    lanes: tuple[tuple[ann.SegmentIndex, ...], ...]  # of each lane, for each segment
+    lanes: tuple[ann.Together, ...]  # of each lane, its segments
     first: tuple[int, ...]  # segment -> number of its first row
     prefixes: dict[int, str]  # root -> what stands before a path below it
     masks: dict[Modality | None, list[Mask | None]] = field(default_factory=dict)
@@ -73,11 +73,11 @@ class View:
     @classmethod
     def over(cls, snapshot: Snapshot) -> View:
         """The view of a snapshot; what takes long is made when it is first used."""
-        lanes: list[tuple[ann.SegmentIndex, ...]] = []
+        lanes: list[ann.Together] = []
         for i, space in enumerate(snapshot.manifest.space.each):
             quantiser = snapshot.manifest.anns.get(space.fingerprint)
             trained = snapshot.ann_blocks.get(space.fingerprint)
-            indexes: list[ann.SegmentIndex] = []
+            indexes: list[ann.Flat | ann.IvfPq] = []
             for files in (segment.lanes[i] for segment in snapshot.segments):
                 lists = files.code_blocks
                 if quantiser is not None and trained is not None and lists is not None:
@@ -85,7 +85,7 @@ class View:
                     indexes.append(ann.IvfPq(files.vectors, *of, quantiser.facts))
                 else:
                     indexes.append(ann.Flat(files.vectors, files.check_rows))
-            lanes.append(tuple(indexes))
+            lanes.append(ann.Together(indexes))
         first, n = [], 0
         for segment in snapshot.segments:
             first.append(n)
@@ -174,21 +174,10 @@ class View:
     def _nearest(
         self, xq: Vectors, k: int, group: Group, recall: float | None
     ) -> tuple[Scores, Ids]:
-        found = []
-        segments = zip(self.lanes[group.lane], self.first, group.masks, strict=True)
-        for i, (index, first, mask) in enumerate(segments):
-            if mask is NOTHING:
-                continue
-            D, ids = index.search(xq, k, mask, recall)
-            of = self.snapshot.segments[i].rows_of(group.lane)
-            if of is not None and len(of):
-                ids = np.where(ids >= 0, of[ids], -1)
-            found.append((D, np.where(ids >= 0, ids + first, -1) if first else ids))
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            return np.full((len(xq), k), -np.inf, np.float32), np.full((len(xq), k), -1, np.int64)
-        return ann.merge(found, k)
+        D, ids = self.lanes[group.lane].search(xq, k, group.masks, recall)
+        if self.snapshot.manifest.space.lanes and len(rows := self._rows_of[group.lane]):
+            ids = np.where(ids >= 0, rows[ids], -1)
+        return D, ids
 
     def _across(self, xq: Vectors, k: int, groups: Sequence[Group], recall: float | None) -> Found:
         """What several lanes find, each the parts that it is the first to hold of those lanes that
@@ -285,6 +274,17 @@ class View:
             f"{folder}: a part that was found cannot be read ({why}). `mmsearch verify --index "
             f"{folder}` says what is affected."
         )
+
+    @cached_property
+    def _rows_of(self) -> list[NDArray[np.int64]]:
+        """Of each lane int64 (vectors,): the number of the row that each of its vectors is of."""
+        found = []
+        for lane in range(len(self.lanes)):
+            each = zip(self.snapshot.segments, self.first, strict=True)
+            rows = ((segment.rows_of(lane), first) for segment, first in each)
+            numbers = [of + first for of, first in rows if of is not None]
+            found.append(np.concatenate([np.empty(0, np.int64), *numbers]))
+        return found
 
     @cached_property
     def _chances(self) -> Chances:
