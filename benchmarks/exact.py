@@ -187,7 +187,7 @@ def products_over_scan(xb: NDArray[np.float16], xq: Vectors, seconds: float) -> 
     index = exact.view(xb)
     ways: dict[str, Way] = {
         "bare": lambda: exact.scanned(xq, exact.Scan.of(index, None), K),
-        "ours": lambda: products.nearest(xq, index, xb, K, None),
+        "ours": lambda: products.nearest(xq, xb, K, None),
     }
     return round(ratio(in_turn(ways, 1, seconds), "ours", "bare"), 3)
 

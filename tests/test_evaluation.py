@@ -175,7 +175,7 @@ def test_what_quantising_loses_is_seen_apart_from_what_the_model_loses(
 ) -> None:
     monkeypatch.setattr(ivfpq, "_EXACT_ROWS", 0)
     index = Index(known)
-    for segment in index._view.lanes[0].indexes:
+    for segment in index._view.lanes[0]:
         monkeypatch.setattr(segment, "_facts", {**segment._facts, "nprobe": 12})
     # each sound belongs to a picture that is among the first ten by exact search
     windows = unit(SOUNDS * WINDOWS, 2).astype(np.float32).reshape(SOUNDS, WINDOWS, 512)

@@ -32,9 +32,8 @@ def test_products_find_what_the_scan_finds(share: float | None, k: int) -> None:
     only = None if share is None else Masked(sparse(len(xb), share))
     index, m = ways.view(xb), len(xb) if only is None else only.n
     scanned, rows = ways.scanned(xq, ways.Scan.of(index, only), k)
-    best, ids, sure = products.nearest(
-        xq, index, xb, min(k, m), None if only is None else only.rows
-    )
+    allowed = None if only is None else only.rows
+    best, ids, sure = products.nearest(xq, xb, min(k, m), allowed)
     assert sure.mean() > 0.9
     assert ids[sure].tolist() == rows[sure, :m].tolist()
     assert best[sure].tobytes() == np.ascontiguousarray(scanned[sure, :m]).tobytes()
@@ -60,7 +59,7 @@ def test_neighbours_closer_than_a_product_rounds_are_told_apart() -> None:
     xb = np.tile(corpus(1), (4000, 1))
     xb[:, 0] += (rng.integers(0, 3, len(xb)) * 2.0**-14).astype(np.float16)
     xq = np.tile(corpus(1).astype(np.float32), (70, 1))
-    _, _, sure = products.nearest(xq, ways.view(xb), xb, 10, None)
+    _, _, sure = products.nearest(xq, xb, 10, None)
     assert not sure.any()
     _, ids = ann.Flat(xb).search(xq, 10, None)
     assert ids.tolist() == exact(xb, xq, 10).tolist()

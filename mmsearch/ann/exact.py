@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mmsearch.ann import products
 from mmsearch.ann.masked import Masked
 from mmsearch.ann.quantiser import faiss_module, one_thread
-from mmsearch.ann.topk import ordered
+from mmsearch.ann.topk import distinct, ordered
 from mmsearch.types import Ids, Scores, Vectors
 
 # Of several equal scores at the border FAISS keeps any. So many rows more are taken, and the
@@ -80,7 +80,7 @@ def nearest(
     rows = None if only is None else only.rows
     if rows is not None and not products.worth(len(xq), k, m):
         return among(xq, xb[rows], rows, k)
-    D, ids, sure = products.nearest(xq, index, xb, k, rows)
+    D, ids, sure = products.nearest(xq, xb, k, rows)
     if not sure.all():
         D[~sure], ids[~sure] = scanned(xq[~sure], Scan.of(index, only), k)
     return D, ids
@@ -113,19 +113,13 @@ def scanned(xq: Vectors, scan: Scan, k: int) -> tuple[Scores, Ids]:
     """Find the k best rows of one index for each query, as ``nearest`` does."""
     wanted = min(k + SPARE, scan.m)
     D, ids = _asked(xq, scan, wanted)
+    if wanted >= k and distinct(D, ids):
+        return D[:, :k], ids[:, :k]
     best, rows = ordered(D, ids, k)
     if wanted < scan.m:
-        for i in _equal_beyond(D, k):
+        for i in np.flatnonzero(D[:, k - 1] == D[:, -1]).tolist():
             best[i], rows[i] = _with_equals(xq[i : i + 1], scan, k)
     return best, rows
-
-
-def _equal_beyond(scores: Scores, k: int) -> list[int]:
-    """Name the queries whose scores from the kth on are all equal: more rows may be."""
-    if len(scores) == 1:  # most often, and quicker so
-        return [0] if scores.item(k - 1) == scores.item(-1) else []
-    found: list[int] = np.flatnonzero(scores[:, k - 1] == scores[:, -1]).tolist()
-    return found
 
 
 def _with_equals(q: Vectors, scan: Scan, k: int) -> tuple[Scores, Ids]:

@@ -23,7 +23,7 @@ _SMALL_ROWS = 2048
 _COPIED_ROWS = 4096
 # Up to so many queries are asked of all segments before anything is put in order. With more,
 # matrix products may be faster.
-_FEW_QUERIES = 23
+_FEW_QUERIES = 15
 _FEW_HITS = 10_000  # that these queries may want in all: 12 bytes each, in each segment
 _MOST_PLANS = 16  # masks whose plans are kept
 
@@ -36,8 +36,7 @@ class Together:
     """
 
     def __init__(self, indexes: Sequence[Flat | IvfPq]) -> None:
-        self.indexes = tuple(indexes)
-        self._units = tuple(_units(self.indexes))
+        self._units = tuple(_units(indexes))
         self._plans: dict[int, _Plan] = {}  # id of masks, which the plan holds -> plan
 
     def search(

@@ -30,20 +30,26 @@ def merge(found: Sequence[tuple[Scores, Ids]], k: int) -> tuple[Scores, Ids]:
     return _padded(scores[rows, order], ids[rows, order], k)
 
 
-def ordered(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
-    """The first k of what FAISS found, equal scores by id, padded with -inf and -1.
+def distinct(scores: Scores, ids: Ids) -> bool:
+    """Say whether all places are taken and no two scores of a query are equal.
 
     scores, ids: (nq, m), best first; an id of -1 is no row.
     """
-    width = scores.shape[1]
-    full = len(scores) == 1 and width >= k and ids.item(-1) >= 0
-    if full and len(set(scores[0].tolist())) == width:  # one query: in few steps, it waits
-        return scores[:, :k], ids[:, :k]
-    scores = np.where(ids >= 0, scores, np.float32(-np.inf))
-    if (scores[:, 1:] == scores[:, :-1]).any():  # rare: only equal scores need sorting
+    if len(scores) == 1:  # most often: in few steps, a query waits
+        return ids.item(-1) >= 0 and len(set(scores[0].tolist())) == scores.shape[1]
+    return bool(ids[:, -1].min() >= 0) and not (scores[:, 1:] == scores[:, :-1]).any()
+
+
+def ordered(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
+    """Keep the first k of what FAISS found, equal scores by id, padded with -inf and -1.
+
+    scores, ids: (nq, m), best first; an id of -1 is no row.
+    """
+    if not distinct(scores, ids):
+        scores = np.where(ids >= 0, scores, np.float32(-np.inf))
         order = np.lexsort((ids, -scores), axis=1)
-        scores = np.take_along_axis(scores, order, axis=1)
-        ids = np.take_along_axis(ids, order, axis=1)
+        rows = np.arange(len(order))[:, None]
+        scores, ids = scores[rows, order], ids[rows, order]
     return _padded(scores[:, :k], ids[:, :k], k)
 
 

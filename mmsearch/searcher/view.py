@@ -62,7 +62,8 @@ class View:
     """
 
     snapshot: Snapshot
-    lanes: tuple[ann.Together, ...]  # of each lane, its segments
+    lanes: tuple[tuple[ann.Flat | ann.IvfPq, ...], ...]  # of each lane, for each segment
+    together: tuple[ann.Together, ...]  # of each lane, all segments
     first: tuple[int, ...]  # segment -> number of its first row
     prefixes: dict[int, str]  # root -> what stands before a path below it
     masks: dict[Modality | None, list[Mask | None]] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class View:
     @classmethod
     def over(cls, snapshot: Snapshot) -> View:
         """The view of a snapshot; what takes long is made when it is first used."""
-        lanes: list[ann.Together] = []
+        lanes: list[tuple[ann.Flat | ann.IvfPq, ...]] = []
         for i, space in enumerate(snapshot.manifest.space.each):
             quantiser = snapshot.manifest.anns.get(space.fingerprint)
             trained = snapshot.ann_blocks.get(space.fingerprint)
@@ -85,13 +86,14 @@ class View:
                     indexes.append(ann.IvfPq(files.vectors, *of, quantiser.facts))
                 else:
                     indexes.append(ann.Flat(files.vectors, files.check_rows))
-            lanes.append(ann.Together(indexes))
+            lanes.append(tuple(indexes))
         first, n = [], 0
         for segment in snapshot.segments:
             first.append(n)
             n += segment.ref.rows
         prefixes = {root.id: join(root.path, "") for root in snapshot.manifest.roots}
-        return cls(snapshot, tuple(lanes), tuple(first), prefixes)
+        together = tuple(ann.Together(indexes) for indexes in lanes)
+        return cls(snapshot, tuple(lanes), together, tuple(first), prefixes)
 
     # -- which rows may answer ----------------------------------------------
 
@@ -174,7 +176,7 @@ class View:
     def _nearest(
         self, xq: Vectors, k: int, group: Group, recall: float | None
     ) -> tuple[Scores, Ids]:
-        D, ids = self.lanes[group.lane].search(xq, k, group.masks, recall)
+        D, ids = self.together[group.lane].search(xq, k, group.masks, recall)
         if self.snapshot.manifest.space.lanes and len(rows := self._rows_of[group.lane]):
             ids = np.where(ids >= 0, rows[ids], -1)
         return D, ids
