@@ -141,16 +141,16 @@ def test_damaged_lists_are_an_error_and_no_crash() -> None:
 @pytest.mark.parametrize(
     ("kind", "live", "trained_on", "verdict"),
     [
-        ("auto", 49_999, None, "none"),
-        ("auto", 50_000, None, "train"),
-        ("auto", 60_000, 50_000, "keep"),
-        ("auto", 200_001, 50_000, "train"),
+        ("auto", 199_999, None, "none"),
+        ("auto", 200_000, None, "train"),
+        ("auto", 250_000, 200_000, "keep"),
+        ("auto", 800_001, 200_000, "train"),
         ("flat", 10**6, 10**6, "none"),
         ("ivfpq", 1000, None, "train"),
         ("ivfpq", 100, None, "none"),
-        ("auto", 10, 50_000, "none"),
-        ("auto", 30_000, 50_000, "keep"),
-        ("auto", 24_000, 50_000, "none"),
+        ("auto", 10, 200_000, "none"),
+        ("auto", 120_000, 200_000, "keep"),
+        ("auto", 99_999, 200_000, "none"),
     ],
 )
 def test_when_a_quantiser_is_trained(
@@ -160,9 +160,9 @@ def test_when_a_quantiser_is_trained(
 
 
 def test_vectors_that_drifted_from_the_lists_ask_for_new_ones() -> None:
-    assert ann.wanted("auto", 60_000, 50_000, drift=1.1) == "keep"
-    assert ann.wanted("auto", 60_000, 50_000, drift=1.3) == "train"
-    assert ann.wanted("flat", 60_000, 50_000, drift=1.3) == "none"
+    assert ann.wanted("auto", 210_000, 200_000, drift=1.1) == "keep"
+    assert ann.wanted("auto", 210_000, 200_000, drift=1.3) == "train"
+    assert ann.wanted("flat", 210_000, 200_000, drift=1.3) == "none"
 
 
 def test_before_everything_was_checked_the_answers_are_those_of_after(index) -> None:

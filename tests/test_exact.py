@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faiss
@@ -205,3 +206,21 @@ def test_a_damaged_small_segment_is_an_error_for_each_query() -> None:
     for _ in range(2):
         with pytest.raises(IndexDamaged):
             together.search(questions(1), 10, [None, None])
+
+
+def test_threads_that_ask_with_new_masks_at_once_find_what_one_finds() -> None:
+    xb, cuts = corpus(), [0, 400, 900, 4000, N]
+    spans = [slice(a, b) for a, b in itertools.pairwise(cuts)]
+    together = ann.Together([ann.Flat(xb[span]) for span in spans])
+    whole = [sparse(N, share) for share in (0.01, 0.1, 0.5, 0.9)]
+    masks = [[mask[span] for span in spans] for mask in whole]
+    asked = [questions(40)[:nq] for nq in (1, 8, 40)]
+
+    def ask(n: int) -> bool:
+        xq, which = asked[n % 3], n % 4
+        _, ids = together.search(xq, 10, masks[which])
+        return bool((ids == truth[which][: len(xq)]).all())
+
+    truth = [exact(xb, asked[-1], 10, mask) for mask in whole]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(96)))
