@@ -18,6 +18,7 @@ HOUSE = Path(mmsearch.__file__).parent
 LAYERS = {
     "checking": 0,
     "errors": 0,
+    "given": 0,
     "types": 0,
     "version": 0,
     "cores": 0,
@@ -47,6 +48,7 @@ LAYERS = {
 # measures with the measures of evaluation
 NEIGHBOURS = {
     ("once", "forks"),
+    ("given", "errors"),
     ("types", "errors"),
     ("types", "checking"),
     ("types", "once"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -326,7 +327,7 @@ def caption(
 def _lines(path: Path) -> list[str]:
     """The texts of a file, one a line. Raises UsageError."""
     try:
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise errors.UsageError(f"{path} is no file of texts.")
         if path.stat().st_size > _MAX_QUERIES_BYTES:
             raise errors.UsageError(f"{path} is larger than 64 MB: a thousand queries are enough.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import DecodeError, ProcessingFailed, UsageError
+from mmsearch.given import listed, one_for_each, shown
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.refusal import encode_all
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Skipped, Task
-from mmsearch.query import audio_parts, image_part, listed, text_parts
+from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
@@ -27,6 +27,7 @@ from mmsearch.types import Item, Modality, Part, Signature, Vectors
 from mmsearch.version import __version__
 
 MAX_ID_CHARS = 512
+MAX_META_DEPTH = 32  # of lists and dicts in each other; those who read it have such limits, too
 _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
 
 
@@ -167,10 +168,12 @@ def _places(path: str) -> list[str]:
 def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
     if ids is None:
         return [None] * n
-    given = _as_many(ids, n, "ids")
+    given = one_for_each(ids, n, "ids")
     for one in given:
         if not isinstance(one, str) or not 0 < len(one) <= MAX_ID_CHARS:
-            raise UsageError(f"an id is a text of 1 to {MAX_ID_CHARS} characters, not {one!r}.")
+            raise UsageError(
+                f"an id is a text of 1 to {MAX_ID_CHARS} characters, not {shown(one)}."
+            )
         if _PART_SUFFIX.search(one):
             raise UsageError(
                 f"the id {one!r} ends like that of a part (#1, #2, …): choose another."
@@ -185,10 +188,12 @@ def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
 def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[str, Any]]:
     if meta is None:
         return [{} for _ in range(n)]
-    given = _as_many(meta, n, "meta")
+    given = one_for_each(meta, n, "meta")
     for one in given:
         if not isinstance(one, dict):
-            raise UsageError(f"meta is a dict for each item, not {one!r}.")
+            raise UsageError(f"meta is a dict for each item, not {shown(one)}.")
+        if _deeper_than(MAX_META_DEPTH, one):
+            raise UsageError(f"meta has at most {MAX_META_DEPTH} levels of lists and dicts.")
         try:
             json.dumps(one, allow_nan=False)
         except (TypeError, ValueError) as e:
@@ -196,11 +201,13 @@ def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[st
     return given
 
 
-def _as_many(given: Sequence[Any], n: int, name: str) -> list[Any]:
-    if isinstance(given, str | dict) or len(given) != n:
-        got = repr(given) if isinstance(given, str | dict) else len(given)
-        raise UsageError(f"{n} items need a list of {n} {name}, one for each item; got {got}.")
-    return list(given)
+def _deeper_than(most: int, value: Any) -> bool:
+    """Whether lists and dicts lie in each other more than so many levels deep."""
+    level = [value]
+    for _ in range(most):
+        inside = [x for x in level if isinstance(x, dict | list | tuple)]
+        level = [y for x in inside for y in (x.values() if isinstance(x, dict) else x)]
+    return any(isinstance(x, dict | list | tuple) for x in level)
 
 
 def _encoded(
@@ -243,7 +250,7 @@ def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None
     new = New("", writer.root(""), None)
     encode_parts(encoder, hashed(), new)
     if not new.parts:
-        raise DecodeError(f"there is nothing in {reprlib.repr(thing)} to index")
+        raise DecodeError(f"there is nothing in {shown(thing)} to index")
     new.content_hash = digest.digest()
     new.id = given or new.content_hash.hex()
     return new
@@ -340,6 +347,6 @@ def _kind(thing: Any) -> tuple[str, Any]:
     if type(thing).__module__.startswith("PIL."):
         return "image", thing
     raise UsageError(
-        f"{reprlib.repr(thing)} cannot be added: give a path, or a dict with one of the keys "
+        f"{shown(thing)} cannot be added: give a path, or a dict with one of the keys "
         "'text', 'image' and 'audio'."
     )

@@ -15,6 +15,7 @@ import numpy as np
 from mmsearch import ann
 from mmsearch.cores import available_cores
 from mmsearch.errors import IndexNotFound, MmsearchError, StoreError, UsageError
+from mmsearch.given import listed
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
@@ -34,7 +35,7 @@ from mmsearch.media.pool import (
     Skipped,
     Task,
 )
-from mmsearch.query import checked_recall, listed
+from mmsearch.query import checked_recall
 from mmsearch.spaces import Encoder
 from mmsearch.store import PartRow, Snapshot
 from mmsearch.store.known import KnownItems

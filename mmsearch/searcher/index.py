@@ -15,7 +15,8 @@ import numpy as np
 
 from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
-from mmsearch.query import Query, check_text, checked, many_vectors, several
+from mmsearch.given import checked_flag, checked_path, is_unicode, several
+from mmsearch.query import Query, check_text, checked, many_vectors
 from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
 from mmsearch.searcher.view import Found, View
@@ -210,7 +211,7 @@ class Index:
         view = self._view
         if not isinstance(part_id, str):
             raise UsageError(f"an id is a str, not {type(part_id).__name__}.")
-        found = view.snapshot.find(part_id)
+        found = view.snapshot.find(part_id) if is_unicode(part_id) else None
         if found is None:
             return None
         segment, row = found
@@ -258,10 +259,10 @@ class Index:
         """
         from mmsearch.indexer import reencode
 
-        if not isinstance(space, str | os.PathLike):
-            raise UsageError(f"a space is a name or a path, not {space!r}.")
+        name = checked_path(space, "a space", named=True)
         kept = None if keep is None else store.resolve(keep)
-        reencode(self.path, os.fspath(space), keep=kept, drop_missing=drop_missing)
+        drop_missing = checked_flag(drop_missing, "drop_missing")
+        reencode(self.path, name, keep=kept, drop_missing=drop_missing)
         self._place = None
         return self.refresh()
 

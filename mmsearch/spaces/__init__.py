@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch import forks
 from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
+from mmsearch.given import checked_word, shown
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.spaces.spread import devices_of, spread
@@ -73,9 +74,11 @@ class Placement:
     carry: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("device", "dtype", "tower", "carry"):
+            checked_word(getattr(self, name), name)
         size = self.batch_size
         if size is not None and (type(size) is not int or not 1 <= size <= MAX_BATCH):
-            raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {size!r}.")
+            raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {shown(size)}.")
 
 
 ANYWHERE = Placement()
@@ -153,12 +156,12 @@ def _load_one(name: str, placement: Placement) -> Encoder:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
         return encoder
-    if colon and (near := _near_family(family)) and not Path(name).exists():
+    if colon and (near := _near_family(family)) and not os.path.exists(name):
         raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
     folder = Path(name).expanduser()
-    if not (folder / "card.json").exists() and (names := _meant(name)):
+    if not os.path.exists(folder / "card.json") and (names := _meant(name)):
         raise SpaceUnavailable(f"no space is called {name!r}{did_you_mean(names)}")
-    if os.sep in name or (os.altsep or os.sep) in name or (folder / "card.json").exists():
+    if os.sep in name or (os.altsep or os.sep) in name or os.path.exists(folder / "card.json"):
         return open_folder(folder)
     families = [f"{family}:MODEL" for family in [*FAMILIES, *plugins()]]
     known = ", ".join([*sorted(SPACES), *USUAL, *families])

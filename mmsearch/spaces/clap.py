@@ -221,7 +221,7 @@ def _folder(name: str) -> Path | None:
         check_repository(name, asked)
         return None
     folder = Path(asked).expanduser().absolute()
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         other = of_folder(str(folder))
         hint = (
             did_you_mean([other])

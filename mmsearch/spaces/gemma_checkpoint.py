@@ -90,7 +90,7 @@ def parted(name: str) -> tuple[str, int | None]:
     """What a name says: a repository or folder, and the dimension. Raises UsageError."""
     asked = name.removeprefix(PREFIX)
     place, at, dimension = asked.rpartition("@")
-    if not at or os.sep in dimension or Path(asked).expanduser().is_dir():
+    if not at or os.sep in dimension or os.path.isdir(Path(asked).expanduser()):
         return asked, None
     if not (dimension.isascii() and dimension.isdigit()):
         raise UsageError(
@@ -103,7 +103,7 @@ def parted(name: str) -> tuple[str, int | None]:
 def _is_folder(place: str) -> bool:
     folder = Path(place).expanduser()
     plain = os.sep not in place
-    return folder.is_dir() or folder.is_absolute() or place.startswith((".", "~")) or plain
+    return os.path.isdir(folder) or folder.is_absolute() or place.startswith((".", "~")) or plain
 
 
 def resolved(name: str) -> tuple[str, Path, int | None]:

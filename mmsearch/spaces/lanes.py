@@ -62,7 +62,7 @@ def _begins(piece: str) -> bool:
 
 def _is_space(place: str) -> bool:
     try:
-        return (Path(place).expanduser() / CARD).is_file()
+        return os.path.isfile(Path(place).expanduser() / CARD)
     except (OSError, RuntimeError, ValueError):
         return False
 

@@ -9,6 +9,7 @@ is fetched: weights are here, or ``mmsearch spaces pull`` brings them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,7 @@ def _check_tag(model: str, tag: str) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise SpaceUnavailable(f"{folder} is no folder: {PREFIX}{LOCAL}FOLDER names a model's.")
     if not (folder / "open_clip_config.json").is_file():
         raise SpaceUnavailable(f"{folder} holds no open_clip_config.json: it is no model's folder.")
