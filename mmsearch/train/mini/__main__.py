@@ -88,7 +88,7 @@ def main() -> None:
     model = vocabulary.sentencepiece_model()
     texts = data.all_texts(sources, drawings.training_stamps(sources))
     ids = vocabulary.kept_ids(model, texts)
-    tokenizer = vocabulary.build_tokenizer(model, ids)
+    tokenizer = vocabulary.build_tokenizer(model, ids, texts)
     tower = use.SentenceEncoder(ids)
     reader = features.Reader(tower, tokenizer)
 
