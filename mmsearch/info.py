@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from mmsearch.errors import MmsearchError, SpaceUnavailable, StoreError
 from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
-from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
-from mmsearch.spaces.folder import read_card
+from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, languages_of, recommended
+from mmsearch.spaces.folder import languages_in, read_card
 from mmsearch.spaces.kept import kept_folders
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.store.ledger import read_ledger
@@ -44,6 +45,7 @@ def describe(index: Index) -> dict[str, Any]:
         "modalities": {str(m): int(n) for m, n in zip(MODALITIES, counts, strict=True)},
         "space": f"{manifest.space.name}@{manifest.space.fingerprint}",
         "dimension": manifest.space.dimension,
+        "languages": _languages(index),
         "kept": _kept(index),
         "search": "; ".join(dict.fromkeys(_search(index, i) for i in range(len(lanes)))),
         "ann": manifest.ann.facts if manifest.ann and not manifest.space.lanes else None,
@@ -94,6 +96,25 @@ def _next(index: Index) -> str | None:
     return None
 
 
+def _languages(index: Index) -> str:
+    """What texts may be in: as published, or as the cards say that the index keeps."""
+    cards = _cards(index)
+    found = [
+        languages_of(lane.name) or languages_in(cards.get(lane.fingerprint, {}))
+        for lane in index.space.each
+    ]
+    return "; ".join(dict.fromkeys(filter(None, found)))
+
+
+def _cards(index: Index) -> dict[str, dict[str, Any]]:
+    """What the index keeps of its space: fingerprint of each lane -> card, if it can be read."""
+    where, cards = index.snapshot.kept_space, {}
+    for name, folder in kept_folders(index.space, where).items() if where else ():
+        with suppress(MmsearchError):
+            cards[name] = read_card(folder)
+    return cards
+
+
 def _kept(index: Index) -> dict[str, Any] | None:
     """What the index keeps of its space: its size and, of a model's text tower, in which form its
     weights are stored and the least cosine to the model's own vectors of some texts. Of several
@@ -101,12 +122,7 @@ def _kept(index: Index) -> dict[str, Any] | None:
     where = index.snapshot.kept_space
     if where is None:
         return None
-    cards = []
-    for folder in kept_folders(index.space, where).values():
-        try:
-            cards.append(read_card(folder))
-        except MmsearchError:
-            continue
+    cards = list(_cards(index).values())
     towers = [m for card in cards for m in card.get("holds", card.get("modalities")) or ()]
     least = [card["least_cosine"] for card in cards if card.get("least_cosine") is not None]
     stored = [card["stored"] for card in cards if card.get("stored") is not None]
@@ -130,13 +146,14 @@ def skipped_files(index: Index) -> list[dict[str, Any]]:
 def list_spaces() -> list[dict[str, Any]]:
     """Every space by name: what it takes, whether it can be used here, what it needs.
 
-    Of models that must be fetched also ``licence``, ``megabytes``, ``languages`` and the
-    published ``recall_at_1`` and ``recall_at_5`` in percent, with their ``source``.
+    Of what can be used, or is known, also the ``languages`` of texts; of models that must be
+    fetched ``licence``, ``megabytes`` and the published ``recall_at_1`` and ``recall_at_5`` in
+    percent, with their ``source``.
     """
     rows = []
     for name, (_, _, needs) in SPACES.items():
         try:
-            space = load_encoder(name).space
+            encoder = load_encoder(name)
         except MmsearchError as e:
             rows.append(
                 {
@@ -152,10 +169,11 @@ def list_spaces() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "available": True,
-                "modalities": [str(m) for m in space.modalities],
-                "dimension": space.dimension,
+                "modalities": [str(m) for m in encoder.space.modalities],
+                "dimension": encoder.space.dimension,
                 "needs": needs,
-                "fingerprint": space.fingerprint,
+                "languages": encoder.languages,
+                "fingerprint": encoder.space.fingerprint,
             }
         )
     rows += [_known(known) for known in CATALOGUE]

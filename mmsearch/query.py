@@ -170,6 +170,21 @@ def check_text(text: Any) -> None:
         raise UsageError("the query is empty: say what to look for.")
 
 
+def unknown_share(encoder: Encoder, text: str) -> float:
+    """The share of a text's letters that the encoder's tokenizer does not know, in [0, 1).
+
+    Raises UsageError if it knows none: all such texts have one vector, which says nothing.
+    """
+    share = encoder.unknown([text])[0]
+    if share < 1:
+        return share
+    reads = f" It reads {encoder.languages}." if encoder.languages else ""
+    raise UsageError(
+        f"the space {encoder.space.name} knows no letter of the query.{reads} Ask in other words, "
+        "or index with a space for that language: `mmsearch spaces` lists some."
+    )
+
+
 def unit_vector(vector: Any, space: Space) -> Vectors:
     """One vector that somebody gave as float32 (1, d) of unit length.
 

@@ -47,8 +47,13 @@ class Counting:
             return np.full((len(data), 4), np.nan, np.float32)
         return np.array([[int(x), 0, 0, 0] for x in data], np.float32)
 
+    languages = ""
+
     def truncated(self, texts: Sequence[str]) -> list[int]:
         return [7 if text == "5" else 0 for text in texts]
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        return [0.75 if text == "6" else 0.5 for text in texts]
 
 
 def item(name: str) -> OpenItem:
@@ -73,7 +78,9 @@ def test_batches_wait_for_the_encoder_and_come_in_order(side_by_side: int) -> No
     assert [int(vector[0]) for _, vector in one.encoded] == list(range(20))
     assert encoder.most <= side_by_side
     assert batches.cut == 1
-    assert [part.meta for part, _ in one.encoded if part.meta] == [{"cut_tokens": 7}]
+    assert batches.unknown == 1
+    metas = [{"cut_tokens": 7}, {"unknown_share": 0.75}]
+    assert [part.meta for part, _ in one.encoded if part.meta] == metas
     assert batches.busy_s > 0
 
 

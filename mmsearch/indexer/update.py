@@ -398,7 +398,7 @@ class Run:
         report.indexed += len(self.copied) - report.moved
         report.ignored = sum(row.stage is None for row in plan.ledger.values())
         report.skipped = len(plan.ledger) - report.ignored
-        report.cut = self.batches.cut
+        report.cut, report.unknown = self.batches.cut, self.batches.unknown
 
     def _commit(self, final: bool = False) -> None:
         unfinished = []

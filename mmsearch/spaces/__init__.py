@@ -112,6 +112,16 @@ class Encoder(Protocol):
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text the tower leaves out; mostly 0."""
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """The share of each text's letters that the tokenizer does not know; mostly 0.
+
+        Texts of a script that it lacks (1.0) all have one vector: nothing can be told of them.
+        """
+
+    @property
+    def languages(self) -> str:
+        """What texts may be in, for people; empty where that is not known."""
+
 
 def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     """The encoder of a space, by its name or by the path of a space folder.

@@ -28,12 +28,14 @@ from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import CPU_BATCH
 from mmsearch.spaces.cleaning import cleaned, encodable
+from mmsearch.spaces.vocabulary import Vocabulary
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 CARD = "card.json"
+LANGUAGES = {"en": "English", "zh": "Chinese"}  # by their codes in cards
 TOKENIZER = "tokenizer.json"
 MAX_CARD_BYTES = 1 << 20
 _FIRST_PARTS = 2  # that a large tower encodes as it is mapped
@@ -59,6 +61,7 @@ class FolderSpace:
         self.holds = tuple(m for m in self.space.modalities if m in holds)  # has towers for
         self._max_tokens, self._end = int(card.get("max_tokens", 512)), int(card.get("end", 2))
         self._cleaning = str(card.get("cleaning", ""))  # of texts, before the tokenizer
+        self._languages = languages_in(card)
         # a tower of a large model, kept by an index: see ``_session``
         self._large, self._asked = "stored" in card, 0
         self._assets = folder
@@ -134,7 +137,7 @@ class FolderSpace:
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""
-        tokenizer = self._load(TOKENIZER, _tokenizer)
+        tokenizer = self._tokenizer()
         return [
             0  # a token of ASCII text is a character or more, so this one fits
             if text.isascii() and len(text) < self._max_tokens - 2
@@ -142,13 +145,29 @@ class FolderSpace:
             for text in texts
         ]
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """See ``Encoder``; of a long text what the tower reads is looked at."""
+        tokenizer = self._tokenizer()
+        vocabulary = self._load(TOKENIZER, lambda _: Vocabulary(tokenizer), "vocabulary")
+        return [vocabulary.unknown(self._read(text)) for text in texts]
+
+    @property
+    def languages(self) -> str:
+        """What the card says: see ``languages_in``."""
+        return self._languages
+
     def _tokens(self, text: str) -> NDArray[np.int64]:
-        tokenizer = self._load(TOKENIZER, _tokenizer)
-        read = _clean(text[: self._max_tokens * MAX_TOKEN_CHARS], self._cleaning)
-        ids = tokenizer.encode(read).ids
+        ids = self._tokenizer().encode(self._read(text)).ids
         if len(ids) > self._max_tokens:
             ids = [*ids[: self._max_tokens - 1], self._end]
         return np.array([ids], np.int64)
+
+    def _tokenizer(self) -> Any:
+        return self._load(TOKENIZER, _tokenizer)
+
+    def _read(self, text: str) -> str:
+        """As much of a text as the tower can read, cleaned."""
+        return _clean(text[: self._max_tokens * MAX_TOKEN_CHARS], self._cleaning)
 
     def _picture(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         wanted = (self.space.preprocess.image_px, self.space.preprocess.image_px, 3)
@@ -213,6 +232,13 @@ def read_card(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise SpaceUnavailable(f"{path} is damaged: it is not one JSON object.") from None
     return card
+
+
+def languages_in(card: Mapping[str, Any]) -> str:
+    """The languages that a card lists by their codes, for people; empty where it lists none."""
+    listed = card.get("languages")
+    codes = [str(one) for one in listed] if isinstance(listed, list) else []
+    return " and ".join(LANGUAGES.get(code, code) for code in codes)
 
 
 def space_of(card: dict[str, Any], folder: Path) -> Space:
