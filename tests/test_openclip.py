@@ -174,6 +174,7 @@ def broken(folder: Path, how: str) -> str:
         case "file":
             return f"openclip:ViT-B-32/{weights}"
         case "pickled file":
+            (folder / "weights.pt").write_bytes(b"x")
             return f"openclip:ViT-B-32/{folder}/weights.pt"
         case "no file":
             return f"openclip:ViT-B-32/{folder}/weights.safetensors"
@@ -189,11 +190,13 @@ def broken(folder: Path, how: str) -> str:
         ("another model's", "cannot be loaded"),
         ("no weights", "holds no weights"),
         ("pickle", "would have to be unpickled"),
+        ("pickle", "spaces pull 'openclip:local-dir:/"),
         ("no config", "holds no open_clip_config.json"),
         ("config cut", "cannot be loaded"),
         ("renamed", "is no folder"),
         ("file", "cannot be loaded"),
         ("pickled file", "is no safetensors file"),
+        ("pickled file", "/weights.pt'`."),
         ("no file", "there are no weights at"),
         ("empty config", "lacks embed_dim, vision_cfg, text_cfg in its model_cfg"),
         ("no model config", "lacks the object model_cfg"),
@@ -338,7 +341,7 @@ def test_fetching_without_a_network_is_one_line(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     rc, _, err = cli("spaces", "pull", "openclip:ViT-B-32/laion2b_s34b_b79k")
     assert rc == 6
-    assert "could not be fetched" in err
+    assert "could not be fetched: huggingface.co cannot be reached" in err and "offline" in err
     assert len(err.strip().splitlines()) == 1, err
     rc, _, err = cli("spaces", "pull", "mini")
     assert rc == 2
@@ -492,6 +495,7 @@ def test_ctrl_c_while_fetching_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("mmsearch.spaces.openclip.can_fetch", lambda *_: True)
     monkeypatch.setattr(open_clip, "create_model", stopped)
     name = "openclip:ViT-B-32/laion2b_s34b_b79k"
     rc, out, err = cli("spaces", "pull", name)

@@ -57,6 +57,7 @@ def pull(
 
     \b
     mmsearch spaces pull openclip:ViT-B-32/laion2b_s34b_b79k
+    mmsearch spaces pull openclip:ViT-B-32/logs/checkpoints/epoch_32.pt
     """
     with edge():
         from mmsearch.spaces import pull
