@@ -27,7 +27,7 @@ from mmsearch.indexer.quantise import parsed_bytes, update_ann
 from mmsearch.indexer.stages import Stages
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
 from mmsearch.query import checked_recall, listed
-from mmsearch.spaces import Encoder
+from mmsearch.spaces import Encoder, placeable
 from mmsearch.store import PartRow, Snapshot
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow
@@ -110,7 +110,9 @@ class Run:
         self.started_ns = time.time_ns()
         self.batches = Batches(encoder)
         self.open: dict[Task, OpenItem] = {}
-        self.report = Report(stages=Stages(cores=available_cores(), wall_s=load_s, load_s=load_s))
+        stages = Stages(cores=available_cores(), wall_s=load_s, load_s=load_s)
+        stages.placeable = placeable(encoder.space)
+        self.report = Report(stages=stages)
         self.last_commit = time.monotonic()
         self.committing = False
         self.write_s = 0.0  # spent writing rows and commits

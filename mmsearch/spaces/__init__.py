@@ -181,6 +181,11 @@ def family_of(name: str) -> tuple[str, str, str] | None:
     return (FAMILIES.get(family) or plugins().get(family)) if colon else None
 
 
+def placeable(space: Space) -> bool:
+    """Whether a placement can be chosen for a space, or for one of its lanes."""
+    return any(family_of(lane.name) is not None for lane in space.each)
+
+
 def _of_family(name: str, module: str, cls: str, placement: Placement) -> Encoder:
     family = name.partition(":")[0]
     ours = family in FAMILIES
