@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.made
 
 demo: $(VENV)/.made
 	@echo "-- indexing the bundled samples"
-	@$(BIN)/mmsearch index $(SAMPLES)/photos $(SAMPLES)/drawings $(SAMPLES)/sounds $(SAMPLES)/texts --index $(DEMO)
+	$(BIN)/mmsearch index $(SAMPLES)/photos $(SAMPLES)/drawings $(SAMPLES)/sounds $(SAMPLES)/texts --index $(DEMO)
 	@sh tests/demo.sh $(BIN)/mmsearch $(DEMO) $(SAMPLES)
 
 test: $(VENV)/.dev
