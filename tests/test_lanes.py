@@ -116,7 +116,9 @@ def test_an_evaluation_asks_what_a_lane_can_answer(made: Path, tmp_path: Path) -
     shutil.copy(made / "pairs.jsonl", made / "pairs" / "pairs.jsonl")
     figures = {}
     for name in ("both", "one", "other"):
-        code, out, err = cli("eval", made / name, made / "pairs" / "pairs.jsonl", "--json")
+        code, out, err = cli(
+            "eval", made / "pairs" / "pairs.jsonl", "--index", made / name, "--json"
+        )
         assert code == 0, err
         figures[name] = {
             (d["query"], d["target"]): d["measures"] for d in json.loads(out)["directions"]

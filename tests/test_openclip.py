@@ -450,7 +450,7 @@ def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
     rows = [{"image": str(photo), "en": f"a picture, {i}"} for i, photo in enumerate(photos)]
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rc, out, err = cli("eval", where, pairs, "--json")
+    rc, out, err = cli("eval", pairs, "--index", where, "--json")
     assert rc == 0, err
     body = json.loads(out)
     assert [d["queries"] for d in body["directions"]] == [2, 2]
@@ -459,7 +459,7 @@ def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
         f"left out: {pairs}:3: image: {photos[2]} is not in the index and cannot"
     )
     assert f"{model} is no folder: openclip:local-dir:FOLDER names a model's." in note
-    rc, out, err = cli("eval", where, pairs, "--strict")
+    rc, out, err = cli("eval", pairs, "--index", where, "--strict")
     assert rc == 2
     assert str(photos[2]) in err
     assert len(err.strip().splitlines()) == 1, err
