@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 CARD = "card.json"
 LANGUAGES = {"en": "English", "zh": "Chinese"}  # by their codes in cards
 TOKENIZER = "tokenizer.json"
+SEEN = "seen.npy"  # what the space was trained on, see ``mmsearch.seen``
 MAX_CARD_BYTES = 1 << 20
 _FIRST_PARTS = 2  # that a large tower encodes as it is mapped
 MAX_TOKEN_CHARS = 16  # of one piece, on average over a text: a guard, not a promise
-_FILE = re.compile(r"(image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json")
+_FILE = re.compile(r"(image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json|seen\.npy")
 README = "README.md"  # for people: what the space is; not kept by an index
 
 
@@ -258,12 +259,12 @@ def space_of(card: dict[str, Any], folder: Path) -> Space:
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 (hex) over a space folder's files, but for its card, which carries it."""
+    """SHA-256 (hex) over the files of a space folder that make its vectors."""
     import hashlib
 
     found = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.name != CARD and _FILE.fullmatch(path.name):
+        if path.name not in (CARD, SEEN) and _FILE.fullmatch(path.name):
             found.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 while block := file.read(1 << 20):

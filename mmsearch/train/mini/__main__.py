@@ -15,9 +15,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from mmsearch.spaces.folder import open_session
+from mmsearch.seen import pack
+from mmsearch.spaces.folder import SEEN, TOKENIZER, open_session
 from mmsearch.train.mini import (
     card,
     data,
@@ -86,7 +88,8 @@ def main() -> None:
 
     say("tokenizer")
     model = vocabulary.sentencepiece_model()
-    texts = data.all_texts(sources, drawings.training_stamps(sources))
+    stamps = drawings.training_stamps(sources)
+    texts = data.all_texts(sources, stamps)
     ids = vocabulary.kept_ids(model, texts)
     tokenizer = vocabulary.build_tokenizer(model, ids, texts)
     tower = use.SentenceEncoder(ids)
@@ -120,7 +123,8 @@ def main() -> None:
     say(json.dumps(figures))
 
     say("writing pictures and texts")
-    vocabulary.write_tokenizer(tokenizer, asked.out / "tokenizer.json")
+    vocabulary.write_tokenizer(tokenizer, asked.out / TOKENIZER)
+    np.save(asked.out / SEEN, pack(data.seen_keys(sources, stamps)), allow_pickle=False)
     export.write_text(asked.out / "text.onnx", tower)
     export.write_image(asked.out / "image.onnx", lite, head)
 
