@@ -6,7 +6,8 @@ import json
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -95,8 +96,9 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
     """Removes items by id, or by the path of a file or folder; returns how many.
 
     A word that is the id of an item (or of one of its parts) means that item, else
-    it is taken as a path. A file that is still there comes back with the next run
-    over its folder.
+    it is taken as a path. If nothing is called exactly so, what is canonically equal in
+    Unicode is meant: "é" as one character or as a letter and its accent. A file that is
+    still there comes back with the next run over its folder.
     """
     return remove_named(folder, what)[0]
 
@@ -106,17 +108,29 @@ def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[
     several = listed(what, "ids and paths")
     if not all(isinstance(w, str | os.PathLike) for w in several):
         raise UsageError("what is removed is named by ids (str) and paths.")
-    wanted = dict.fromkeys(os.fspath(w) for w in several)
+    wanted = dict.fromkeys(os.fsdecode(w) for w in several)
     if not all(wanted):
         raise UsageError("an empty name stands for nothing: give a path or an id.")
     with Writer(folder, manifest.read(folder).space, __version__) as writer:
         items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
-        removed = writer.drop(*items.values())
+        removed = writer.drop(*(item for item in items.values() if _can_be_id(item)))
         places = {w: _places(w) for w, item in items.items() if item not in removed}
-        below, found = _remove_below(writer, [p for several in places.values() for p in several])
-        removed |= below
+        for form in (str, _nfc):  # as it is written, then what is equal to it
+            named = {w: {form(place) for place in several} for w, several in places.items()}
+            below, found = _remove_below(writer, {p for own in named.values() for p in own}, form)
+            removed |= below
+            places = {w: places[w] for w, own in named.items() if not found & own}
         _finish(writer, removed)
-    return len(removed), [w for w, several in places.items() if not found & {*several}]
+    return len(removed), list(places)
+
+
+def _can_be_id(word: str) -> bool:
+    """Whether an index can hold a word as an id: a name that is not UTF-8 is none."""
+    return word == word.encode("utf-8", "replace").decode()
+
+
+def _nfc(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
 
 
 def _finish(writer: Writer, replaced: set[str]) -> None:
@@ -127,12 +141,17 @@ def _finish(writer: Writer, replaced: set[str]) -> None:
     writer.finish()
 
 
-def _remove_below(writer: Writer, places: list[str]) -> tuple[set[str], set[str]]:
-    """Removes what lies at some places or below; the items, and the places that had any."""
+def _remove_below(
+    writer: Writer, places: set[str], form: Callable[[str], str]
+) -> tuple[set[str], set[str]]:
+    """Removes what lies at some places or below; the items, and the places that had any.
+
+    form: what a path is made into before it is compared; ``places`` are in that form.
+    """
     if not places:
         return set(), set()
     names = ("id", "part_no", "root", "path", "path_bytes")
-    exact, below = set(places), tuple(join(p, "") for p in places)
+    exact, below = places, tuple(join(p, "") for p in places)
     inside = list(zip(places, below, strict=True))
     snapshot, removed, found = writer.snapshot, set(), set()
     for segment in snapshot.segments:
@@ -144,6 +163,7 @@ def _remove_below(writer: Writer, places: list[str]) -> tuple[set[str], set[str]
                 if path is None or not segment.live[row]:
                     continue
                 absolute = snapshot.absolute(root, path if raw is None else os.fsdecode(raw)) or ""
+                absolute = form(absolute)
                 if absolute in exact or absolute.startswith(below):
                     found |= {p for p, q in inside if absolute == p or absolute.startswith(q)}
                     rows.append(row)
@@ -208,7 +228,7 @@ def _encoded(
     files = {}  # place in items -> absolute path
     for i, thing in enumerate(items):
         if isinstance(thing, str | os.PathLike):
-            files[i] = str(Path(thing).expanduser().absolute())
+            files[i] = _real(thing)
         else:
             _kind(thing)
     decoded = decoded_files(encoder, list(files.values()))
@@ -217,6 +237,15 @@ def _encoded(
             yield _from_file(writer, encoder, files[i], ids[i], decoded)
         else:
             yield _from_object(writer, encoder, thing, ids[i])
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    """The absolute path of a file, with links followed as runs over folders do: a file that is
+    reached in two ways is one item. Raises UsageError for what is no path."""
+    try:
+        return os.path.realpath(Path(os.fsdecode(path)).expanduser())
+    except (RuntimeError, ValueError) as e:  # no home, or a NUL
+        raise UsageError(f"{os.fsdecode(path)!r} is no path: {e}.") from None
 
 
 def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None) -> New:
