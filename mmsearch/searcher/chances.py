@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mmsearch.calibrate import Chance, chance
 from mmsearch.spaces.lanes import MADE_UP
-from mmsearch.store import Snapshot
+from mmsearch.store import Segment, Snapshot
 from mmsearch.store.rows import MODALITIES
-from mmsearch.store.sampling import row_sample
+from mmsearch.store.sampling import sampled_rows, vectors_at
 from mmsearch.types import Modality, Vectors
 
 SAMPLE = 2048  # parts of a kind that scores are held against; of fewer, all
@@ -27,7 +27,7 @@ class Chances:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._space = snapshot, snapshot.manifest.space
-        self._samples: dict[tuple[int, Modality], Vectors] = {}
+        self._samples: dict[tuple[int, Modality], tuple[Vectors, NDArray[np.int64]]] = {}
         self._found: dict[tuple[int, Modality, bool], Chance | None] = {}
 
     def of(self, lane: int, modality: Modality, asked: Sequence[int]) -> Chance | None:
@@ -46,7 +46,7 @@ class Chances:
         return self._found[key]
 
     def _texts(self, lane: int, modality: Modality) -> Chance | None:
-        parts = self._sample(lane, modality)
+        parts, _ = self._sample(lane, modality)
         texts = self._made_up[:, self._space.columns[lane]].astype(np.float32)
         if not len(parts) or not len(texts):
             return None
@@ -54,27 +54,33 @@ class Chances:
 
     def _among(self, lane: int, modality: Modality) -> Chance | None:
         """Of the lane's own pictures and sounds as queries."""
-        parts, found = self._sample(lane, modality), []
+        (parts, items), found = self._sample(lane, modality), []
         for kind in self._space.held[lane]:
             if kind is Modality.TEXT:
                 continue
-            scores = self._sample(lane, kind) @ parts.T
+            asked, own = self._sample(lane, kind)
+            scores = asked @ parts.T
             if kind is modality:
-                np.fill_diagonal(scores, -np.inf)  # itself
-            if scores.shape[1] > 1:
-                found.append(scores.max(1))
+                # a part itself, and others of its item: the next window is no chance hit
+                scores[own[:, None] == items] = -np.inf
+            best = scores.max(1, initial=-np.inf)
+            found.append(best[np.isfinite(best)])
         return chance(np.concatenate(found), len(parts)) if found else None
 
-    def _sample(self, lane: int, modality: Modality) -> Vectors:
-        """Vectors of an even sample of a lane's live parts of one kind: float32 (m, d)."""
+    def _sample(self, lane: int, modality: Modality) -> tuple[Vectors, NDArray[np.int64]]:
+        """An even sample of a lane's live parts of one kind: their vectors, float32 (m, d), and
+        the number of the item that each is of, int64 (m,)."""
         key = lane, modality
         if key not in self._samples:
             code, segments = MODALITIES.index(modality), self._snapshot.segments
             masks = [segment.live & (segment.modality_codes == code) for segment in segments]
             if any(mask.any() for mask in masks):
-                self._samples[key] = row_sample(segments, SAMPLE, masks, lane)
+                chosen = sampled_rows(segments, SAMPLE, masks, lane)
+                vectors = vectors_at(segments, chosen, lane)
+                self._samples[key] = vectors, _items_of(segments, chosen, lane)
             else:
-                self._samples[key] = np.empty((0, self._space.each[lane].dimension), np.float32)
+                nothing = np.empty((0, self._space.each[lane].dimension), np.float32)
+                self._samples[key] = nothing, np.empty(0, np.int64)
         return self._samples[key]
 
     @cached_property
@@ -85,3 +91,23 @@ class Chances:
             return np.empty((0, self._space.dimension), np.float16)
         found: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
         return found
+
+
+def _items_of(
+    segments: Sequence[Segment], chosen: Sequence[NDArray[np.int64]], lane: int
+) -> NDArray[np.int64]:
+    """The number of the item that each of some vectors of a lane is of.
+
+    An item's parts follow each other in a segment; of one that was committed in pieces each piece
+    counts as an item.
+    """
+    found, before = [np.empty(0, np.int64)], 0
+    for segment, vectors in zip(segments, chosen, strict=True):
+        if not len(vectors):
+            continue
+        rows = segment.rows_of(lane)
+        numbers = [batch.column("part_no").to_numpy() for batch in segment.batches(["part_no"])]
+        items = before + np.cumsum(np.concatenate(numbers) == 0)
+        before = int(items[-1]) + 1
+        found.append(items[vectors if rows is None else rows[vectors]])
+    return np.concatenate(found).astype(np.int64)
