@@ -41,8 +41,9 @@ $(TRAIN_VENV)/.made: pyproject.toml
 # Two files at a time: each process has a PyTorch of its own.
 test-torch: $(TRAIN_VENV)/.made
 	OMP_NUM_THREADS=1 $(TRAIN_VENV)/bin/python -m pytest -n 2 --dist loadfile \
-		tests/test_openclip*.py tests/test_clap.py tests/test_kept.py tests/test_gemma*.py \
-		tests/test_captions.py tests/test_pull.py tests/test_mcr.py tests/test_train*.py tests/test_readme.py
+		tests/test_openclip*.py tests/test_clap.py tests/test_kept.py tests/test_fork_torch.py \
+		tests/test_gemma*.py tests/test_captions.py tests/test_failures_torch.py tests/test_mcr.py \
+		tests/test_pull.py tests/test_train*.py tests/test_readme.py
 
 test-train: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py
@@ -57,13 +58,16 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format mmsearch tests benchmarks
 	$(BIN)/ruff check --fix mmsearch tests benchmarks
 
-# Long runs, left out of `make test`: 50 runs killed at random, 2,000 damaged files, the 1 GB line
+# Long runs, left out of `make test`: 50 runs killed at random, 100 whose decoders are,
+# 2,000 damaged files, forged index folders, the 1 GB line, forks beside threads, a forking server,
+# threads under a debug allocator
 campaign: $(VENV)/.dev
 	$(BIN)/python -m pytest -m campaign
 
 # The same of what runs on PyTorch
 campaign-torch: $(TRAIN_VENV)/.made
-	$(TRAIN_VENV)/bin/python -m pytest -m campaign tests/test_openclip.py
+	$(TRAIN_VENV)/bin/python -m pytest -m campaign tests/test_openclip.py \
+		tests/test_harmed.py::test_so_do_a_hundred_runs_with_a_space_on_pytorch
 
 # What the README's figures come from; each prints a table and writes benchmarks/results/.
 bench: $(VENV)/.dev

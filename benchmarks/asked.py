@@ -21,6 +21,7 @@ from children import columns
 from common import save
 from mmsearch import sample_queries
 from mmsearch.ann import quantiser
+from mmsearch.ann.trained import Trained
 from mmsearch.types import Vectors
 
 ASKED = 1_000
@@ -63,7 +64,8 @@ def main() -> None:
         asked[f"the nearest of {share}"] = nearest_half(pool, xb, share)
     rows = np.random.default_rng(0).choice(len(xb), quantiser.sample_size(len(xb)), replace=False)
     trained, facts = quantiser.train(len(xb), xb.shape[1], xb[np.sort(rows)])
-    index = faiss.deserialize_index(trained)
+    kept = Trained.read(trained)
+    index = kept.index()
     index.add(xb)
     table: list[tuple[str, ...]] = [("queries", "nearest", *(f"{n} lists" for n in LISTS))]
     found = {}

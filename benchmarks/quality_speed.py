@@ -23,7 +23,8 @@ from PIL import Image
 
 from common import Line
 from encode import captions_and_passages, sound_speed
-from mmsearch.spaces.folder import FolderSpace, open_session
+from mmsearch.spaces.folder import FolderSpace
+from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import data
 from mmsearch.train.mini.data import Sources
 from mmsearch.types import Modality

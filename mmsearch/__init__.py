@@ -26,6 +26,7 @@ from mmsearch.errors import (
     IndexTooNew,
     LimitExceeded,
     MmsearchError,
+    ProcessingFailed,
     SpaceError,
     SpaceMismatch,
     SpaceUnavailable,
@@ -63,6 +64,7 @@ __all__ = [
     "LimitExceeded",
     "LoadedSpace",
     "MmsearchError",
+    "ProcessingFailed",
     "Query",
     "Results",
     "SpaceError",
@@ -109,17 +111,24 @@ def index(
     return Index(folder)
 
 
-def open(path: str | os.PathLike[str], space: str | os.PathLike[str] | None = None) -> Index:
+def open(
+    path: str | os.PathLike[str],
+    space: str | os.PathLike[str] | None = None,
+    *,
+    isolate: bool = False,
+) -> Index:
     """Opens an index by the path of its folder, or by its name.
 
     space: the name that loads the model of its space now, where that was moved; asking with
-    another space is SpaceMismatch.
+    another space is SpaceMismatch. isolate: for pictures and sounds from outside: those that are
+    asked with, as bytes or paths, are decoded in a process of their own, which has the limits of
+    the decoders that index and is kept for the next ones. ``Index.close`` ends it.
     Raises IndexNotFound, IndexDamaged or IndexTooNew.
     """
     from mmsearch.searcher import Index
     from mmsearch.store import resolve
 
-    return Index(resolve(path), None if space is None else os.fspath(space))
+    return Index(resolve(path), None if space is None else os.fspath(space), isolate)
 
 
 def load_space(

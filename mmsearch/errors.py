@@ -4,6 +4,7 @@
     ├── UsageError               the call itself cannot be carried out as asked
     │   └── LimitExceeded        an input is larger than a stated limit
     ├── DecodeError              one file, picture, sound or text cannot be read
+    ├── ProcessingFailed         an encoder or a decoder failed, and not because of the input
     ├── StoreError              the index folder
     │   ├── IndexNotFound        there is none at this place
     │   ├── IndexDamaged         a file of it is missing, cut or altered
@@ -47,6 +48,14 @@ class DecodeError(MmsearchError):
     def __init__(self, reason: str, stage: str = "decode") -> None:
         super().__init__(reason)
         self.stage = stage
+
+
+class ProcessingFailed(MmsearchError):
+    """An encoder or a decoding process failed for a reason other than its input.
+
+    The device was lost, memory ran out, or the system killed a process. Nothing was recorded
+    against the input: try again.
+    """
 
 
 class StoreError(MmsearchError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,12 +13,14 @@ from mmsearch.errors import MmsearchError, SpaceUnavailable, StoreError
 from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
 from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, languages_of, recommended
-from mmsearch.spaces.folder import languages_in, read_card
+from mmsearch.spaces.folder import Reading, languages_in, read_card, reading_of, space_of
 from mmsearch.spaces.kept import kept_folders
 from mmsearch.spaces.plugins import module_of, plugins
-from mmsearch.store.ledger import read_ledger
+from mmsearch.store.ledger import Outcome, read_ledger
 from mmsearch.store.manifest import read
 from mmsearch.store.rows import MODALITIES
+from mmsearch.store.switching import next_folders
+from mmsearch.types import Modality
 
 
 def describe(index: Index) -> dict[str, Any]:
@@ -35,8 +39,7 @@ def describe(index: Index) -> dict[str, Any]:
             )
             first += len(part_no)
     lanes = manifest.space.each
-    ledger = read_ledger(index.path, manifest)
-    skipped = sum(row.stage is not None for row in ledger)
+    unindexed = Counter(row.outcome for row in read_ledger(snapshot.place, manifest))
     return {
         "schema": 1,
         "index": str(index.path),
@@ -67,8 +70,12 @@ def describe(index: Index) -> dict[str, Any]:
         "roots": [r.path for r in manifest.roots if r.path],
         "unfinished": len(manifest.unfinished),
         "next": _next(index),
-        "skipped": skipped,
-        "ignored": len(ledger) - skipped,
+        "skipped": unindexed[Outcome.SKIPPED],
+        "failed": unindexed[Outcome.FAILED],
+        "ignored": unindexed[Outcome.IGNORED],
+        "include": list(manifest.include),
+        "exclude": list(manifest.exclude),
+        "follow_links": manifest.follow_links,
         "written_by": manifest.written_by,
     }
 
@@ -88,7 +95,7 @@ def _search(index: Index, lane: int) -> str:
 
 def _next(index: Index) -> str | None:
     """The space that a ``reencode`` was begun for and not finished."""
-    for path in sorted(index.path.glob("next-*")):
+    for path in next_folders(index.path):
         try:
             return str(read(path).space)
         except StoreError:
@@ -97,50 +104,61 @@ def _next(index: Index) -> str | None:
 
 
 def _languages(index: Index) -> str:
-    """What texts may be in: as published, or as the cards say that the index keeps."""
-    cards = _cards(index)
+    """The languages that texts may be in: as published, or as the kept cards list them."""
+    kept = _kept_towers(index)
     found = [
-        languages_of(lane.name) or languages_in(cards.get(lane.fingerprint, {}))
+        languages_of(lane.name)
+        or (languages_in(kept[lane.fingerprint][0]) if lane.fingerprint in kept else "")
         for lane in index.space.each
     ]
     return "; ".join(dict.fromkeys(filter(None, found)))
 
 
-def _cards(index: Index) -> dict[str, dict[str, Any]]:
-    """What the index keeps of its space: fingerprint of each lane -> card, if it can be read."""
-    where, cards = index.snapshot.kept_space, {}
+def _kept_towers(index: Index) -> dict[str, tuple[Reading, Sequence[Modality]]]:
+    """Fingerprint of each lane -> what its kept card says, and which towers are kept.
+
+    A lane whose card cannot be read is left out.
+    """
+    where = index.snapshot.kept_space
+    found: dict[str, tuple[Reading, Sequence[Modality]]] = {}
     for name, folder in kept_folders(index.space, where).items() if where else ():
         with suppress(MmsearchError):
-            cards[name] = read_card(folder)
-    return cards
+            card = read_card(folder)
+            reading = reading_of(card, folder)
+            held = space_of(card, folder).modalities if reading.holds is None else reading.holds
+            found[name] = reading, held
+    return found
 
 
 def _kept(index: Index) -> dict[str, Any] | None:
     """What the index keeps of its space: its size and, of a model's text tower, in which form its
     weights are stored and the least cosine to the model's own vectors of some texts. Of several
     lanes the towers of all, and the least of these."""
-    where = index.snapshot.kept_space
-    if where is None:
+    if index.snapshot.kept_space is None:
         return None
-    cards = list(_cards(index).values())
-    towers = [m for card in cards for m in card.get("holds", card.get("modalities")) or ()]
-    least = [card["least_cosine"] for card in cards if card.get("least_cosine") is not None]
-    stored = [card["stored"] for card in cards if card.get("stored") is not None]
+    kept = _kept_towers(index).values()
+    least = [one.least_cosine for one, _ in kept if one.least_cosine is not None]
+    stored = [one.stored for one, _ in kept if one.stored is not None]
+    towers = [str(modality) for _, held in kept for modality in held]
     return {
         "bytes": sum(file.bytes for file in index.snapshot.manifest.query.values()),
-        "holds": list(dict.fromkeys(towers)) if cards else None,
+        "holds": list(dict.fromkeys(towers)) if kept else None,
         "stored": ", ".join(dict.fromkeys(stored)) or None,
         "least_cosine": min(least, default=None),
     }
 
 
-def skipped_files(index: Index) -> list[dict[str, Any]]:
-    """Path, stage and reason of every file that should have been indexed and failed."""
-    return [
-        {"path": row.path, "stage": row.stage, "reason": row.reason}
-        for row in read_ledger(index.path, index.snapshot.manifest)
-        if row.stage is not None
-    ]
+def skipped_files(index: Index) -> dict[str, list[dict[str, Any]]]:
+    """Every file that should have been indexed and was not, by path: under ``skipped_files``
+    those whose content cannot be read, under ``failed_files`` those that the next run tries
+    again. Of each its path, the stage, the reason, and which decoders tried it."""
+    found: dict[str, list[dict[str, Any]]] = {"skipped_files": [], "failed_files": []}
+    rows = read_ledger(index.snapshot.place, index.snapshot.manifest)
+    for row in sorted(rows, key=lambda row: row.path):
+        if row.outcome is not Outcome.IGNORED:
+            facts = {"path": row.path, "stage": row.stage, "reason": row.reason}
+            found[f"{row.outcome}_files"].append({**facts, "decoders": row.decoders})
+    return found
 
 
 def list_spaces() -> list[dict[str, Any]]:

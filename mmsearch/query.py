@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from mmsearch.errors import (
 )
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part, Preprocess, Space, SpaceVectors, Vectors
+
+if TYPE_CHECKING:
+    from mmsearch.media.isolated import IsolatedDecoder
 
 MAX_QUERY_CHARS = 20_000  # the text tower reads far less; more is a file by mistake
 MAX_K = 10_000
@@ -91,10 +94,13 @@ class Query:
         more = {"where": self.where, "recall": self.recall}
         return asked | {name: value for name, value in more.items() if value is not None}
 
-    def vector_in(self, space: Space, encoder: Encoder | None) -> Vectors:
+    def vector_in(
+        self, space: Space, encoder: Encoder | None, decoder: IsolatedDecoder | None = None
+    ) -> Vectors:
         """The query as float32 (1, d) of unit length.
 
-        encoder: of that space; may be None when a vector was given.
+        encoder: of that space; may be None when a vector was given. decoder: where a picture or
+        sound is decoded; None is in this process.
         Raises DecodeError for a file that cannot be read, DimensionMismatch and
         UsageError for a vector that cannot be compared.
         """
@@ -106,9 +112,9 @@ class Query:
         if self.text is not None:
             return encoder.encode(Modality.TEXT, [self.text], asked=True)
         if self.image is not None:
-            part = image_part(self.image, preprocess)
+            part = image_part(self.image, preprocess, decoder)
             return encoder.encode(Modality.IMAGE, [part.data])
-        windows = (part.data for part in audio_parts(self.audio, preprocess))
+        windows = (part.data for part in audio_parts(self.audio, preprocess, decoder))
         return mean_of_windows(encoder, islice(windows, MAX_QUERY_WINDOWS))
 
 
@@ -324,19 +330,37 @@ def _kind_of(path: str | os.PathLike[str]) -> str | None:
         return None
 
 
-def image_part(source: Any, preprocess: Preprocess) -> Part:
-    """A picture (path, bytes or PIL image) as one part."""
+def image_part(source: Any, preprocess: Preprocess, decoder: IsolatedDecoder | None = None) -> Part:
+    """A picture (path, bytes or PIL image) as one part.
+
+    decoder: where it is decoded; None is in this process. What is decoded already stays here.
+    """
     from mmsearch.media import image_array
 
     with _named(source, Modality.IMAGE):
+        if decoder is not None and _is_encoded(source):
+            return decoder.parts(source, Modality.IMAGE, preprocess, 1)[0]
         return Part(Modality.IMAGE, 0, image_array(source, preprocess))
 
 
-def audio_parts(source: Any, preprocess: Preprocess) -> Iterator[Part]:
-    """A sound (path, or (samples, sample_rate_hz)) as windows."""
+def _is_encoded(source: Any) -> bool:
+    given = isinstance(source, str | os.PathLike | bytes | bytearray | memoryview)
+    return given or hasattr(source, "read")
+
+
+def audio_parts(
+    source: Any, preprocess: Preprocess, decoder: IsolatedDecoder | None = None
+) -> Iterator[Part]:
+    """A sound (path, or (samples, sample_rate_hz)) as windows.
+
+    decoder: as for ``image_part``; then of a long sound the first ``MAX_QUERY_WINDOWS``.
+    """
     from mmsearch.media import audio_windows
 
     with _named(source, Modality.AUDIO):
+        if decoder is not None and _is_encoded(source):
+            yield from decoder.parts(source, Modality.AUDIO, preprocess, MAX_QUERY_WINDOWS)
+            return
         for i, (samples, start_s, end_s) in enumerate(audio_windows(source, preprocess)):
             yield Part(Modality.AUDIO, i, samples, start_s, end_s)
 

@@ -8,22 +8,23 @@ if they are long and their words are spaced, else all of a picture's together.
 
 from __future__ import annotations
 
-import io
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import SpaceUnavailable
+from mmsearch.store import npy
 
 KEY_BYTES = 5  # of a million entries, one in a million other files is mistaken for one of them
 # Shorter sentences are said of other pictures, too: of Flickr8k's validation captions 0.4% with so
 # many words stand in the training captions, and 27% of the Chinese ones, which are short.
 LEAST_WORDS = 7
+_KEY = "|u1"  # the type of what is stored
 _BLOCK_BYTES = 1 << 20
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
@@ -111,16 +112,6 @@ class Seen:
 def read(content: bytes) -> Packed:
     """What ``pack`` made, as ``numpy.save`` wrote it. Raises SpaceUnavailable for anything else."""
     try:
-        found: Any = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as e:
+        return npy.array(content, _KEY, (npy.rows_in(len(content), _KEY, KEY_BYTES), KEY_BYTES))
+    except ValueError as e:
         raise SpaceUnavailable(f"the list of what was seen in training is damaged: {e}.") from None
-    if (
-        not isinstance(found, np.ndarray)
-        or found.dtype != np.uint8
-        or found.ndim != 2
-        or (found.shape[1] != KEY_BYTES)
-    ):
-        raise SpaceUnavailable(
-            f"the list of what was seen in training is damaged: {KEY_BYTES} bytes a row are wanted."
-        )
-    return found

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.checking import Holds, Matches, Within
 from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.once import once
 
 Vectors = NDArray[np.float32]  # (n, d), rows of unit L2 norm
 Scores = NDArray[np.float32]  # (nq, k), inner products
@@ -82,6 +83,12 @@ class Modality(StrEnum):
     AUDIO = "audio"
 
 
+# Pixels of a picture or samples of a window, as a model gets them: some 200 MB. A thousand times
+# what models take; a card that asks for more was made to exhaust memory.
+MAX_PART_VALUES = 1 << 26
+MAX_DIMENSION = 65_536
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """How a space wants its inputs decoded; part of the space's fingerprint.
@@ -100,17 +107,24 @@ class Preprocess:
     ``passage_overlap`` (a fraction) with the one before.
     """
 
-    image_px: int
-    sample_rate_hz: int
-    window_s: float
-    passage_words: int = 200
-    passage_cjk_chars: int = 300
-    passage_overlap: float = 0.15
-    image_fit: str = "squash"
-    image_resampling: str = "bicubic"
-    image_fill: int = 0
-    image_draft: float = 1.5
-    image_cells: int = 0
+    image_px: Annotated[int, Within(1, 8192)]
+    sample_rate_hz: Annotated[int, Within(1, 1_000_000)]
+    window_s: Annotated[float, Within(1e-3, 3600)]
+    passage_words: Annotated[int, Within(1, 1_000_000)] = 200
+    passage_cjk_chars: Annotated[int, Within(1, 1_000_000)] = 300
+    passage_overlap: Annotated[float, Within(0, 0.9)] = 0.15
+    image_fit: Annotated[str, Matches("squash|crop|pad|cells")] = "squash"
+    image_resampling: Annotated[str, Matches("bicubic|bilinear")] = "bicubic"
+    image_fill: Annotated[int, Within(0, 255)] = 0
+    image_draft: Annotated[float, Within(1, 100)] = 1.5
+    image_cells: Annotated[int, Within(0, 65_536)] = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where one part would take more memory than any model's does."""
+        if self.image_px**2 * max(1, self.image_cells) > MAX_PART_VALUES:
+            raise ValueError(f"a picture has more than {MAX_PART_VALUES:,} pixels")
+        if self.sample_rate_hz * self.window_s > MAX_PART_VALUES:
+            raise ValueError(f"a window has more than {MAX_PART_VALUES:,} samples")
 
 
 # Came after the first indexes were written: in a fingerprint only where they say something.
@@ -131,13 +145,18 @@ class Space:
     mostly none.
     """
 
-    name: str
-    digest: str
-    dimension: int
-    modalities: tuple[Modality, ...]
+    name: Annotated[str, Holds(4096)]
+    digest: Annotated[str, Holds(256)]
+    dimension: Annotated[int, Within(1, MAX_DIMENSION)]
+    modalities: Annotated[tuple[Modality, ...], Holds(len(Modality))]
     preprocess: Preprocess
-    metric: str = "inner_product"
-    lanes: tuple[Space, ...] = ()
+    metric: Annotated[str, Matches("inner_product")] = "inner_product"
+    lanes: Annotated[tuple[Space, ...], Holds(16)] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for modalities that are there twice."""
+        if len({*self.modalities}) != len(self.modalities):
+            raise ValueError("a modality is there twice")
 
     @classmethod
     def joined(cls, lanes: Sequence[Space]) -> Space:
@@ -174,7 +193,7 @@ class Space:
         """The lanes; of a space that has none, itself."""
         return self.lanes or (self,)
 
-    @cached_property
+    @once
     def held(self) -> tuple[tuple[Modality, ...], ...]:
         """What is put into each lane."""
         if not self.lanes:
@@ -188,13 +207,13 @@ class Space:
             for i, lane in enumerate(self.lanes)
         )
 
-    @cached_property
+    @once
     def columns(self) -> tuple[slice, ...]:
         """Which numbers of a vector are of each lane."""
         ends = np.cumsum([lane.dimension for lane in self.each]).tolist()
         return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
 
-    @cached_property
+    @once
     def fingerprint(self) -> str:
         """8 hex digits over everything that changes a vector."""
         facts = asdict(self)

@@ -24,7 +24,7 @@ import numpy as np
 from mmsearch import Hit, Index, StoreError
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.store import PartRow, Writer, verify
-from mmsearch.store.ledger import LedgerRow
+from mmsearch.store.ledger import LedgerRow, Outcome
 from mmsearch.types import Modality, Preprocess, Space
 
 D = 64
@@ -85,7 +85,10 @@ def build(folder: Path, seed: int, ann: str) -> Built:
             writer.commit()
             n += rows
         writer.drop(*(f"{seed}-item{i}" for i in range(3, 400, 9)))
-        ledger = [LedgerRow(f"/pictures/{i}", "decode", f"{i}", i, 2, 3, 4) for i in range(200)]
+        ledger = [
+            LedgerRow(f"/pictures/{i}", Outcome.SKIPPED, "decode", f"{i}", None, i, 2, 3, 4)
+            for i in range(200)
+        ]
         writer.want(ann)
         writer.commit(ledger=ledger)
         update_ann(writer)

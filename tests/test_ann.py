@@ -156,7 +156,9 @@ def test_an_empty_segment_gives_no_hit() -> None:
 def test_damaged_lists_are_an_error_and_no_crash() -> None:
     with pytest.raises(IndexDamaged):
         lists = File(np.frombuffer(b"IwPf" + b"\0" * 40, np.uint8))
-        ann.IvfPq(corpus(), File(corpus()), lists, lists, {}).search(questions(1), 3, None)
+        ann.IvfPq(corpus(), File(corpus()), lists, lists, {"nlist": 9}).search(
+            questions(1), 3, None
+        )
 
 
 @pytest.mark.parametrize(

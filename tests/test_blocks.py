@@ -17,8 +17,18 @@ import pytest
 import xxhash
 
 from mmsearch.errors import IndexDamaged
-from mmsearch.store import PARTS_SCHEMA, PartRow, Segment, Snapshot, Writer, manifest, parts, verify
+from mmsearch.store import (
+    PARTS_SCHEMA,
+    PartRow,
+    Segment,
+    Snapshot,
+    Writer,
+    ipc_file,
+    manifest,
+    verify,
+)
 from mmsearch.store.blocks import BLOCK_BYTES, Blocks, Unchecked, Whole, mapped, seal, summed
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import checksum, checksum_of
 from mmsearch.types import Modality, Preprocess, Space
 
@@ -31,6 +41,11 @@ def ranges(*spans: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return both[:, 0], both[:, 1]
 
 
+def confined(path: Path) -> ConfinedPath:
+    """The path as the store takes it."""
+    return ConfinedPath(path.parent) / path.name
+
+
 def written(path: Path, size: int) -> bytes:
     content = np.random.default_rng(size).bytes(size)
     path.write_bytes(content)
@@ -40,8 +55,8 @@ def written(path: Path, size: int) -> bytes:
 def sealed(path: Path, size: int) -> tuple[bytes, Callable[[], Blocks]]:
     """A file with its checks, and what opens it."""
     content = written(path, size)
-    files = seal(path)
-    return content, lambda: Blocks(path, files[path.name], files[f"{path.name}.blocks"])
+    files = seal(confined(path))
+    return content, lambda: Blocks(confined(path), files[path.name], files[f"{path.name}.blocks"])
 
 
 def flip(path: Path, at: int, bit: int = 0) -> None:
@@ -59,10 +74,10 @@ def test_the_checks_are_xxh3_of_each_block_seeded_with_its_number(tmp_path: Path
     ]
     listed = tmp_path / "f.blocks"
     assert listed.read_bytes() == b"".join(n.to_bytes(8, "little") for n in wanted)
-    ref, sums = summed(path)
+    ref, sums = summed(confined(path))
     assert sums == listed.read_bytes()
     assert ref == manifest.FileRef(len(content), "xxh3:" + xxhash.xxh3_128(content).hexdigest())
-    assert checksum(path) == (len(content), ref.checksum)
+    assert checksum(confined(path)) == (len(content), ref.checksum)
 
 
 @pytest.mark.parametrize("size", [1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, (1 << 20) + 9])
@@ -133,7 +148,7 @@ def test_blocks_that_changed_places_are_seen(tmp_path: Path) -> None:
     # nor do zeroed blocks, of which all would have one sum without the numbers
     zeros = tmp_path / "zeros"
     zeros.write_bytes(bytes(2 * BLOCK_BYTES))
-    sums = summed(zeros)[1]
+    sums = summed(confined(zeros))[1]
     assert sums[:8] != sums[8:]
 
 
@@ -153,7 +168,7 @@ def test_checks_of_another_file_or_length_are_refused(tmp_path: Path) -> None:
     sums = manifest.FileRef(len(other_sums), checksum_of(other_sums))
     (tmp_path / "one.blocks").write_bytes(other_sums)
     with pytest.raises(IndexDamaged, match="has 4 checks and one 3 blocks"):
-        Blocks(one, manifest.FileRef(*checksum(one)), sums)
+        Blocks(confined(one), manifest.FileRef(*checksum(confined(one))), sums)
 
 
 def test_a_file_that_was_cut_is_refused_before_it_is_mapped(tmp_path: Path) -> None:
@@ -164,27 +179,27 @@ def test_a_file_that_was_cut_is_refused_before_it_is_mapped(tmp_path: Path) -> N
         with pytest.raises(IndexDamaged, match=f"{path} has {len(wrong):,} bytes and should have"):
             opened()
     with pytest.raises(FileNotFoundError):
-        mapped(tmp_path / "gone", 5)
+        mapped(confined(tmp_path / "gone"), 5)
 
 
 @pytest.mark.parametrize("like", ["xxh3:", ""], ids=["XXH3", "BLAKE2b, as up to schema 2"])
 def test_a_file_without_a_list_is_compared_whole_and_once(tmp_path: Path, like: str) -> None:
     path = tmp_path / "f"
     written(path, 20_000)
-    ref = manifest.FileRef(*checksum(path, like))
+    ref = manifest.FileRef(*checksum(confined(path), like))
     assert ref.checksum.startswith("xxh3:") == bool(like)
     flip(path, 19_999)
-    broken = Whole(path, ref)
+    broken = Whole(confined(path), ref)
     assert not broken.whole
     with pytest.raises(IndexDamaged, match=str(path)):
         broken.check(*ranges((0, 1)))
     flip(path, 19_999)
-    good = Whole(path, ref)
+    good = Whole(confined(path), ref)
     good.check_all()
     assert good.whole
     flip(path, 3)
     good.check_all()  # not read again
-    assert Unchecked(path, ref).whole
+    assert Unchecked(confined(path), ref).whole
 
 
 def test_threads_may_check_the_same_blocks_at_once(tmp_path: Path) -> None:
@@ -306,8 +321,8 @@ def test_the_footer_says_where_each_batch_lies(tmp_path: Path) -> None:
             spans.append((start, sink.tell()))
     footer = path.read_bytes()
     length = int.from_bytes(footer[-10:-6], "little")
-    found = parts._messages(footer[-10 - length :], parts._RECORD_BATCHES)
-    (dictionary,) = parts._messages(footer[-10 - length :], parts._DICTIONARIES).tolist()
+    listed = ipc_file.listed(footer[-10 - length : -10], len(footer) - 10 - length)
+    (dictionary,), found = listed[0].tolist(), listed[1]
     # head and dictionary are written together with the first batch
     assert 0 < dictionary[0] < dictionary[2] == found[0, 0]
     assert found[:, 2].tolist() == [stop for _, stop in spans]
@@ -385,34 +400,28 @@ def test_every_byte_of_the_rows_is_checked_before_arrow_or_a_hit_sees_it(tmp_pat
 
 
 def test_deletions_and_ledger_are_checked_when_they_are_read(tmp_path: Path) -> None:
-    from mmsearch.store.ledger import LedgerRow, read_ledger
+    from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
 
     folder = fill(tmp_path / "ix", range(50))
     with Writer(folder, SPACE) as writer:
         writer.drop("item7", "item8")
-        writer.commit(ledger=[LedgerRow("/a", "decode", "no picture", 1, 2, 3, 4)])
+        path = f"{writer.manifest.roots[0].path}/a"
+        writer.commit(ledger=[LedgerRow(path, Outcome.SKIPPED, "decode", "no picture")])
     deletions = next(folder.glob("segments/*/deleted-*.npy"))
     flip(deletions, deletions.stat().st_size - 4)
     with pytest.raises(IndexDamaged, match=str(deletions)):
         Snapshot.open(folder)
     flip(deletions, deletions.stat().st_size - 4)
     assert only(folder).dead.tolist() == [7, 8]
-    ledger = next(folder.glob("ledger-*.parquet"))
+    ledger = next(folder.glob("ledger-*.arrow"))
     flip(ledger, 30)
     with pytest.raises(IndexDamaged, match=str(ledger)):
-        read_ledger(folder, manifest.read(folder))
-    with pytest.raises(IndexDamaged, match=str(ledger)):
-        Writer(folder, SPACE)
+        list(read_ledger(folder, manifest.read(folder)))
 
 
 @pytest.mark.parametrize("name", ["vectors-*.npy", "parts.arrow"])
-@pytest.mark.parametrize("checked", [True, False], ids=["with blocks", "without"])
-def test_damage_is_never_copied_into_a_new_segment(
-    tmp_path: Path, name: str, checked: bool
-) -> None:
+def test_damage_is_never_copied_into_a_new_segment(tmp_path: Path, name: str) -> None:
     folder = fill(tmp_path / "ix", range(600), range(600, 1000))
-    if not checked:
-        as_schema_2(folder)
     before = manifest.read(folder)
     path = next((folder / "segments" / before.segments[0].name).glob(name))
     flip(path, path.stat().st_size // 2)
@@ -429,51 +438,6 @@ def test_damage_is_never_copied_into_a_new_segment(
         writer.finish()
     (ref,) = manifest.read(folder).segments
     assert sum(n.endswith(".blocks") for n in ref.files) == 2  # rewritten, they have checks
-    assert verify(folder) == []
-
-
-def as_schema_2(folder: Path) -> None:
-    """Turns an index into one that an older version wrote: BLAKE2b, no checks of blocks."""
-    now = manifest.read(folder)
-    segments = []
-    for ref in now.segments:
-        where, files = folder / "segments" / ref.name, {}
-        for name in ref.files:
-            if name.endswith(".blocks"):
-                (where / name).unlink()
-            else:
-                files[name] = manifest.FileRef(*checksum(where / name, ""))
-        segments.append(replace(ref, files=files))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest, "_WITHOUT_LANES", 2)
-        manifest.write(folder, replace(now, segments=tuple(segments)))
-
-
-def test_an_index_of_schema_2_answers_and_verifies_and_gains_checks_when_rewritten(
-    tmp_path: Path,
-) -> None:
-    folder = fill(tmp_path / "ix", range(300), range(300, 500))
-    with Writer(folder, SPACE) as writer:
-        writer.drop("item3")
-        writer.commit()
-    as_schema_2(folder)
-    assert b'"schema": 2' in (folder / "manifest.json").read_bytes()
-    assert verify(folder) == []
-    snapshot = Snapshot.open(folder)
-    for segment in snapshot.segments:
-        assert segment.lanes[0].blocks.whole and segment.arrow_blocks.whole
-    assert snapshot.segments[0].dead.tolist() == [3]
-    assert snapshot.segments[0].rows([299])[0].id == row(299).id
-    path = snapshot.segments[1].folder / "parts.parquet"
-    flip(path, 100)
-    assert [p.path for p in verify(folder)] == [str(path)]
-    flip(path, 100)
-    with Writer(folder, SPACE) as writer:
-        writer.compact()
-        writer.finish()
-    assert b'"schema": 3' in (folder / "manifest.json").read_bytes()
-    segment = only(folder)
-    assert not segment.lanes[0].blocks.whole and not segment.arrow_blocks.whole
     assert verify(folder) == []
 
 
@@ -498,7 +462,7 @@ def test_lists_are_written_in_pieces_and_have_checks_of_their_own(tmp_path: Path
             f"{SPACE.fingerprint}-q001",
             "ivfpq",
             50,
-            {},
+            {"nlist": 1},
             writer.write_ann(f"{SPACE.fingerprint}-q001", b"q" * 9),
         )
         codes = writer.write_codes(
@@ -527,7 +491,7 @@ def test_lists_are_written_in_pieces_and_have_checks_of_their_own(tmp_path: Path
     assert [p.path for p in verify(folder)] == [str(sums)]
     sums.unlink()
     assert only(folder).lanes[0].code_blocks is None
-    quantiser_path = folder / "ann" / f"{SPACE.fingerprint}-q001.faiss"
+    quantiser_path = folder / "ann" / f"{SPACE.fingerprint}-q001.quantiser"
     flip(quantiser_path, 2)
     blocks = Snapshot.open(folder).ann_blocks[SPACE.fingerprint]
     assert not blocks.whole
@@ -574,8 +538,9 @@ def test_the_kept_space_is_compared_when_it_is_to_be_used(tmp_path: Path) -> Non
         writer.commit()
     snapshot = Snapshot.open(tmp_path / "ix")
     snapshot.check_kept_space()
-    kept = snapshot.kept_space
-    assert kept is not None
+    place = snapshot.kept_space
+    assert place is not None
+    kept = place.path
     content = (kept / "text.onnx").read_bytes()
     for wrong in (content[:-1], content + b"\0", bytes([content[0] ^ 1]) + content[1:]):
         (kept / "text.onnx").unlink()
@@ -583,7 +548,7 @@ def test_the_kept_space_is_compared_when_it_is_to_be_used(tmp_path: Path) -> Non
         with pytest.raises(IndexDamaged, match=str(kept / "text.onnx")):
             snapshot.check_kept_space()
         with pytest.raises(IndexDamaged, match=str(kept / "text.onnx")):
-            encoder_of(SPACE, kept, snapshot.check_kept_space)
+            encoder_of(SPACE, place, snapshot.check_kept_space)
     (kept / "text.onnx").unlink()
     with pytest.raises(IndexDamaged, match=str(kept / "text.onnx")):
         snapshot.check_kept_space()

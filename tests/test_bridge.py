@@ -15,22 +15,10 @@ import mmsearch
 from mmsearch.cli.app import app
 from mmsearch.errors import LimitExceeded, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.spaces import load_encoder, maps
-from mmsearch.spaces.folder import digest_of
 from mmsearch.spaces.maps import unit
 from mmsearch.train.bridging import bridge, learned, memory, procrustes, ridge
 from mmsearch.types import Modality
-from tiny_space import COLOURS, SHADES, write_pairs, write_space
-
-
-def part(folder: Path, whole: Path, *modalities: str) -> Path:
-    """A space folder with some of another's towers."""
-    shutil.copytree(whole, folder)
-    card = json.loads((folder / "card.json").read_text())
-    for one in set(card["modalities"]) - set(modalities):
-        (folder / f"{one}.onnx").unlink()
-    card |= {"modalities": list(modalities), "name": folder.name, "digest": digest_of(folder)}
-    (folder / "card.json").write_text(json.dumps(card))
-    return folder
+from tiny_space import COLOURS, SHADES, part, write_pairs, write_space
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_the_database_itself_is_locked(to_do: str) -> None:
     import duckdb
 
     with pytest.raises(duckdb.Error):
-        engine._database().cursor().execute(to_do)
+        engine._database.cursor().execute(to_do)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_even_sql_that_got_through_could_read_and_write_nothing(sql: str) -> Non
     import duckdb
 
     with pytest.raises(duckdb.Error):
-        engine._database().cursor().execute(sql).fetchall()
+        engine._database.cursor().execute(sql).fetchall()
 
 
 @pytest.fixture(scope="module")

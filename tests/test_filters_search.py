@@ -59,7 +59,7 @@ def test_the_least_recently_used_masks_go_first(monkeypatch: pytest.MonkeyPatch)
     made = []
 
     def get(key: str, n: int = 10) -> None:
-        held.get(key, lambda: made.append(key) or [np.ones(n, bool), None])  # type: ignore[func-returns-value]
+        held.get(key, lambda _: made.append(key) or [np.ones(n, bool), None])  # type: ignore[func-returns-value]
 
     for key in "abcabdac":
         get(key)
@@ -77,7 +77,7 @@ def test_what_fails_is_not_held(index: Index) -> None:
     for _ in range(2):
         with pytest.raises(UsageError, match="did you mean"):
             index.search(vector=Q, where="heigth > 3")
-    assert index._view.filtered._making == {}
+    assert index._view.masks._filtered._making == {}
 
 
 def test_many_threads_ask_one_index(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_many_threads_ask_one_index(tmp_path: Path) -> None:
 def test_what_two_threads_ask_at_once_is_evaluated_once() -> None:
     held, made = MaskCache(), []
 
-    def make() -> list[None]:
+    def make(_: object) -> list[None]:
         made.append(1)
         time.sleep(0.2)
         return [None]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hostile import ANY, IGNORED, INDEXED, SKIPPED, make_hostile_folder
+from hostile import ANY, FAILED, IGNORED, INDEXED, SKIPPED, make_hostile_folder
 from mmsearch.store import Snapshot, verify
 from mmsearch.store.ledger import read_ledger
 
@@ -81,9 +81,9 @@ def outcomes(where: Path) -> dict[str, str]:
             found[str(snapshot.absolute(row.root, row.path))] = INDEXED
     for entry in read_ledger(where, snapshot.manifest):
         assert entry.path not in found, f"{entry.path} is both indexed and not"
-        if entry.stage is not None:
+        if entry.outcome != IGNORED:
             assert entry.reason and "\n" not in entry.reason
-        found[entry.path] = IGNORED if entry.stage is None else SKIPPED
+        found[entry.path] = str(entry.outcome)
     return found
 
 
@@ -102,6 +102,7 @@ def survive(tmp_path: Path, big: bool) -> float:
             wrong[name] = f"{became}, not {outcome}"
     assert wrong == {}
     assert report["skipped"] >= sum(outcome == SKIPPED for outcome in expected.values())
+    assert report["failed"] == sum(became == FAILED for became in found.values())
     assert verify(where) == []
     again = index(folder, where)
     body = json.loads(again.communicate(timeout=600)[0])

@@ -147,7 +147,7 @@ def test_excluded_and_hidden_files_are_left_out(corpus: Path, tmp_path: Path) ->
     kept = {name for name, _ in vectors(tmp_path / "ix")}
     assert kept == {*FILES} - {"sounds/fiddle.mp3", "photos/tabby.jpg", "texts/zh/lute.txt"}
     report = update(corpus, tmp_path / "ix", include=("*.json",))
-    assert (report.indexed, report.ignored) == (4, 0)
+    assert (report.indexed, report.unchanged, report.ignored) == (1, 6, 0)
 
 
 def test_the_index_itself_is_no_corpus(corpus: Path) -> None:

@@ -19,8 +19,7 @@ from mmsearch.spaces import load_encoder
 from mmsearch.spaces.lanes import lanes_of
 from mmsearch.store import Snapshot, Writer, manifest, verify
 from mmsearch.types import Modality, Space
-from test_bridge import part
-from tiny_space import WIDTH, write_pairs, write_space
+from tiny_space import WIDTH, part, write_pairs, write_space
 
 IMAGES = SOUNDS = 72
 TEXTS = ["a red square", "pale blue", "a warm green square", "dull", "grey black white", "cyan"]
@@ -298,7 +297,7 @@ def test_each_lane_has_lists_of_its_own(made: Path, tmp_path: Path) -> None:
     assert {a.facts["target"] for a in manifest.read(folder).anns.values()} == {0.9}
     run([made / "pairs"], folder, None, Options(ann="flat"))
     assert manifest.read(folder).anns == {} and verify(folder) == []
-    assert not list((folder / "ann").glob("*.faiss"))
+    assert not list((folder / "ann").glob("*.quantiser"))
 
 
 def test_lists_of_one_lane_outlast_the_training_of_another(made: Path, tmp_path: Path) -> None:
@@ -308,7 +307,7 @@ def test_lists_of_one_lane_outlast_the_training_of_another(made: Path, tmp_path:
     run([made / "pairs"], folder, None, Options(ann="ivfpq"))
     first, second = manifest.read(folder).anns.values()
     index.add([{"text": "one more"}])
-    (folder / "ann" / f"{second.name}.faiss").unlink()
+    (folder / "ann" / f"{second.name}.quantiser").unlink()
     run([made / "pairs"], folder)
     anns = manifest.read(folder).anns
     assert [a.name for a in anns.values() if a.name == first.name] == [first.name]
@@ -368,16 +367,6 @@ def test_damage_in_the_second_lane_is_seen(made: Path, tmp_path: Path) -> None:
     assert [p.path for p in verify(folder)] == [str(vectors)]
     with pytest.raises(IndexDamaged, match=vectors.name):
         mmsearch.open(folder).search("red", to="audio", k=500)
-
-
-def test_an_older_mmsearch_knows_that_lanes_are_too_new_and_reads_the_others(made: Path) -> None:
-    schemas = {
-        name: json.loads((made / name / "manifest.json").read_text())["schema"]
-        for name in ("both", "one")
-    }
-    assert schemas == {"both": 4, "one": 3}
-    one = json.loads((made / "one" / "manifest.json").read_text())
-    assert "lanes" not in one["space"] and "anns" not in one and "ann" in one
 
 
 def test_lanes_on_the_command_line(made: Path, tmp_path: Path) -> None:
@@ -474,7 +463,7 @@ def test_an_index_keeps_made_up_texts_to_tell_what_chance_gives(made: Path) -> N
     texts = np.load(kept)
     assert texts.dtype == np.float16 and texts.shape == (128, 2 * WIDTH)
     assert len(index.search("a warm square", to="text")) == len(TEXTS)
-    by_chance = index._view._chances.of(1, Modality.AUDIO, [0, 1])
+    by_chance = index._view.chances.of(1, Modality.AUDIO, [0, 1])
     assert by_chance is not None and by_chance.parts == SOUNDS
     sounds = index.search("a red square", to="audio", k=SOUNDS)
     best = surprise(np.float32([[sounds[0].score]]), by_chance, SOUNDS)

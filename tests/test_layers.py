@@ -16,10 +16,13 @@ HOUSE = Path(mmsearch.__file__).parent
 # room -> layer; a room may import its own room and lower layers (and, where the
 # map says so, neighbours of its own layer)
 LAYERS = {
+    "checking": 0,
     "errors": 0,
     "types": 0,
     "version": 0,
     "cores": 0,
+    "forks": 0,
+    "once": 0,
     "items": 1,
     "media": 1,
     "store": 1,
@@ -43,7 +46,14 @@ LAYERS = {
 }
 # searcher.add and .remove hand over to the write path when they are called; training
 # measures with the measures of evaluation
-NEIGHBOURS = {("types", "errors"), ("searcher", "indexer"), ("train", "evaluation")}
+NEIGHBOURS = {
+    ("once", "forks"),
+    ("types", "errors"),
+    ("types", "checking"),
+    ("types", "once"),
+    ("searcher", "indexer"),
+    ("train", "evaluation"),
+}
 
 # library -> the rooms that may import it
 OWNED = {
@@ -137,6 +147,7 @@ def test_the_public_door_has_exactly_these_names() -> None:
         "LimitExceeded",
         "LoadedSpace",
         "MmsearchError",
+        "ProcessingFailed",
         "Query",
         "Results",
         "SpaceError",

@@ -145,7 +145,7 @@ def test_a_changed_space_folder_is_refused(tmp_path: Path) -> None:
     [
         ("{", "is damaged"),
         ("[]", "is damaged"),
-        ('{"name": "x"}', "is missing or has no sense"),
+        ('{"name": "x"}', "lacks digest, dimension"),
     ],
 )
 def test_a_folder_with_a_broken_card_is_no_space(tmp_path: Path, card: str, why: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,8 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmsearch import errors
-from mmsearch.store import PartRow, Snapshot, Writer, manifest, resolve, verify
+from mmsearch.store import (
+    PartRow,
+    Snapshot,
+    Writer,
+    default_home,
+    manifest,
+    resolve,
+    verify,
+)
 from mmsearch.store.blocks import seal
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.strays import strays
 from mmsearch.types import Modality, Preprocess, Space
 
@@ -191,7 +201,7 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_user_left_is_not(tmp_pa
     mine.write_text("my own")
     assert len(strays(folder, manifest.read(folder))) == 3
     Writer(folder, SPACE).close()
-    assert strays(folder, manifest.read(folder)) == [mine]
+    assert [p.path for p in strays(folder, manifest.read(folder))] == [mine]
     assert mine.read_text() == "my own"
 
 
@@ -235,7 +245,8 @@ def test_another_space_is_refused_and_both_are_named(tmp_path: Path) -> None:
     [
         (lambda b: b[:-5], errors.IndexDamaged),
         (lambda b: b.replace(b'"generation": 1', b'"generation": 2'), errors.IndexDamaged),
-        (lambda b: b.replace(b'"schema": 3', b'"schema": 9'), errors.IndexTooNew),
+        (lambda b: b.replace(b'"schema": 5', b'"schema": 9'), errors.IndexTooNew),
+        (lambda b: b.replace(b'"schema": 5', b'"schema": 4'), errors.StoreError),
         (lambda b: b"[]", errors.IndexDamaged),
         (lambda b: b"", errors.IndexDamaged),
     ],
@@ -253,7 +264,8 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path, name: str) -
     folder = tmp_path / "ix"
     fill(folder, range(1))
     good = manifest.read(folder)
-    manifest.write(folder, replace(good, ledger=name))
+    run = manifest.LedgerRef(name, 1, manifest.FileRef(1, ""))
+    manifest.write(folder, replace(good, ledger=(run,)))
     with pytest.raises(errors.IndexDamaged):
         manifest.read(folder)
     manifest.write(folder, replace(good, retired=("../" + (name or "x"),)))
@@ -288,7 +300,7 @@ def test_verify_sees_rows_that_no_longer_fit_their_vectors(tmp_path: Path) -> No
     (ref,) = now.segments
     vectors = next((folder / "segments" / ref.name).glob("vectors-*.npy"))
     np.save(vectors, np.ones((19, D), np.float16))
-    files = {**ref.files, **seal(vectors)}
+    files = {**ref.files, **seal(ConfinedPath(vectors.parent) / vectors.name)}
     manifest.write(
         folder,
         replace(now, segments=(manifest.SegmentRef(ref.name, 20, files),)),
@@ -340,12 +352,43 @@ def test_where_an_index_name_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     if sys.platform.startswith("linux"):
         assert resolve("photos") == tmp_path / "data" / "mmsearch" / "indexes" / "photos"
-    (tmp_path / "indexes").mkdir()
-    assert resolve("photos") == tmp_path / "indexes" / "photos"
+    usual = default_home()
     fill(tmp_path / "photos", range(1))
     assert resolve("photos") == tmp_path / "photos"  # an index at that path wins
+    fill(tmp_path / "default", range(1))
+    assert resolve("default") == usual / "default"  # nobody named that folder
     with pytest.raises(errors.UsageError, match="cannot name an index"):
         resolve("my photos?")
+
+
+def test_a_folder_called_indexes_is_used_only_after_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MMSEARCH_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    usual = default_home()
+    work = tmp_path / "work"
+    (work / "indexes").mkdir(parents=True)
+    monkeypatch.chdir(work)
+    assert default_home() == usual  # it came from somewhere
+    fill(work / "indexes" / "photos", range(1))
+    assert default_home() == work / "indexes"
+    assert resolve("other") == work / "indexes" / "other"
+    # a clone brings the marker along, and lies elsewhere
+    clone = tmp_path / "clone"
+    shutil.copytree(work, clone)
+    monkeypatch.chdir(clone)
+    assert default_home() == usual
+    # nor is it used through links, or where it is somebody else's
+    monkeypatch.chdir(work)
+    (work / "indexes").rename(work / "real")
+    (work / "indexes").symlink_to("real")
+    assert default_home() == usual
+    (work / "indexes").unlink()
+    (work / "real").rename(work / "indexes")
+    assert default_home() == work / "indexes"
+    monkeypatch.setattr(os, "geteuid", lambda: 12345, raising=False)
+    assert default_home() == usual
 
 
 def test_a_long_run_opens_few_files_however_often_it_commits(tmp_path: Path) -> None:
@@ -370,7 +413,7 @@ def test_lists_that_are_gone_are_only_slower_and_the_segment_answers_exactly(
             f"{SPACE.fingerprint}-q001",
             "ivfpq",
             5,
-            {},
+            {"nlist": 1},
             writer.write_ann(f"{SPACE.fingerprint}-q001", content),
         )
         writer.set_ann(

@@ -467,7 +467,7 @@ def test_two_processes_give_what_one_gives(work: Path) -> None:
 @pytest.mark.parametrize("layers", [0, 1, 2, -1])
 @pytest.mark.parametrize("modality", ["image", "audio"])
 def test_a_cut_graph_gives_the_vectors_of_the_whole(work: Path, modality: str, layers: int) -> None:
-    from mmsearch.spaces.folder import open_session
+    from mmsearch.spaces.graphs import open_session
 
     path = work / "space" / f"{modality}.onnx"
     net, rng = Net(path, layers), np.random.default_rng(0)

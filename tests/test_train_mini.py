@@ -18,7 +18,7 @@ for needed in ("onnx", "safetensors"):
     pytest.importorskip(needed)
 
 from mmsearch.errors import SpaceUnavailable
-from mmsearch.spaces.folder import open_session
+from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import data, export, pictures, trained, use
 from mmsearch.train.mini.features import numbered, repeated
 from mmsearch.train.mini.heads import PictureHead, contrast

@@ -15,7 +15,7 @@ import soundfile
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from mmsearch.spaces.folder import open_session
+from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import export_audio, sound_effects, sound_folds, sound_words, sounds
 from mmsearch.train.mini.data import Sound, Sources
 from mmsearch.train.mini.graph import Graph

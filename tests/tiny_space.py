@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,17 @@ def write_space(folder: Path, seed: int = 0) -> Path:
         "digest": digest_of(folder),
     }
     (folder / "card.json").write_text(json.dumps(card), "utf-8")
+    return folder
+
+
+def part(folder: Path, whole: Path, *modalities: str) -> Path:
+    """A space folder with some of another's towers."""
+    shutil.copytree(whole, folder)
+    card = json.loads((folder / "card.json").read_text())
+    for one in set(card["modalities"]) - set(modalities):
+        (folder / f"{one}.onnx").unlink()
+    card |= {"modalities": list(modalities), "name": folder.name, "digest": digest_of(folder)}
+    (folder / "card.json").write_text(json.dumps(card))
     return folder
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mmsearch.ann.effort import same_effort
 from mmsearch.ann.flat import Flat
 from mmsearch.ann.ivfpq import IvfPq
+from mmsearch.ann.lists import what_is_wrong
 from mmsearch.ann.quantiser import MIN_TRAIN
 from mmsearch.ann.topk import merge
 from mmsearch.ann.when import AUTO_MIN, wanted
@@ -45,5 +47,7 @@ __all__ = [
     "IvfPq",
     "SegmentIndex",
     "merge",
+    "same_effort",
     "wanted",
+    "what_is_wrong",
 ]

@@ -13,6 +13,8 @@ K = 10  # the hits that the curve's recall counts: recall@10
 # Before a tuner has measured: such a share of the lists, and candidates.
 _UNTUNED_SHARE, _UNTUNED_LEAST, _UNTUNED_CANDIDATES = 0.08, 16, 400
 
+_USED = ("nlist", "target", "curve", "depths")  # of a quantiser's facts
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -41,6 +43,11 @@ def effort_for(facts: dict[str, Any], recall: float | None, k: int, share: float
         nprobe, candidates = point["nprobe"], point["candidates"]
     nprobe = math.ceil(nprobe * _deeper(facts, k / share) - 1e-6)  # 27, not 28, of 9 × 3.0000001
     return Effort(min(nlist, nprobe), math.ceil(candidates * max(1, k / K)))
+
+
+def same_effort(facts: dict[str, Any], others: dict[str, Any]) -> bool:
+    """Whether two quantisers' facts give every search the same effort."""
+    return all(facts.get(name) == others.get(name) for name in _USED)
 
 
 def _deeper(facts: dict[str, Any], depth: float) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.ann.quantiser import faiss_module
+from mmsearch.ann.library import faiss_module
 from mmsearch.ann.topk import ordered
 from mmsearch.types import Ids, Scores, Vectors
 

@@ -10,18 +10,20 @@ checked, the steps are taken one by one, so that nothing unchecked is compared.
 from __future__ import annotations
 
 import threading
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.ann import exact
 from mmsearch.ann.effort import Effort, effort_for
+from mmsearch.ann.library import faiss_module
 from mmsearch.ann.lists import Lists
-from mmsearch.ann.quantiser import coarse_parameters, faiss_module
+from mmsearch.ann.quantiser import coarse_parameters
 from mmsearch.ann.topk import ordered
-from mmsearch.errors import IndexDamaged
+from mmsearch.ann.trained import Trained
+from mmsearch.once import once
 from mmsearch.types import Checked, Ids, Mask, Scores, Vectors
 
 # With fewer allowed rows than this, looking at each costs no more than the lists do.
@@ -47,7 +49,7 @@ class IvfPq:
     """A segment's lists, with the float16 vectors (n, d) for re-ranking.
 
     vector_file, list_file: the mapped files, whose blocks are checked on first touch.
-    quantiser: the serialised, trained, empty FAISS index. facts: see ``quantiser.train``
+    quantiser: the file of what was trained, see ``trained``. facts: see ``quantiser.train``
     and ``tune.tuned``. Raises IndexDamaged where the lists cannot be read.
     """
 
@@ -66,9 +68,19 @@ class IvfPq:
         self._list_file, self._quantiser = list_file, quantiser
         self._parts: tuple[Lists, Any, Any] | None = None
         self._lock = threading.Lock()
-        self._exact: Any = None
         self._asked: dict[tuple[Effort, int], Any] = {}  # what FAISS is told for an effort
         self._filters: dict[int, _Filter] = {}  # id of a mask -> what was made of it
+        forks.renewed(self, IvfPq._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        self._lock = threading.Lock()
+        if self._parts is not None:
+            if self._parts[0].loading:  # FAISS's lists are half changed: others are loaded
+                forks.abandon(*self._parts)
+                self._parts = None
+            else:
+                self._parts[0].renew()
 
     def search(
         self, xq: Vectors, k: int, allowed: Mask | None, recall: float | None = None
@@ -185,7 +197,6 @@ class IvfPq:
             return self._compare(xq, only.rows, k)
         faiss = faiss_module()
         self._vector_file.check_all()
-        self._open()
         selector, n = (None, len(self._xb)) if only is None else (only.selector, only.n)
         D, ids = self._exact.search(
             xq, min(k + exact.SPARE, n), params=faiss.SearchParameters(sel=selector)
@@ -204,12 +215,13 @@ class IvfPq:
 
     def _filter(self, allowed: Mask) -> _Filter:
         """What was made of a mask: the same filter is asked again and again."""
-        known = self._filters.get(id(allowed))
-        if known is None or known.allowed is not allowed:
-            known = _Filter(allowed)
-            if len(self._filters) >= _MAX_FILTERS:
-                self._filters = {}
-            self._filters[id(allowed)] = known
+        filters = self._filters
+        known = filters.get(id(allowed))
+        if known is None:
+            if len(filters) >= _MAX_FILTERS:
+                filters = self._filters = {}
+            # it keeps the mask, so that no other gets the same id while it is held here
+            known = filters.setdefault(id(allowed), _Filter(allowed))
         return known
 
     def _widened(self, xq: Vectors, only: _Filter, effort: Effort) -> Effort:
@@ -241,6 +253,11 @@ class IvfPq:
         candidates = max(round(effort.candidates * wider), _FAR_CANDIDATES)
         return Effort(min(needed, nlist), candidates)
 
+    @once
+    def _exact(self) -> Any:
+        """The vectors as a FAISS index, which only points to them."""
+        return exact.view(self._xb)
+
     def _open(self) -> tuple[Lists, Any, Any]:
         """The lists, the FAISS index that they are loaded into, and that with exact scores."""
         if self._parts is None:
@@ -250,40 +267,35 @@ class IvfPq:
         return self._parts
 
     def _opened(self) -> tuple[Lists, Any, Any]:
-        faiss = faiss_module()
-        lists = Lists(self._list_file)
+        n, d = self._xb.shape
         self._quantiser.check_all()
-        raw = np.asarray(self._quantiser.data)
-        try:
-            index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(raw), raw.nbytes))
-        except RuntimeError as e:
-            raise IndexDamaged(f"the trained quantiser cannot be read: {e}") from e
-        if not isinstance(index, faiss.IndexIVFPQFastScan) or index.nlist != lists.nlist:
-            raise IndexDamaged("the lists and the trained quantiser do not belong together.")
-        index.ntotal = len(self._xb)
-        self._exact = exact.view(self._xb)  # FAISS only points to it
-        return lists, index, faiss.IndexRefine(index, self._exact)
+        self._trained = Trained.read(self._quantiser.data, d, self._facts["nlist"])
+        index = self._trained.index()
+        lists = Lists(self._list_file, n, index)
+        index.ntotal = n
+        return lists, index, faiss_module().IndexRefine(index, self._exact)
 
 
 class _Filter:
-    """A mask (n,) and what searching with it takes, made when it is first wanted."""
+    """A mask (n,) and what searching with it takes, made when it is first wanted.
+
+    Safe to use from several threads: a mask is a filter of one segment, so of one ``Lists``.
+    """
 
     def __init__(self, allowed: Mask) -> None:
         self.allowed = allowed
         self.n = int(np.count_nonzero(allowed))
         self._held: NDArray[np.int64] | None = None
 
-    @cached_property
+    @once
     def rows(self) -> NDArray[np.int64]:
         """int64 (n,): the rows that may be found."""
         return np.flatnonzero(self.allowed)
 
-    @cached_property
+    @once
     def selector(self) -> Any:
-        """The mask as FAISS takes it."""
-        faiss = faiss_module()
-        self._bits = np.packbits(self.allowed, bitorder="little")  # FAISS only points to it
-        return faiss.IDSelectorBitmap(len(self.allowed), faiss.swig_ptr(self._bits))
+        """The mask as FAISS takes it. It keeps the bits that FAISS points to."""
+        return faiss_module().IDSelectorBitmap(np.packbits(self.allowed, bitorder="little"))
 
     def held(self, lists: Lists) -> NDArray[np.int64]:
         """int64 (nlist,): how many of the rows are in each list."""

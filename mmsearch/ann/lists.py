@@ -13,17 +13,19 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.ann.trained import Trained
 from mmsearch.errors import IndexDamaged
+from mmsearch.once import once
 from mmsearch.types import Checked
 
 _HEADER = struct.Struct("<8sIIqII8x")
 _MAGIC, _VERSION = b"mmslists", 1
+_MANY_LISTS = 256  # that are loaded at once: looking at all rows is as quick then
 
 
 def packed(index: Any) -> Iterator[NDArray[np.uint8]]:
@@ -48,47 +50,65 @@ def packed(index: Any) -> Iterator[NDArray[np.uint8]]:
 class Lists:
     """A segment's lists, mapped; each is checked, and loaded into FAISS, when first wanted.
 
-    Raises IndexDamaged, also later, naming the file.
+    n: rows of the segment, each of which is in one list. index: the empty FAISS index that they
+    are for. Raises IndexDamaged, also later.
     """
 
-    def __init__(self, file: Checked) -> None:
+    def __init__(self, file: Checked, n: int, index: Any) -> None:
+        import faiss
+
         self._file = file
+        if len(file.data) < _HEADER.size:
+            raise _damaged("are cut short")
         self._check(0, _HEADER.size)
-        try:
-            head = _HEADER.unpack(file.data[: _HEADER.size].tobytes())
-        except struct.error as e:
-            raise IndexDamaged(f"the lists cannot be read: {e}") from e
+        head = _HEADER.unpack(file.data[: _HEADER.size].tobytes())
         if head[:2] != (_MAGIC, _VERSION):
-            raise IndexDamaged("the lists are of another kind: run `mmsearch index` again.")
-        self.nlist: int = head[2]
-        self.n: int = head[3]
-        self._block: int = head[4]
-        self._per_block: int = head[5]
+            raise _damaged("are of another kind")
+        held: Any = faiss.downcast_InvertedLists(index.invlists)
+        if head[2:] != (index.nlist, n, held.block_size, held.n_per_block):
+            raise _damaged("do not belong to this segment and its quantiser")
+        self.nlist: int = index.nlist
+        self.n = n
         rows_at = _HEADER.size + 4 * self.nlist
-        self._codes_at = rows_at + 4 * self.n
+        self._codes_at = rows_at + 4 * n
+        if len(file.data) < self._codes_at:
+            raise _damaged("are cut short")
         self._check(0, rows_at)
         self.sizes = file.data[_HEADER.size : rows_at].view(np.int32)
-        blocks = -(-self.sizes.astype(np.int64) // self._per_block)
+        blocks = -(-self.sizes.astype(np.int64) // held.n_per_block)
         self._first = np.concatenate([[0], np.cumsum(self.sizes, dtype=np.int64)])
-        self._first_code = np.concatenate([[0], np.cumsum(blocks)]) * self._block
+        self._first_code = np.concatenate([[0], np.cumsum(blocks)]) * held.block_size
         whole = self._codes_at + int(self._first_code[-1])
-        if int(self._first[-1]) != self.n or len(file.data) != whole:
-            raise IndexDamaged("the lists do not have the length that they say.")
+        if self.sizes.min() < 0 or int(self._first[-1]) != n or len(file.data) != whole:
+            raise _damaged("do not have the length that they say")
         self._rows: NDArray[np.int32] = file.data[rows_at : self._codes_at].view(np.int32)
+        self._rows_checked = False  # all of them
         self._loaded = self.sizes == 0
         self._lock = threading.Lock()
+
+    @property
+    def loading(self) -> bool:
+        """Whether a thread is putting lists into a FAISS index at this moment."""
+        return self._lock.locked()
 
     @property
     def complete(self) -> bool:
         """Whether all lists have been loaded."""
         return bool(self._loaded.all())
 
-    @cached_property
+    def renew(self) -> None:
+        """Has a lock of its own in a child; see ``forks.renewed``."""
+        self._lock = threading.Lock()
+
+    @once
     def of_row(self) -> NDArray[np.int32]:
-        """int32 (n,): the list that each row is in."""
+        """int32 (n,): the list that each row is in. Raises IndexDamaged where one is in none."""
         self._check(0, self._codes_at)
-        out = np.empty(self.n, np.int32)
+        out = np.full(self.n, -1, np.int32)
+        self._check_rows(self._rows)
         out[self._rows] = np.repeat(np.arange(self.nlist, dtype=np.int32), self.sizes)
+        if (out < 0).any():
+            raise _damaged("do not hold each row once")
         return out
 
     def load(self, wanted: NDArray[np.int64] | None, index: Any) -> None:
@@ -119,6 +139,13 @@ class Lists:
         codes, ends = self._first_code[new], self._first_code[new + 1]
         self._file.check(rows_at + 4 * starts, rows_at + 4 * stops)
         self._file.check(self._codes_at + codes, self._codes_at + ends)
+        if len(new) < _MANY_LISTS:
+            for a, b in zip(starts, stops, strict=True):
+                self._check_rows(self._rows[a:b])
+        elif not self._rows_checked:
+            self._check(rows_at, self._codes_at)
+            self._check_rows(self._rows)
+            self._rows_checked = True
         held = faiss.downcast_InvertedLists(index.invlists)
         for i, a, b, at in zip(new.tolist(), starts, stops, codes.tolist(), strict=True):
             ids = self._rows[a:b].astype(np.int64)
@@ -127,5 +154,33 @@ class Lists:
         index.ntotal = self.n
         self._loaded[new] = True
 
+    def _check_rows(self, rows: NDArray[np.int32]) -> None:
+        """Raises IndexDamaged for rows that the segment does not have."""
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.n):
+            raise _damaged("name rows that there are not")
+
     def _check(self, start: int, stop: int) -> None:
         self._file.check(np.array([start], np.int64), np.array([stop], np.int64))
+
+
+def what_is_wrong(
+    shape: tuple[int, ...], lists: Checked, quantiser: Checked, facts: dict[str, Any]
+) -> str | None:
+    """What is wrong with the lists of vectors (n, d) under a trained quantiser; None if nothing.
+
+    The bytes of both files were checked. Every row must be in one list.
+    """
+    n, d = shape
+    try:
+        trained = Trained.read(quantiser.data, d, facts["nlist"])
+        Lists(lists, n, trained.index()).of_row  # noqa: B018 - it checks all
+    except IndexDamaged as e:
+        return str(e)
+    return None
+
+
+def _damaged(what: str) -> IndexDamaged:
+    return IndexDamaged(
+        f"the lists of a segment {what}. `mmsearch verify` names the file: remove it, and "
+        "`mmsearch index` builds it anew."
+    )

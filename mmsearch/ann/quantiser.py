@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.ann import lists
-from mmsearch.errors import UsageError, install
+from mmsearch.ann.library import faiss_module
+from mmsearch.ann.trained import COARSE_FACTOR, Trained, refined
+from mmsearch.errors import IndexDamaged, UsageError
 from mmsearch.types import Vectors
 
 # The fewest vectors a quantiser is trained from, even when it is asked for:
@@ -36,19 +39,7 @@ _LISTS_COMPARED = 256  # so few centroids are all compared with a query
 _COARSE_CODE_DIM = 4
 # Centroids that are compared exactly for each list wanted. Of many lists the last ones matter
 # little, and comparing would take as long as scanning them: (lists from, factor).
-_COARSE_FACTORS = ((128, 1.5), (32, 2.0), (0, 4.0))
-
-
-def faiss_module() -> Any:
-    """The module ``faiss``; UsageError says how to install it."""
-    try:
-        import faiss
-    except ImportError:
-        raise UsageError(
-            "FAISS is not installed, and approximate search needs it; "
-            f"{install('cpu')} (or gpu), or index with --ann flat."
-        ) from None
-    return faiss
+_COARSE_FACTORS = ((128, 1.5), (32, 2.0), (0, COARSE_FACTOR))
 
 
 def nlist_for(n: int) -> int:
@@ -80,15 +71,17 @@ def code_bytes(n: int, d: int, memory_bytes: int | None) -> int:
     )
 
 
+@forks.native
 def train(
     n: int, d: int, sample: Vectors, memory_bytes: int | None = None
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """A trained, empty quantiser for about n vectors, serialised, and its facts.
+    """A trained, empty quantiser for about n vectors, as its file (see ``trained``), and its facts.
 
     sample: float32 (m, d) of the vectors to come, at least ``MIN_TRAIN``. The facts say
     ``nlist`` and ``code_bytes`` a vector.
     """
     faiss = faiss_module()
+    _check_finite(sample)
     nlist = nlist_for(n)
     sample = np.ascontiguousarray(sample)
     centroids = _clustered(sample, nlist)
@@ -99,7 +92,7 @@ def train(
     with _one_thread():
         index.train(sample[:_CODES_TRAIN])
     facts = {"nlist": nlist, "code_bytes": size}
-    return faiss.serialize_index(index), facts
+    return Trained.of(index).to_bytes(), facts
 
 
 def coarse_parameters(index: Any, nprobe: int) -> Any:
@@ -118,6 +111,7 @@ def error(index: Any, vectors: Vectors) -> float:
     return float(((vectors - centroids) ** 2).sum(axis=1).mean())
 
 
+@forks.native
 def encode(
     quantiser: NDArray[np.uint8], chunks: Iterable[NDArray[np.float16]]
 ) -> tuple[Iterator[NDArray[np.uint8]], float]:
@@ -127,17 +121,25 @@ def encode(
     squared distance of an even part of them to the centroids of their lists: how well
     vectors fit the lists, which later ones are compared with.
     """
-    faiss = faiss_module()
-    index = faiss.deserialize_index(quantiser)
+    made = Trained.read(quantiser)
+    index = made.index()
     on_gpu = _on_gpu(index.quantizer)
     if on_gpu is not None:
         index.quantizer, index.own_fields = on_gpu, False
     total = 0.0
     for chunk in chunks:
+        if chunk.shape[1] != index.d:
+            raise IndexDamaged("the trained quantiser does not belong to this index.")
         xb = chunk.astype(np.float32)
+        _check_finite(xb)
         index.add(xb)
         total += error(index, xb[:: 1 + len(xb) // _ERROR_ROWS]) * len(xb)
     return lists.packed(index), total / max(1, index.ntotal)
+
+
+def _check_finite(vectors: Vectors) -> None:
+    if not np.isfinite(vectors).all():
+        raise IndexDamaged("there are vectors that are not finite: `mmsearch verify` names them.")
 
 
 def _pieces(d: int, width: int) -> int:
@@ -192,12 +194,7 @@ def _empty_coarse(d: int, nlist: int, sample: Vectors) -> Any:
     codes = faiss.IndexPQFastScan(d, m, 4, faiss.METRIC_INNER_PRODUCT)
     with _one_thread():
         codes.train(sample[:_CODES_TRAIN])
-    both = faiss.IndexRefine(codes, exact)
-    both.k_factor = _COARSE_FACTORS[-1][1]
-    both.own_fields = both.own_refine_index = True
-    codes.this.disown()
-    exact.this.disown()
-    return both
+    return refined(codes, exact)
 
 
 def _on_gpu(index: Any) -> Any:

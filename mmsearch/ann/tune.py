@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.ann.effort import TARGET, Effort, K
 from mmsearch.ann.ivfpq import IvfPq
-from mmsearch.ann.quantiser import faiss_module
+from mmsearch.ann.library import faiss_module
 from mmsearch.ann.topk import best
 from mmsearch.types import Ids, Mask, Scores, Vectors
 
@@ -59,6 +60,7 @@ def exact_nearest(
     return found
 
 
+@forks.native
 def tuned(
     indexes: Sequence[IvfPq],
     masks: Sequence[Mask | None],

@@ -104,14 +104,37 @@ def index(
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Leave out names or paths like this; repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out names or paths like this, in later runs, too; repeatable.",
+        ),
     ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATTERN", help="Also read texts with names like this, e.g. '*.json'."
+            metavar="PATTERN",
+            help="Also read texts with names like this, e.g. '*.json', in later runs, too.",
         ),
     ] = None,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Forget a pattern that an earlier --exclude or --include gave."
+        ),
+    ] = None,
+    follow_links: Annotated[
+        bool | None,
+        typer.Option(
+            "--follow-links/--no-follow-links",
+            help="Follow links that lead out of their folder, in later runs, too. "
+            "Default: as before; at first no.",
+            show_default=False,
+        ),
+    ] = None,
+    retry_skipped: Annotated[
+        bool,
+        typer.Option("--retry-skipped", help="Try files again whose content could not be read."),
+    ] = False,
     ann: Annotated[
         str | None,
         typer.Option(metavar="auto|flat|ivfpq", help="Exact search, IVF-PQ, or by size (auto)."),
@@ -128,7 +151,7 @@ def index(
         typer.Option("--prune", help="Remove items even of a folder that is missing or empty now."),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if a file was skipped.")
+        bool, typer.Option("--strict", help="Exit with 1 if a file was skipped or failed.")
     ] = False,
     workers: WorkersOption = None,
     device: DeviceOption = None,
@@ -142,7 +165,8 @@ def index(
     """Index folders, or bring an index up to date with them.
 
     Finds what is new, changed, moved or gone, and makes it searchable. What did
-    not change is not read; a file that cannot be read is skipped and recorded.
+    not change is not read. A file whose content cannot be read is skipped and
+    recorded; one that failed for another reason is tried again by the next run.
 
     \b
     mmsearch index ~/Pictures
@@ -161,6 +185,9 @@ def index(
         options = Options(
             exclude=tuple(exclude or ()),
             include=tuple(include or ()),
+            forget=tuple(forget or ()),
+            follow_links=follow_links,
+            retry_skipped=retry_skipped,
             ann=ann,
             recall=recall,
             memory=memory,
@@ -177,6 +204,7 @@ def index(
             typer.echo(
                 f"indexed {report.indexed:,} · unchanged {report.unchanged:,} · "
                 f"removed {report.removed:,} · skipped {report.skipped:,}"
+                + (f" · failed {report.failed:,}" if report.failed else "")
                 + (f" · ignored {report.ignored:,}" if report.ignored else "")
                 + f" · {report.seconds:.1f} s"
             )
@@ -184,7 +212,7 @@ def index(
                 say(f"mmsearch: {line}")
         for path in report.kept:
             say(
-                f"mmsearch: {path} is missing, unreadable or suddenly empty; its items were kept. "
+                f"mmsearch: {path} is missing, unreadable or empty now; its items were kept. "
                 "If they are really gone, run again with --prune."
             )
         if report.cut:
@@ -202,11 +230,16 @@ def index(
                 f"mmsearch: of {known:,} parts every vector is compared, which is exact; lists are "
                 f"made from {MIN_TRAIN} on."
             )
-        if report.skipped and not json:
-            say("`mmsearch info --skipped" + _same(index) + "` says why files were skipped.")
+        if report.failed:
+            say(
+                f"mmsearch: {report.failed:,} files were not indexed through no fault of theirs: "
+                "run the same command to try them again."
+            )
+        if (report.skipped or report.failed) and not json:
+            say("`mmsearch info --skipped" + _same(index) + "` says why files were left out.")
         if not json and not report.indexed and not report.unchanged:
             say("mmsearch: no pictures, sounds or texts were found there.")
-        if strict and report.skipped:
+        if strict and (report.skipped or report.failed):
             raise typer.Exit(1)
 
 
@@ -275,7 +308,8 @@ def query(
 def info(
     index: IndexOption = "default",
     skipped: Annotated[
-        bool, typer.Option("--skipped", help="List the files that were skipped, and why.")
+        bool,
+        typer.Option("--skipped", help="List the files that were skipped or failed, and why."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -293,11 +327,11 @@ def info(
         opened = Index(folder_of(index))
         body = describe(opened)
         if skipped:
-            rows = skipped_files(opened)
+            files = skipped_files(opened)
             if json:
-                print_json({**body, "skipped_files": rows})
+                print_json({**body, **files})
             else:
-                show_skipped(rows)
+                show_skipped(files)
         elif json:
             print_json(body)
         else:
@@ -314,7 +348,7 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
     mmsearch verify --index home
     """
     with edge():
-        from mmsearch.store import verify as check
+        from mmsearch.indexer import verify as check
 
         folder = folder_of(index)
         problems = check(folder)

@@ -25,6 +25,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.SpaceError: 6,
     errors.DimensionMismatch: 6,
     errors.DecodeError: 7,
+    errors.ProcessingFailed: 1,
     errors.MmsearchError: 1,
 }
 INTERRUPTED = 130
@@ -47,7 +48,7 @@ def edge() -> Iterator[None]:
     try:
         yield
     except errors.MmsearchError as e:
-        say(f"mmsearch: {e}")
+        say(f"mmsearch: {' '.join(str(e).split(chr(10)))}")  # a library's words may have lines
         raise typer.Exit(exit_code(e)) from None
     except KeyboardInterrupt as e:
         kept = "stopped. What was committed is kept; run the same command to go on."

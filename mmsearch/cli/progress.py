@@ -44,6 +44,7 @@ class IndexProgress:
             completed=report.done,
             rate=f"{rate:,.0f} files/s",
             skipped=f"skipped {report.skipped_so_far}" if report.skipped_so_far else "",
+            failed=f"failed {report.failed_so_far}" if report.failed_so_far else "",
         )
 
     def _start(self) -> None:
@@ -59,11 +60,12 @@ class IndexProgress:
             TextColumn("{task.fields[rate]}"),
             TimeLeft(),
             TextColumn("{task.fields[skipped]}"),
+            TextColumn("{task.fields[failed]}"),
             console=Console(file=self._stream),
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task("", total=None, stage="", rate="", skipped="")
+        self._task = self._bar.add_task("", total=None, stage="", rate="", skipped="", failed="")
 
     def __exit__(
         self,

@@ -104,7 +104,14 @@ def show_info(body: dict[str, Any]) -> None:
         _echo(f"on its way to {body['next']}: `mmsearch reencode` goes on, or gives up (--abandon)")
     if body["unfinished"]:
         _echo(f"unfinished  {body['unfinished']:,} items: run `mmsearch index` again to go on")
+    for name in ("include", "exclude"):
+        if body[name]:
+            _echo(f"{name}   {', '.join(body[name])}")
+    if body["follow_links"]:
+        _echo("links     that lead out of a folder are followed")
     _echo(f"skipped   {body['skipped']:,}" + (" (--skipped says why)" if body["skipped"] else ""))
+    if body["failed"]:
+        _echo(f"failed    {body['failed']:,} (--skipped says why; the next run tries them again)")
     _echo(f"ignored   {body['ignored']:,}")
 
 
@@ -136,11 +143,13 @@ def show_curve(facts: dict[str, Any], before: str = "") -> None:
         _echo(f"{before}{target:g} was not reached by lists; {exactly}")
 
 
-def show_skipped(rows: list[dict[str, Any]]) -> None:
-    """The skipped files, one a line: path, stage and reason."""
-    for row in rows:
+def show_skipped(files: dict[str, list[dict[str, Any]]]) -> None:
+    """The files that were skipped, then those that failed, one a line: path, reason and stage."""
+    for row in files["skipped_files"]:
         _echo(f"{_near(row['path'])}: {row['reason']} [{row['stage']}]")
-    if not rows:
+    for row in files["failed_files"]:
+        _echo(f"{_near(row['path'])}: {row['reason']} [failed: {row['stage']}]")
+    if not any(files.values()):
         _echo("nothing was skipped")
 
 

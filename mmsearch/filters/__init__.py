@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.filters.columns import COLUMNS, MAX_FILTER_CHARS, MAX_FILTER_S
 
 if TYPE_CHECKING:
-    from mmsearch.filters.cache import MaskCache
+    from mmsearch.filters.cache import Kept, Known, MaskCache, Masks
     from mmsearch.filters.engine import matching
 
-_LAZY = {"MaskCache": "cache", "matching": "engine"}
+_LAZY = {"matching": "engine", **dict.fromkeys(("Kept", "Known", "MaskCache", "Masks"), "cache")}
 
-__all__ = ["COLUMNS", "MAX_FILTER_CHARS", "MAX_FILTER_S", "MaskCache", "matching"]
+__all__ = [
+    "COLUMNS",
+    "MAX_FILTER_CHARS",
+    "MAX_FILTER_S",
+    "Kept",
+    "Known",
+    "MaskCache",
+    "Masks",
+    "matching",
+]
 
 
 def __getattr__(name: str) -> Any:

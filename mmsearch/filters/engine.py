@@ -11,19 +11,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from mmsearch import forks
 from mmsearch.errors import LimitExceeded, UsageError
 from mmsearch.filters import columns
 from mmsearch.filters.expression import Expression, compiled, too_deep
-from mmsearch.store import PARTS_SCHEMA, Snapshot
+from mmsearch.store import PARTS_SCHEMA, Segment, Snapshot
 from mmsearch.store.rows import split_path
 from mmsearch.store.snapshot import join
 from mmsearch.types import Mask
@@ -39,14 +39,18 @@ _NUMBER = pa.field("number", pa.int64())
 _OF_ROOTS = {name: pa.dictionary(pa.int32(), pa.string()) for name in ("prefix", "folder")}
 
 
-def matching(snapshot: Snapshot, where: str) -> list[Mask]:
+def matching(
+    snapshot: Snapshot, where: str, segments: Sequence[Segment] | None = None
+) -> list[Mask]:
     """For each segment, bool (rows,): True where a live part meets the condition.
 
-    NULL counts as not met. Raises UsageError for a condition that is none, and
-    LimitExceeded for one that is too long, too deep, too slow or needs too much memory.
+    segments: which of the snapshot's; None is all. NULL counts as not met. Raises UsageError for
+    a condition that is none, and LimitExceeded for one that is too long, too deep, too slow or
+    needs too much memory.
     """
     expression = parsed(where)
-    ends = list(accumulate(s.ref.rows for s in snapshot.segments))
+    segments = snapshot.segments if segments is None else segments
+    ends = list(accumulate(s.ref.rows for s in segments))
     met = np.zeros(ends[-1] if ends else 0, np.bool_)
     with _asking(where) as cursor:
         schema = pa.schema([_NUMBER, *map(_field, expression.stored)])
@@ -59,16 +63,13 @@ def matching(snapshot: Snapshot, where: str) -> list[Mask]:
             )
         # all checked before DuckDB reads: an error that it met would come back as its own
         stored = sorted({"root" if n in _OF_ROOTS else n for n in expression.stored})
-        parts = [segment.batches(stored) for segment in snapshot.segments]
+        parts = [(segment, segment.batches(stored)) for segment in segments]
         batches = _rows(snapshot, parts, schema, expression)
         cursor.register("rows", pa.RecordBatchReader.from_batches(schema, batches))
         # IS TRUE: what stands under it is not handed down to Arrow, which compares otherwise
         cursor.execute(f"SELECT number FROM rows WHERE {expression.sql} IS TRUE")
         met[cursor.fetchnumpy()["number"]] = True
-    return [
-        met[end - segment.ref.rows : end]
-        for end, segment in zip(ends, snapshot.segments, strict=True)
-    ]
+    return [met[end - segment.ref.rows : end] for end, segment in zip(ends, segments, strict=True)]
 
 
 def parsed(where: str) -> Expression:
@@ -136,30 +137,52 @@ _SETTINGS = (  # in this order: the last two would forbid the others
     ("enable_external_access", "false"),
     ("lock_configuration", "true"),
 )
-_opening = threading.Lock()
 
 
-@lru_cache(maxsize=1)
-def _database() -> Any:
-    """The process's one database, locked down."""
-    try:
-        import duckdb
-    except ImportError:
-        raise UsageError(
-            "DuckDB is not installed, and a filter needs it: pip install 'duckdb>=1.3,<2', "
-            "or ask without a filter."
-        ) from None
-    database = duckdb.connect(":memory:")
-    for name, value in _SETTINGS:
-        database.execute(f"SET {name} = {value}")
-    return database
+class _Database:
+    """The process's one database, locked down; opened when it is first asked."""
+
+    def __init__(self) -> None:
+        self._opening = threading.Lock()
+        self._opened: Any = None
+        self._default: Any = None  # DuckDB's own connection, which it makes to read Arrow's types
+        forks.renewed(self, _Database._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        if self._opened is not None:
+            forks.abandon(self._opened, self._default)
+        self._opening, self._opened, self._default = threading.Lock(), None, None
+
+    def cursor(self) -> Any:
+        """A connection to it, for one thread."""
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened.cursor()
+
+    def _open(self) -> Any:
+        try:
+            import duckdb
+        except ImportError:
+            raise UsageError(
+                "DuckDB is not installed, and a filter needs it: pip install 'duckdb>=1.3,<2', "
+                "or ask without a filter."
+            ) from None
+        database = duckdb.connect(":memory:")
+        for name, value in _SETTINGS:
+            database.execute(f"SET {name} = {value}")
+        self._default = duckdb.default_connection()
+        return database
+
+
+_database = _Database()
 
 
 @contextmanager
 def _asking(where: str) -> Iterator[Any]:
     """A cursor of its own that is interrupted in time, and DuckDB's errors as ours."""
-    with _opening:
-        cursor = _database().cursor()
+    cursor = _database.cursor()
     import duckdb
 
     started = time.monotonic()
@@ -216,13 +239,13 @@ def _field(name: str) -> pa.Field:
 
 def _rows(
     snapshot: Snapshot,
-    parts: Iterable[Iterator[pa.RecordBatch]],
+    parts: Iterable[tuple[Segment, Iterator[pa.RecordBatch]]],
     schema: pa.Schema,
     expression: Expression,
 ) -> Iterator[pa.RecordBatch]:
     """The live rows with the stored columns that are needed, batch by batch.
 
-    parts: those columns of each segment.
+    parts: segments, each with those columns.
     """
     roots = sorted(snapshot.manifest.roots, key=lambda r: r.id)
     ids = np.array([r.id for r in roots], np.int32)
@@ -232,8 +255,8 @@ def _rows(
     }
     of_roots = {name: pa.array(texts[name], pa.string()) for name in texts}
     step = max(1, _CALLS_A_BATCH // max(1, expression.calls))
-    first = 0  # number of the segment's first row over all segments
-    for segment, batches in zip(snapshot.segments, parts, strict=True):
+    first = 0  # number of the segment's first row over all these segments
+    for segment, batches in parts:
         at = 0
         for batch in batches:
             n = batch.num_rows

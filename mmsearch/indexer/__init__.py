@@ -5,7 +5,7 @@ from mmsearch.indexer.captions import Captioned, caption
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
-from mmsearch.indexer.upkeep import compact, merge, tune
+from mmsearch.indexer.upkeep import compact, merge, tune, verify
 
 __all__ = [
     "Captioned",
@@ -21,4 +21,5 @@ __all__ = [
     "remove_named",
     "run",
     "tune",
+    "verify",
 ]

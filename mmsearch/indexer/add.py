@@ -13,10 +13,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import DecodeError, UsageError
+from mmsearch.errors import DecodeError, ProcessingFailed, UsageError
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
-from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Task
+from mmsearch.indexer.refusal import encode_all
+from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Skipped, Task
 from mmsearch.query import audio_parts, image_part, listed, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
@@ -73,7 +74,8 @@ def add_items(
     is there already is replaced. Without ids, a file has that of its path and
     anything else one made from its content. What has an id of the caller's is
     never touched by runs over folders. meta: a JSON object for each.
-    Raises UsageError, or DecodeError naming the item, before anything is changed.
+    Raises UsageError, DecodeError naming the item, or ProcessingFailed, before anything is
+    changed.
     """
     items = listed(items, "items")
     given = _checked_ids(ids, len(items))
@@ -315,7 +317,7 @@ def encode_parts(encoder: Encoder, parts: Iterable[Part], new: New) -> None:
     def flush() -> None:
         if waiting:
             modality = waiting[0].modality
-            new.vectors.extend(encoder.encode(modality, [p.data for p in waiting]))
+            new.vectors.extend(encode_all(encoder, modality, [p.data for p in waiting]))
             for p in waiting:
                 data = p.data if p.modality is Modality.TEXT else ""
                 new.parts.append(
@@ -334,7 +336,8 @@ def encode_parts(encoder: Encoder, parts: Iterable[Part], new: New) -> None:
 def decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finished]:
     """Each file's parts, then its Finished, in the order of ``paths``.
 
-    Raises DecodeError for a file that cannot be read.
+    Raises DecodeError for a file that cannot be read, ProcessingFailed if decoding it failed
+    for another reason.
     """
     if not paths:
         return
@@ -347,8 +350,13 @@ def decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finishe
                         yield part
                     case Finished():
                         yield event
-                    case Failed(reason=reason, stage=stage):
+                    case (
+                        Skipped(stage=stage, reason=reason)
+                        | Failed(stage="read" as stage, reason=reason)
+                    ):
                         raise DecodeError(f"{path}: {reason}", stage=stage)
+                    case Failed(reason=reason):
+                        raise ProcessingFailed(f"{path}: {reason}")
                     case Ignored():
                         raise DecodeError(f"{path} is of a kind that is not indexed.", "sniff")
 

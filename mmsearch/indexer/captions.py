@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.cores import available_cores
+from mmsearch.errors import MmsearchError, ProcessingFailed
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.media.pool import DecodePool, Finished, PartReady, Task
 from mmsearch.spaces import ANYWHERE, Placement
@@ -135,7 +136,16 @@ def _write(
 def _flush(
     writer: Writer, captioner: Any, waiting: list[tuple[Segment, int, Any]], done: Captioned
 ) -> None:
-    texts = captioner.captions([data for *_, data in waiting])
+    try:
+        texts = captioner.captions([data for *_, data in waiting])
+    except MmsearchError:
+        raise
+    except Exception as e:  # whatever its library raises
+        reason = str(e).strip().partition("\n")[0] or type(e).__name__
+        raise ProcessingFailed(
+            f"the captioning model failed: {reason}. What was committed is kept; run the same "
+            "command to go on."
+        ) from e
     for (segment, row, _), text in zip(waiting, texts, strict=True):
         segment.check_copied(np.array([row]))
         old = segment.row(row)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError
+from mmsearch.indexer.refusal import Refused, encode_each
 from mmsearch.media.pool import Task
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part
@@ -26,8 +26,8 @@ from mmsearch.types import Modality, Part
 _WAITING = 1  # whole batches that wait for the encoder
 
 Pair = tuple["OpenItem", Part]
-# a vector, how many tokens were cut, which share of the letters is unknown; or why not
-Encoded = tuple[NDArray[np.float32], int, float] | str
+# a vector, how many tokens were cut, and the share of letters that the tokenizer does not know
+Encoded = tuple[NDArray[np.float32], int, float] | Refused
 _UNREADABLE = 0.5  # share of unknown letters above which a passage counts as unreadable
 
 
@@ -45,7 +45,7 @@ class OpenItem:
     encoded: list[tuple[Part, NDArray[np.float16]]] = field(default_factory=list)
     expected: int | None = None  # parts in all, once the decoder has said so
     committed: int = 0  # parts that are in a segment already
-    failed: str | None = None  # why the encoder refused one of its parts
+    refused: Refused | None = None  # why one of its parts has no vector
 
     @property
     def complete(self) -> bool:
@@ -57,8 +57,8 @@ class Batches:
     """Collects parts by modality and encodes them when a batch is full.
 
     A context manager: leaving it waits for the batch that is being encoded, and drops what
-    waits. ``busy_s``: how long the encoder has worked. ``waited_s``: how long a caller stood
-    before a batch that was not done.
+    waits. Its methods raise ProcessingFailed if the encoder is broken. ``busy_s``: how long the
+    encoder has worked. ``waited_s``: how long a caller stood before a batch that was not done.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -105,7 +105,7 @@ class Batches:
 
     def _start(self, modality: Modality) -> None:
         batch, self._waiting[modality] = self._waiting[modality], []
-        batch = [(item, part) for item, part in batch if item.failed is None]
+        batch = [(item, part) for item, part in batch if item.refused is None]
         if batch:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self._encoder.side_by_side, "batch")
@@ -127,8 +127,8 @@ class Batches:
         return touched
 
     def _hand_out(self, item: OpenItem, part: Part, found: Encoded) -> None:
-        if isinstance(found, str):
-            item.failed = item.failed or f"the encoder refused it: {found}"
+        if isinstance(found, Refused):
+            item.refused = item.refused or found
             return
         vector, lost, unknown = found
         if lost:
@@ -145,28 +145,14 @@ class Batches:
 
     def _encode(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
         with self._busy:
-            try:
-                return self._vectors(modality, data)
-            except Exception as e:
-                if len(data) == 1:
-                    return [str(e) or type(e).__name__]
-                # one bad input must not cost the others their vectors
-                return [found for one in data for found in self._singly(modality, one)]
-
-    def _singly(self, modality: Modality, one: Any) -> list[Encoded]:
-        try:
-            return self._vectors(modality, [one])
-        except Exception as e:  # whatever the encoder's library raises, the run goes on
-            return [str(e) or type(e).__name__]
-
-    def _vectors(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
-        vectors = self._encoder.encode(modality, data)
-        if len(vectors) != len(data) or not np.isfinite(vectors).all():
-            raise DecodeError("the encoder gave no usable vector", stage="encode")
-        cut, unknown = [0] * len(data), [0.0] * len(data)
-        if modality is Modality.TEXT:
-            cut, unknown = self._encoder.truncated(data), self._encoder.unknown(data)
-        return list(zip(vectors, cut, unknown, strict=True))
+            found = encode_each(self._encoder, modality, data)
+            cut, unknown = [0] * len(data), [0.0] * len(data)
+            if modality is Modality.TEXT:
+                cut, unknown = self._encoder.truncated(data), self._encoder.unknown(data)
+            each = zip(found, cut, unknown, strict=True)
+            return [
+                one if isinstance(one, Refused) else (one, lost, share) for one, lost, share in each
+            ]
 
 
 class _Busy:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from mmsearch.errors import IndexDamaged, IndexNotFound, SpaceUnavailable
 from mmsearch.spaces import (
@@ -18,15 +16,17 @@ from mmsearch.spaces import (
     load_encoder,
     several,
 )
-from mmsearch.spaces.folder import read_card
+from mmsearch.spaces.cache import shared_folder
+from mmsearch.spaces.folder import Reading, read_card, reading_of
 from mmsearch.spaces.kept import encoder_of, kept_folders
 from mmsearch.store import Snapshot, Writer
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality
 from mmsearch.version import __version__
 
 
 def open_writer(
-    folder: Path,
+    folder: AnyPath,
     space: str | None,
     placement: Placement = ANYWHERE,
     loaded: Encoder | None = None,
@@ -58,7 +58,7 @@ def open_writer(
     files = encoder.files if _must_keep(known, encoder, wanted) else {}
     writer = Writer(folder, encoder.space, __version__)
     try:
-        writer.keep_space(files)
+        writer.keep_space(files, shared_folder(encoder.space, writer.place) if files else None)
     except BaseException:
         writer.close()
         raise
@@ -68,15 +68,14 @@ def open_writer(
 def _as_kept(known: Snapshot, placement: Placement) -> Placement:
     """The placement with towers kept as they are, also where they are written anew."""
     for card in _cards(known):
-        form, holds = card.get("stored"), card.get("holds") or ()
-        carry = "all" if str(Modality.IMAGE) in holds else "text"
-        if form in FORMS:
-            tower = placement.tower or str(form)
+        carry = "all" if Modality.IMAGE in (card.holds or ()) else "text"
+        if card.stored in FORMS:
+            tower = placement.tower or card.stored
             return replace(placement, tower=tower, carry=placement.carry or carry)
     return placement
 
 
-def _cards(known: Snapshot) -> list[dict[str, Any]]:
+def _cards(known: Snapshot) -> list[Reading]:
     """What is said of each kept tower of a model on PyTorch."""
     if known.kept_space is None:
         return []
@@ -85,7 +84,8 @@ def _cards(known: Snapshot) -> list[dict[str, Any]]:
     for lane in space.each:
         if lane.fingerprint in folders and family_of(lane.name) is not None:
             with suppress(SpaceUnavailable):
-                cards.append(read_card(folders[lane.fingerprint]))
+                folder = folders[lane.fingerprint]
+                cards.append(reading_of(read_card(folder), folder))
     return cards
 
 
@@ -102,9 +102,9 @@ def _must_keep(known: Snapshot | None, encoder: Encoder, wanted: Placement) -> b
     except IndexDamaged:
         return True
     cards = _cards(known)
-    if wanted.tower is not None and any(card.get("stored") != wanted.tower for card in cards):
+    if wanted.tower is not None and any(card.stored != wanted.tower for card in cards):
         return True
-    pictured = [str(Modality.IMAGE) in (card.get("holds") or ()) for card in cards]
+    pictured = [Modality.IMAGE in (card.holds or ()) for card in cards]
     return bool(cards) and (
         (wanted.carry == "all" and not any(pictured)) or (wanted.carry == "text" and any(pictured))
     )

@@ -15,8 +15,11 @@ from mmsearch.spaces import ANYWHERE, Placement
 class Options:
     """What may be asked of a run.
 
-    exclude: glob patterns of what to leave out. include: of further texts to read;
-    what earlier runs were asked to include stays included.
+    exclude: glob patterns of what to leave out. include: of further texts to read. Later runs
+    over the same index remember both; forget: patterns of either that they no longer remember.
+    follow_links: whether links that lead out of their folder are followed; None is as in
+    earlier runs, at first no.
+    retry_skipped: try files again whose content could not be read.
     ann: ``auto``, ``flat`` or ``ivfpq``; recall: what searches aim at, 0.5 to 1; memory: what
     the lists may take, in bytes or as "2GB"; None leaves the index's own choice of each.
     prune: remove items even where a whole source is missing or empty.
@@ -27,6 +30,9 @@ class Options:
 
     exclude: Sequence[str] = ()
     include: Sequence[str] = ()
+    forget: Sequence[str] = ()
+    follow_links: bool | None = None
+    retry_skipped: bool = False
     ann: str | None = None
     recall: float | None = None
     memory: int | str | None = None
@@ -47,15 +53,17 @@ class Report:
     removed: int = 0
     ignored: int = 0
     skipped: int = 0
+    failed: int = 0  # not indexed through no fault of theirs: the next run tries them again
     moved: int = 0
     parts: int = 0  # vectors made in this run
     cut: int = 0  # passages of which the text tower left something out
     unknown: int = 0  # passages of which the space knows less than half of the letters
     seconds: float = 0.0
-    kept: tuple[str, ...] = ()  # sources that are missing, unreadable or empty: nothing removed
+    kept: tuple[str, ...] = ()  # folders that are missing, unreadable or empty: nothing removed
     found: int = 0  # files met so far
     done: int = 0  # files dealt with so far
     skipped_so_far: int = 0
+    failed_so_far: int = 0
     stage: str = "indexing"  # what is being done
     stages: Stages = field(default_factory=Stages)
 
@@ -68,6 +76,7 @@ class Report:
             "removed": self.removed,
             "ignored": self.ignored,
             "skipped": self.skipped,
+            "failed": self.failed,
             "moved": self.moved,
             "parts": self.parts,
             "cut": self.cut,

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import UsageError
+from mmsearch.indexer.vanished import MetFolders, inside, kept_folders
 from mmsearch.items import Folder, Scope, Unreadable, scope_of
-from mmsearch.media import included
+from mmsearch.media import decoders, included
 from mmsearch.media.pool import Task
 from mmsearch.store import Snapshot, Writer
-from mmsearch.store.known import KnownItems
-from mmsearch.store.ledger import LedgerRow
-from mmsearch.store.snapshot import join
-from mmsearch.types import Item
+from mmsearch.store.known import KnownItems, KnownUnindexed, Unindexed
+from mmsearch.store.ledger import LedgerRow, Outcome
+from mmsearch.types import Item, Signature
 
+_NO_SIGNATURE: Signature = (0, -1, -1, 0)  # of what could not be looked at
 # Files from this size on tell their content hash before they are decoded, so
 # that a long one can be committed in pieces.
 LARGE_BYTES = 8 << 20
@@ -56,7 +58,7 @@ def scopes_of(
     kept = [
         s
         for s in scopes.values()
-        if not any(folder != s.path and _inside(s.path, folder) for folder in folders)
+        if not any(folder != s.path and inside(s.path, folder) for folder in folders)
     ]
     return kept, missing
 
@@ -75,8 +77,19 @@ def _holds(snapshot: Snapshot, path: str) -> bool:
     return any(KnownItems.load(snapshot, [path]).in_scope)
 
 
-def _inside(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(join(folder, ""))
+@dataclass(frozen=True)
+class Wishes:
+    """Which files a run walks and reads; what earlier runs asked for is in it.
+
+    forgotten: patterns of ``include`` that hold no more. retry_skipped: whether files whose
+    content could not be read are tried again.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    follow_links: bool = False
+    retry_skipped: bool = False
 
 
 @dataclass
@@ -85,39 +98,74 @@ class Plan:
 
     writer: Writer
     scopes: list[Scope]
-    exclude: Sequence[str]
-    include: Sequence[str]
+    wishes: Wishes
     known: KnownItems
     pruned: Sequence[str] = ()  # sources that are gone, and whose items must go
     unchanged: int = 0
     found: int = 0  # files met, whatever became of them
     settled: int = 0  # files met that need not be opened
-    ledger: dict[str, LedgerRow] = field(default_factory=dict)  # absolute path -> row, in scope
+    counts: Counter[Outcome] = field(default_factory=Counter)  # of files without parts
     unreadable: list[str] = field(default_factory=list)  # folders and files that gave errors
     again: list[Task] = field(default_factory=list)  # tasks that came back
     empty: list[str] = field(default_factory=list)  # scopes in which no file was met
 
     def __post_init__(self) -> None:
-        """Sorts the old ledger into what this walk decides anew and what stays."""
-        paths = [*(s.path for s in self.scopes), *self.pruned]
+        """Reads what is known of files without parts."""
         self.snapshot = self.writer.snapshot  # the one that ``known`` numbers
-        self._old: dict[str, LedgerRow] = {}  # absolute path -> row inside the scopes
-        self._elsewhere: list[LedgerRow] = []
-        for row in self.writer.ledger:
-            if any(_inside(row.path, p) for p in paths):
-                self._old[row.path] = row
-            else:
-                self._elsewhere.append(row)
+        self.unindexed = KnownUnindexed(self.snapshot, self._everything(), decoders())
+        self._rows: list[LedgerRow] = []  # for the next commit
+        self._met = MetFolders()
         self._resume = {u.item_id: u for u in self.writer.manifest.unfinished}
 
-    def new_ledger(self) -> list[LedgerRow]:
-        """What the index should know of files without parts after this run."""
-        return sorted([*self._elsewhere, *self.ledger.values()], key=lambda row: row.path)
+    def _everything(self) -> list[str] | None:
+        """The places that are compared, None for all."""
+        return [*(s.path for s in self.scopes), *self.pruned]
+
+    # -- files without parts ----------------------------------------------------
+
+    def note(self, row: LedgerRow) -> None:
+        """Keeps for the next commit why a file has no parts."""
+        assert row.outcome is not None
+        self.counts[row.outcome] += 1
+        if not self.unindexed.holds(row):
+            self._rows.append(row)
+
+    def forget(self, path: str) -> None:
+        """Forgets with the next commit why a file had no parts: it has some."""
+        if self.unindexed.has(path):
+            self._rows.append(LedgerRow(path, None))
+
+    def forget_unseen(self, spared: Sequence[str]) -> None:
+        """Forgets files that the walk did not meet, but for those at or below ``spared``."""
+        for row in self.unindexed.unseen(self.writer.place, self.writer.manifest):
+            if any(inside(row.path, place) for place in spared):
+                assert row.outcome is not None
+                self.counts[row.outcome] += 1
+            else:
+                self._rows.append(LedgerRow(row.path, None))
+
+    @property
+    def pending(self) -> int:
+        """Rows of the ledger that wait for the next commit."""
+        return len(self._rows)
+
+    def take_rows(self) -> list[LedgerRow]:
+        """The rows of the ledger for a commit."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    # -- the walk ---------------------------------------------------------------
 
     def folder(self, scope: Scope) -> Folder:
         """The walk of a scope, which never enters the index itself."""
         own = str(self.writer.folder)
-        return Folder(scope, self.exclude, (own, os.path.realpath(own)))
+        return Folder(
+            scope,
+            self.wishes.exclude,
+            (own, os.path.realpath(own)),
+            root=self._root(scope),
+            follow_links=self.wishes.follow_links,
+        )
 
     def ahead(self) -> Iterator[int]:
         """1 for each file that ``tasks`` will meet; for counting them before."""
@@ -137,12 +185,14 @@ class Plan:
         """The files that must be opened, in the walk's order."""
         for scope in self.scopes:
             root = self._root(scope)
+            self.writer.root(root)
             before, walk = self.found, self.folder(scope)
             for found in walk.walk():
                 if isinstance(found, Unreadable):
                     self._note_unreadable(found)
                     continue
                 self.found += 1
+                self._met.add(found[0])
                 task = self._compare(found[0], found[1:], root)
                 if task is None:
                     self.settled += 1
@@ -151,19 +201,21 @@ class Plan:
             if self.found == before and not walk.left_out:
                 self.empty.append(scope.path)
 
-    def _compare(self, path: str, signature: tuple[int, ...], root: str) -> Task | None:
-        known = self.known
+    def _compare(self, path: str, signature: Signature, root: str) -> Task | None:
+        known, wishes = self.known, self.wishes
         item = known.number.get(hash(path))
+        row = self.unindexed.meet(path, signature) if len(self.unindexed) else None
         resume = None
         if item is not None:
             known.seen[item] = 1
             resume = self._resume.get(item_id(path)) if self._resume else None
-            if known.signature[item] == hash(signature) and resume is None:
+            same = known.signature[item] == hash(signature) and resume is None
+            if same and not (wishes.forgotten and included(path, wishes.forgotten)):
                 self.unchanged += 1
+                self.forget(path)
                 return None
-        old = self._old.get(path)
-        if old is not None and old.signature == signature and not self._now_included(old):
-            self.ledger[path] = old
+        if row is not None and self._is_final(row, path):
+            self.counts[row.outcome] += 1
             return None
         size, mtime_ns, ctime_ns, inode = signature
         relative = path[len(root) :].lstrip(os.sep)
@@ -173,51 +225,59 @@ class Plan:
         ask = resume is not None or size in known.sizes or size >= LARGE_BYTES
         return Task(found, ask=ask, skip_parts=resume.parts if resume else 0)
 
-    def _now_included(self, row: LedgerRow) -> bool:
-        """Whether an ignored file matches an --include pattern that is new."""
-        new = set(self.include) - set(self.writer.manifest.include)
-        return bool(new) and row.stage is None and included(row.path, tuple(new))
+    def _is_final(self, row: Unindexed, path: str) -> bool:
+        """Whether a file without parts would end as it did before."""
+        if row.outcome is Outcome.IGNORED:
+            new = tuple(set(self.wishes.include) - set(self.writer.manifest.include))
+            return row.current and not (new and included(path, new))
+        return row.outcome is Outcome.SKIPPED and row.current and not self.wishes.retry_skipped
 
     def _note_unreadable(self, what: Unreadable) -> None:
-        if what.ignored:
-            self.ledger[what.path] = LedgerRow(what.path, None, what.reason, 0, -1, -1, 0)
-            return
-        self.unreadable.append(what.path)
-        # the time is never equal to a real one: it is looked at again next time
-        self.ledger[what.path] = LedgerRow(what.path, "walk", what.reason, 0, -1, -1, 0)
+        outcome = Outcome.IGNORED if what.ignored else Outcome.FAILED
+        if not what.ignored:
+            self.unreadable.append(what.path)
+        self.unindexed.meet(what.path, _NO_SIGNATURE)
+        # the times are never equal to real ones: it is looked at again next time
+        row = LedgerRow(what.path, outcome, "walk", what.reason, None, *_NO_SIGNATURE)
+        self.note(row)
 
     def _root(self, scope: Scope) -> str:
         """The root that a scope's items are stored under: a known one above it, if any."""
         above = [
-            r.path for r in self.writer.manifest.roots if r.path and _inside(scope.path, r.path)
+            r.path for r in self.writer.manifest.roots if r.path and inside(scope.path, r.path)
         ]
         if above:
             return min(above, key=len)
-        path = str(Path(scope.path).parent) if scope.is_file else scope.path
-        self.writer.root(path)
-        return path
+        return str(Path(scope.path).parent) if scope.is_file else scope.path
 
-    def vanished(self, prune: bool) -> tuple[list[int], list[str]]:
+    def vanished(self, prune: bool, moved: Collection[int]) -> tuple[list[int], list[str]]:
         """(items whose files are gone, folders whose items were kept all the same).
 
-        Kept without ``prune``: items below a folder that could not be read, and
-        those of a scope in which suddenly no file is left (an unplugged drive).
+        moved: items whose content was met at another place. Kept without ``prune``: items below
+        a folder that could not be read, those of a scope in which suddenly no file is left (an
+        unplugged drive), and those of a vanished folder below, see ``vanished.kept_folders``.
         """
         gone = self.known.vanished()
         if not gone or prune:
             return gone, []
         spared = [*self.unreadable, *self.empty]
-        if not spared:
-            return gone, []
-        kept_below = set()
-        removed = []
+        walks = [(s.path, self.folder(s)) for s in self.scopes if not s.is_file]
+        kept: dict[int, str] = {}  # item -> the folder that it is kept for
+        lost: dict[int, str] = {}  # item -> its path
         for item in gone:
-            segment_no, row, _ = self.known.rows[item][0]
-            part = self.snapshot.segments[segment_no].row(row)
-            path = self.snapshot.absolute(part.root, part.path) or ""
-            above = next((s for s in spared if _inside(path, s)), None)
-            if above is None:
-                removed.append(item)
-            else:
-                kept_below.add(above)
-        return removed, sorted(kept_below)
+            path = self._path(item)
+            if (above := next((s for s in spared if inside(path, s)), None)) is not None:
+                kept[item] = above
+                continue
+            left_out = any(walk.leaves_out(path) for top, walk in walks if inside(path, top))
+            if item not in moved and not left_out:
+                lost[item] = path
+        tops = [top for top, _ in walks]
+        kept |= kept_folders(lost, self._met, tops, sum(self.known.in_scope))
+        return [item for item in gone if item not in kept], sorted(set(kept.values()))
+
+    def _path(self, item: int) -> str:
+        """The absolute path of a known item."""
+        segment_no, row, _ = self.known.rows[item][0]
+        part = self.snapshot.segments[segment_no].row(row)
+        return self.snapshot.absolute(part.root, part.path) or ""

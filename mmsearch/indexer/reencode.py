@@ -10,31 +10,45 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmsearch.errors import DecodeError, IndexNotFound, SpaceUnavailable, StoreError, UsageError
+from mmsearch.errors import (
+    DecodeError,
+    IndexNotFound,
+    ProcessingFailed,
+    SpaceUnavailable,
+    StoreError,
+    UsageError,
+)
 from mmsearch.indexer.add import New, decoded_files, encode_parts
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
-from mmsearch.indexer.plan import Plan
+from mmsearch.indexer.plan import Plan, Wishes
 from mmsearch.indexer.update import Run
 from mmsearch.media import META_KEYS, joined
 from mmsearch.media.pool import Finished, Task
 from mmsearch.query import text_parts
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import PartRow, Segment, Snapshot, Writer, manifest
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import remove
 from mmsearch.store.known import KnownItems
-from mmsearch.store.ledger import LedgerRow, read_ledger
+from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.rows import MODALITIES
 from mmsearch.store.snapshot import join
-from mmsearch.store.switching import keep_copy, needs_copy, next_folder, switch
+from mmsearch.store.switching import (
+    keep_copy,
+    needs_copy,
+    next_folder,
+    next_folders,
+    switch,
+)
 from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
@@ -162,17 +176,17 @@ def remove_next(folder: Path, fingerprint: str | None = None) -> list[Path]:
     Raises IndexLocked while it is being made.
     """
     removed = []
-    for path in sorted(folder.glob(f"next-{fingerprint or '*'}")):
-        if path.is_dir() and not path.is_symlink():
+    for path in next_folders(folder):
+        if fingerprint is None or path.name == f"next-{fingerprint}":
             with WriterLock(path):
                 pass
             remove(path)
-            removed.append(path)
+            removed.append(path.path)
     return removed
 
 
 def _check_others(folder: Path, space: Space) -> None:
-    for path in sorted(folder.glob("next-*")):
+    for path in next_folders(folder):
         if path == next_folder(folder, space.fingerprint):
             continue
         try:
@@ -186,7 +200,7 @@ def _check_others(folder: Path, space: Space) -> None:
 
 
 def _bring_up(
-    beside: Path,
+    beside: ConfinedPath,
     old: Snapshot,
     encoder: Encoder,
     options: Options,
@@ -201,18 +215,28 @@ def _bring_up(
         writer.want(known.ann_wanted, known.recall, known.memory_bytes)
         own = _Own(writer, encoder, old)
         own.bring_up()  # before the plan, which numbers the segments that there are
-        plan = Held(writer, [], (), known.include, _known(writer, old), source=old)
+        plan = Held(writer, [], Wishes(include=known.include), _known(writer, old), source=old)
         found = Run(plan, encoder, options, progress).go()
         report.indexed += found.indexed + own.indexed
         report.parts += found.parts + own.parts
         report.cut += found.cut
         report.unknown += found.unknown
         report.stages, report.seconds = found.stages, time.monotonic() - started
-        lost = {**plan.lost, **own.lost}
-        for row in plan.ledger.values():
-            there = row.stage == "read" and hash(row.path) in plan.known.number
-            if not there:  # else it was encoded while it could be read
+        lost, failed = {**plan.lost, **own.lost}, []
+        for row in read_ledger(beside, writer.manifest):
+            if row.outcome is not Outcome.FAILED:
                 lost[row.path] = row.reason or "there is no tower for it in that space"
+            elif hash(row.path) in plan.known.number:
+                continue  # it was encoded before
+            elif row.stage == "read":
+                lost[row.path] = row.reason or "it cannot be read"
+            else:
+                failed.append(f"{row.path} ({row.reason})")
+        if failed:
+            raise ProcessingFailed(
+                f"{len(failed):,} items were not encoded, and not because of their content: "
+                f"{_some(failed)}. Nothing was switched; run the same command to try them again."
+            )
         return sorted(lost.items())
 
 
@@ -224,21 +248,26 @@ def _known(writer: Writer, old: Snapshot) -> KnownItems:
 def _check_lost(done: Reencoded, folder: Path, drop_missing: bool) -> None:
     if not done.lost or drop_missing:
         return
-    some = "; ".join(f"{path} ({why})" for path, why in done.lost[:_NAMED])
-    more = ", …" if len(done.lost) > _NAMED else ""
+    some = _some([f"{path} ({why})" for path, why in done.lost])
     raise UsageError(
-        f"{len(done.lost):,} items of {folder} cannot be encoded in {done.new.name}: {some}{more}. "
+        f"{len(done.lost):,} items of {folder} cannot be encoded in {done.new.name}: {some}. "
         "Nothing was switched. Bring them back and run again, or go on without them: "
         "--drop-missing (drop_missing=True)."
     )
 
 
-def _ledger(writer: Writer, beside: Path) -> list[LedgerRow]:
-    """Of files without parts: those skipped before and now. Those of other kinds are looked at
+def _some(things: Sequence[str]) -> str:
+    """The first few of many, for a message."""
+    return "; ".join(things[:_NAMED]) + (", …" if len(things) > _NAMED else "")
+
+
+def _ledger(writer: Writer, beside: ConfinedPath) -> Iterator[LedgerRow]:
+    """Of files without parts: those skipped or failed before and now. Ignored ones are looked at
     again by the next run, for the new space may have towers for them."""
-    rows = [*writer.ledger, *read_ledger(beside, manifest.read(beside))]
-    last = {row.path: row for row in rows if row.stage is not None}
-    return sorted(last.values(), key=lambda row: row.path)
+    for folder, known in ((writer.place, writer.manifest), (beside, manifest.read(beside))):
+        for row in read_ledger(folder, known):
+            if row.outcome is not Outcome.IGNORED:
+                yield row
 
 
 @dataclass
@@ -249,11 +278,8 @@ class Held(Plan):
     lost: dict[str, str] = field(default_factory=dict)  # absolute path -> why
     _extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # absolute path -> metadata
 
-    def __post_init__(self) -> None:
-        """All that is in the ledger is decided anew."""
-        super().__post_init__()
-        self._old = {row.path: row for row in self.writer.ledger}
-        self._elsewhere = []
+    def _everything(self) -> None:
+        """See ``Plan``: wherever they lie."""
 
     def ahead(self) -> Iterator[int]:
         """See ``Plan``."""
@@ -287,7 +313,7 @@ class Held(Plan):
                 self._extra[path] = extra
             yield task
 
-    def vanished(self, prune: bool) -> tuple[list[int], list[str]]:
+    def vanished(self, prune: bool, moved: Collection[int]) -> tuple[list[int], list[str]]:
         """Items that the other index no longer holds."""
         return self.known.vanished(), []
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmsearch import forks
 from mmsearch.errors import MmsearchError
 from mmsearch.sample_queries import sample_queries
 from mmsearch.spaces import Encoder
@@ -63,6 +64,7 @@ def _encoded(encoder: Encoder, texts: Sequence[str], columns: slice) -> Vectors:
     return np.ascontiguousarray(np.concatenate([np.empty((0, d), np.float32), *vectors]))
 
 
+@forks.native
 def _near_texts(
     segments: Sequence[Segment], encoder: Encoder, n: int, lane: int, columns: slice
 ) -> Vectors:

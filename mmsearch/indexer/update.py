@@ -14,25 +14,34 @@ import numpy as np
 
 from mmsearch import ann
 from mmsearch.cores import available_cores
-from mmsearch.errors import (
-    IndexNotFound,
-    MmsearchError,
-    UsageError,
-)
+from mmsearch.errors import IndexNotFound, MmsearchError, StoreError, UsageError
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
-from mmsearch.indexer.plan import Plan, item_id, scopes_of
+from mmsearch.indexer.plan import Plan, Wishes, item_id, scopes_of
 from mmsearch.indexer.quantise import parsed_bytes, update_ann
+from mmsearch.indexer.refusal import Refused
 from mmsearch.indexer.stages import Stages
-from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, Known, PartReady, Task
+from mmsearch.media import decoders
+from mmsearch.media.pool import (
+    DecodePool,
+    Event,
+    Failed,
+    Finished,
+    Ignored,
+    Known,
+    PartReady,
+    Skipped,
+    Task,
+)
 from mmsearch.query import checked_recall, listed
 from mmsearch.spaces import Encoder, placeable
 from mmsearch.store import PartRow, Snapshot
 from mmsearch.store.known import KnownItems
-from mmsearch.store.ledger import LedgerRow
-from mmsearch.store.manifest import Unfinished
+from mmsearch.store.ledger import LedgerRow, Outcome
+from mmsearch.store.manifest import Manifest, Unfinished
 from mmsearch.store.rows import part_id
+from mmsearch.store.writer import Replaced
 from mmsearch.types import Modality, Part, Signature
 
 # File systems keep times this exactly at least; some (FAT) to two seconds, which
@@ -40,6 +49,8 @@ from mmsearch.types import Modality, Part, Signature
 _RACY_NS, _COARSE_NS = 100_000_000, 2_000_000_000
 _UNTRUSTED = -1
 _QUEUE_PARTS = 64  # that are decoded and wait for the encoder, at least
+# Files without parts that wait for a commit, at most: some 60 MB.
+_COMMIT_ROWS = 65_536
 # A long item is committed in pieces of at least this many parts.
 _PIECE_PARTS = 16
 
@@ -55,7 +66,8 @@ def run(
 
     progress: told the counts so far and the path just dealt with.
     Raises UsageError for a source that is not there, SpaceMismatch, IndexLocked,
-    IndexNotWritable. A bad file raises nothing: it is counted as skipped. After
+    IndexNotWritable, and ProcessingFailed if the encoder or the decoders do not work any more.
+    A bad file raises nothing: it is counted as skipped. After an error and after
     KeyboardInterrupt all that was encoded is committed.
     """
     options = options or Options()
@@ -81,11 +93,36 @@ def run(
         scopes, missing = scopes_of(sources, writer.snapshot)
         pruned = missing if options.prune else []
         items = KnownItems.load(writer.snapshot, [s.path for s in scopes] + pruned)
-        include = tuple(sorted({*writer.manifest.include, *options.include}))
-        plan = Plan(writer, scopes, options.exclude, include, items, pruned)
+        wishes = _wishes(writer.manifest, options)
+        # what is included is remembered at the end: until then files that were ignored before
+        # are still to be read
+        writer.remember(exclude=wishes.exclude, follow_links=wishes.follow_links)
+        plan = Plan(writer, scopes, wishes, items, pruned)
         report = Run(plan, encoder, options, progress, missing, load_s).go()
     report.seconds = time.monotonic() - started
     return report
+
+
+def _wishes(known: Manifest, options: Options) -> Wishes:
+    """What this run and earlier ones asked for. Raises UsageError for what none was asked for."""
+    for name in ("exclude", "include", "forget"):
+        listed(getattr(options, name), f"patterns for {name}")
+    include, exclude = {*known.include, *options.include}, {*known.exclude, *options.exclude}
+    forget = set(options.forget)
+    if unknown := sorted(forget - include - exclude):
+        remembered = ", ".join(sorted(include | exclude)) or "none"
+        raise UsageError(
+            f"no earlier run was given the pattern {unknown[0]!r}, so it cannot be forgotten; "
+            f"remembered are: {remembered}."
+        )
+    follow = known.follow_links if options.follow_links is None else options.follow_links
+    return Wishes(
+        tuple(sorted(include - forget)),
+        tuple(sorted(exclude - forget)),
+        tuple(sorted(forget & include)),
+        follow,
+        options.retry_skipped,
+    )
 
 
 class Run:
@@ -104,7 +141,7 @@ class Run:
         load_s: float = 0.0,
     ) -> None:
         self.plan, self.encoder, self.options, self.progress = plan, encoder, options, progress
-        self.writer, self.include, self.missing = plan.writer, tuple(plan.include), missing
+        self.writer, self.missing = plan.writer, missing
         # a file changed shortly before the run, or during it, may change again
         # without its times changing: its signature is not trusted
         self.started_ns = time.time_ns()
@@ -132,9 +169,10 @@ class Run:
                     again, self.plan.again = self.plan.again, []
                     self._work(iter(again))
             self._remove_vanished()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, MmsearchError) as e:
             # keep what has its vectors; a commit that was cut off is whole or absent
-            if not self.committing:
+            if not self.committing and not isinstance(e, StoreError):
+                self._settle(list(self.open.values()))
                 self._commit()
             raise
         self._tally()
@@ -170,7 +208,7 @@ class Run:
             self.encoder.space.preprocess,
             workers=options.workers or available_cores(),
             limits=options.limits,
-            include=self.include,
+            include=self.plan.wishes.include,
             modalities=self.encoder.space.modalities,
             queue_parts=queued,
         ) as pool:
@@ -191,6 +229,7 @@ class Run:
     def _commit_if_due(self) -> None:
         if (
             self.writer.pending >= self.options.commit_parts
+            or self.plan.pending >= _COMMIT_ROWS
             or time.monotonic() - self.last_commit >= self.options.commit_s
         ):
             self._settle(self.batches.flush())
@@ -229,7 +268,7 @@ class Run:
         segment_no, row, _ = self.plan.known.rows[item][0]
         return self.plan.snapshot.segments[segment_no].row(row).item_id
 
-    def _handle(self, event: PartReady | Finished | Failed | Ignored | Known) -> None:
+    def _handle(self, event: Event) -> None:
         task = event.task
         match event:
             case PartReady(part=part):
@@ -240,10 +279,12 @@ class Run:
                 item.content_hash, item.signature = event.content_hash, event.signature
                 item.expected = event.n_parts
                 self._settle([item])
+            case Skipped(stage=stage, reason=reason):
+                self._skip(task, stage, reason)
             case Failed(stage=stage, reason=reason):
                 self._fail(task, stage, reason)
             case Ignored():
-                self._note(task, None, None)
+                self._ignore(task)
             case Known():
                 self._reuse(task, event.content_hash, event.signature)
 
@@ -260,51 +301,70 @@ class Run:
     def _settle(self, touched: Sequence[OpenItem]) -> None:
         """Writes the items whose last vector came."""
         for item in {id(i): i for i in touched}.values():
-            if not item.complete and item.failed is None:
+            if not item.complete and item.refused is None:
                 continue
             task = item.task
             if self.open.get(task) is not item or item.expected is None:
                 continue  # settled before, or its decoder is not through
-            if item.failed is not None:
-                self._fail(task, "encode", item.failed)
+            if item.refused is not None:
+                end = self._fail if item.refused.ours else self._skip
+                end(task, "encode", item.refused.reason)
             elif item.expected == 0:
-                self._fail(task, "decode", "there is nothing in it to index")
+                self._skip(task, "decode", "there is nothing in it to index")
             else:
+                # in this order: stopped in between, the item counts as unfinished
+                self._append(item)
+                self.plan.forget(_absolute(task))
                 del self.open[task]
                 self.resumed.pop(item.id, None)
                 self.report.indexed += 1
-                self._append(item)
                 self._progress(task)
 
     # -- rows -----------------------------------------------------------------
 
     def _append(self, item: OpenItem) -> None:
         """Moves an item's vectors to the writer; the parts it replaces go with that commit."""
+        replaced: Replaced = ()
         if item.committed == 0 and item.old is not None:
-            self._delete(item.old)
+            replaced = self._rows_of(item.old)
         i = item.task.item
         signature = item.signature or (i.size, i.mtime_ns, i.ctime_ns, i.inode)
-        settled = self._settled(signature)
+        settled = self._settled(signature, _absolute(item.task))
         started = time.perf_counter()
         more = self.plan.more_meta(item.task)
-        self.writer.extend([(_row(item, part, settled, more), v) for part, v in item.encoded])
+        rows = [(_row(item, part, settled, more), vector) for part, vector in item.encoded]
+        self.writer.extend(rows, replaced)
         if not self.committing:  # which counts its own time
             self.write_s += time.perf_counter() - started
         self.report.parts += len(item.encoded)
         item.committed += len(item.encoded)
         item.encoded = []
 
-    def _settled(self, signature: Signature) -> Signature:
-        """The signature, with its time made unequal to any if the file is too fresh."""
+    def _settled(self, signature: Signature, path: str) -> Signature:
+        """The signature, with its time made unequal to any if the file is too fresh.
+
+        One that was too fresh for an earlier run and is the same still is trusted, whatever its
+        times say: they may lie in the future for ever.
+        """
         size, mtime_ns, ctime_ns, inode = signature
         margin_ns = _COARSE_NS if mtime_ns % 1_000_000_000 == 0 else _RACY_NS
-        if self.started_ns - max(mtime_ns, ctime_ns) < margin_ns:
-            return size, _UNTRUSTED, ctime_ns, inode
-        return signature
+        if self.started_ns - max(mtime_ns, ctime_ns) >= margin_ns:
+            return signature
+        fresh = size, _UNTRUSTED, ctime_ns, inode
+        waited = self.started_ns - self.plan.snapshot.manifest.committed_ns >= margin_ns
+        item = self.plan.known.find(path)
+        if waited and item is not None and self.plan.known.signature[item] == hash(fresh):
+            return signature
+        if waited and self.plan.unindexed.remembers(path, fresh):
+            return signature
+        return fresh
+
+    def _rows_of(self, known: int) -> Replaced:
+        segments = self.plan.snapshot.segments
+        return [(segments[number], first, n) for number, first, n in self.plan.known.rows[known]]
 
     def _delete(self, known: int) -> None:
-        for segment_no, first, n in self.plan.known.rows[known]:
-            segment = self.plan.snapshot.segments[segment_no]
+        for segment, first, n in self._rows_of(known):
             self.writer.delete(segment, range(first, first + n))
 
     def _reuse(self, task: Task, content_hash: bytes, signature: Signature) -> None:
@@ -317,8 +377,14 @@ class Run:
             self.plan.again.append(replace(task, skip_parts=0))
             return
         here = known.find(path)
+        size, mtime_ns, ctime_ns, inode = settled = self._settled(signature, path)
+        same = here is not None and known.content[here] == content_hash
+        self.plan.forget(path)
+        if same and here is not None and known.signature[here] == hash(settled):
+            self.report.unchanged += 1  # too fresh still to be trusted
+            self._progress(task)
+            return
         root = self.writer.root(task.item.root)
-        size, mtime_ns, ctime_ns, inode = self._settled(signature)
         taken = []
         for segment_no, first, n in known.rows[source]:
             segment = self.plan.snapshot.segments[segment_no]
@@ -338,10 +404,8 @@ class Run:
                     inode=inode,
                 )
                 taken.append((new, vector))
-        if here is not None:
-            self._delete(here)
-        self.writer.extend(taken)
-        if here is not None and known.content[here] == content_hash:
+        self.writer.extend(taken, () if here is None else self._rows_of(here))
+        if same:
             self.report.unchanged += 1
         else:
             self.copied.append(source)
@@ -351,38 +415,55 @@ class Run:
         if (here := self.plan.known.find(path)) is not None:
             self._delete(here)
 
-    def _fail(self, task: Task, stage: str, reason: str) -> None:
-        item = self.open.pop(task, None)
-        # a file that could not be read at all may be back in a moment: what was
-        # known of it stays; one with other content now must not be found by the old
-        if stage == "read":
-            if item is not None and item.committed and item.content_hash is not None:
-                self.resumed[item.id] = Unfinished(item.id, item.content_hash.hex(), item.committed)
-        else:
-            self._delete_at(_absolute(task))
-            self.resumed.pop(item_id(_absolute(task)), None)
-            if item is not None and item.committed:
-                self.writer.drop(item.id)
-        if item is not None:
-            item.failed = reason  # parts of it that still wait are not encoded
-        self._note(task, stage, reason)
+    def _skip(self, task: Task, stage: str, reason: str) -> None:
+        """The file's content is to blame: what was known of it must not be found any more."""
+        path = _absolute(task)
+        item = self._close(task)
+        if item is not None and item.committed:
+            self.writer.drop(item.id)
+        self._delete_at(path)
+        self.resumed.pop(item_id(path), None)
+        self._note(task, Outcome.SKIPPED, stage, reason)
 
-    def _note(self, task: Task, stage: str | None, reason: str | None) -> None:
+    def _fail(self, task: Task, stage: str, reason: str) -> None:
+        """We are to blame: what was known of the file stays, and the next run tries it again."""
+        item = self._close(task)
+        if item is not None and item.committed and item.content_hash is not None:
+            self.resumed[item.id] = Unfinished(item.id, item.content_hash.hex(), item.committed)
+        self._note(task, Outcome.FAILED, stage, reason)
+
+    def _ignore(self, task: Task) -> None:
+        path = _absolute(task)
+        self._delete_at(path)
+        self.resumed.pop(item_id(path), None)
+        self._note(task, Outcome.IGNORED, None, None)
+
+    def _close(self, task: Task) -> OpenItem | None:
+        """Ends an item without parts; those that still wait are not encoded."""
+        item = self.open.pop(task, None)
+        if item is not None:
+            item.refused = item.refused or Refused("")
+        return item
+
+    def _note(self, task: Task, outcome: Outcome, stage: str | None, reason: str | None) -> None:
         i, path = task.item, _absolute(task)
         signature = (i.size, i.mtime_ns, i.ctime_ns, i.inode)
-        if stage == "read":
-            signature = (i.size, _UNTRUSTED, _UNTRUSTED, i.inode)  # looked at again next time
-        if stage is None:
-            self._delete_at(path)
-            self.resumed.pop(item_id(path), None)
-        self.plan.ledger[path] = LedgerRow(path, stage, reason, *self._settled(signature))
-        self.report.skipped_so_far += stage is not None
+        if outcome is Outcome.FAILED:
+            settled = (i.size, _UNTRUSTED, _UNTRUSTED, i.inode)
+        else:
+            settled = self._settled(signature, path)
+        self.writer.root(i.root)  # which the row is stored under
+        self.plan.note(LedgerRow(path, outcome, stage, reason, decoders(), *settled))
+        self.report.skipped_so_far += outcome is Outcome.SKIPPED
+        self.report.failed_so_far += outcome is Outcome.FAILED
         self._progress(task)
 
     # -- the end ----------------------------------------------------------------
 
     def _remove_vanished(self) -> None:
-        gone, kept = self.plan.vanished(self.options.prune)
+        gone, kept = self.plan.vanished(self.options.prune, set(self.copied))
+        spared = [*kept, *self.plan.unreadable, *self.plan.empty]
+        self.plan.forget_unseen([] if self.options.prune else spared)
         if not self.options.prune:
             kept = sorted({*kept, *self.missing})
         self.report.kept = tuple(kept)
@@ -398,8 +479,9 @@ class Run:
         report, plan = self.report, self.plan
         report.unchanged += plan.unchanged + report.moved
         report.indexed += len(self.copied) - report.moved
-        report.ignored = sum(row.stage is None for row in plan.ledger.values())
-        report.skipped = len(plan.ledger) - report.ignored
+        report.ignored = plan.counts[Outcome.IGNORED]
+        report.skipped = plan.counts[Outcome.SKIPPED]
+        report.failed = plan.counts[Outcome.FAILED]
         report.cut, report.unknown = self.batches.cut, self.batches.unknown
 
     def _commit(self, final: bool = False) -> None:
@@ -407,7 +489,7 @@ class Run:
         self.committing = True
         started = time.perf_counter()
         for item in self.open.values():
-            if item.failed is None and item.content_hash is not None:
+            if item.refused is None and item.content_hash is not None:
                 if len(item.encoded) >= _PIECE_PARTS:
                     self._append(item)
                 if item.committed:
@@ -415,11 +497,9 @@ class Run:
         open_ids = {u.item_id for u in unfinished}
         # those of an earlier run whose turn has not come yet
         unfinished += [u for i, u in self.resumed.items() if i not in open_ids]
-        self.writer.commit(
-            unfinished=unfinished,
-            ledger=self.plan.new_ledger() if final else None,
-            include=self.include if final else (),
-        )
+        if final:
+            self.writer.remember(include=self.plan.wishes.include)
+        self.writer.commit(unfinished=unfinished, ledger=self.plan.take_rows())
         self.committing = False
         self.write_s += time.perf_counter() - started
         self.last_commit = time.monotonic()

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from mmsearch import ann
+from mmsearch import ann, store
 from mmsearch.errors import IndexNotFound, SpaceMismatch, UsageError
 from mmsearch.indexer.quantise import tune_ann, update_ann
 from mmsearch.query import check_text, checked_recall, listed
 from mmsearch.spaces.kept import encoder_of
-from mmsearch.store import Snapshot, Writer, manifest
+from mmsearch.store import Problem, Snapshot, Writer, manifest
 from mmsearch.store.absorbing import absorb
 from mmsearch.store.manifest import Manifest
 from mmsearch.types import Modality
@@ -50,6 +50,11 @@ def tune(
         facts = tune_ann(writer, None, progress, recall, xq)
         writer.finish()
     return facts
+
+
+def verify(folder: Path, progress: Progress = lambda _: None) -> list[Problem]:
+    """Reads all of an index and says what is wrong; writes nothing. See ``store.verify``."""
+    return store.verify(folder, progress, ann.what_is_wrong)
 
 
 def compact(folder: Path, progress: Progress = lambda _: None) -> tuple[Manifest, Manifest]:

@@ -34,6 +34,8 @@ class Unreadable:
     ignored: bool = False
 
 
+_LEADS_OUT = "a link that leads out of the folder (--follow-links follows it)"
+
 # (absolute path, size, mtime_ns, ctime_ns, inode): a tuple, since a walk makes a
 # million of them and a comparison needs no more
 Found = tuple[str, int, int, int, int]
@@ -68,14 +70,26 @@ class Folder:
     exclude: glob patterns; each is tried on the name, on the path below the scope
     and on the absolute path; one that ends in ``/`` is for folders alone.
     skip: absolute folders never entered (the index being written).
-    A link to a file is followed; one to a folder is followed after all real
-    folders, unless it leads to one that was walked or that lies above the walk.
+    root: an absolute folder at or above the scope; the scope if left out. A link that leads
+    out of it is not followed, unless ``follow_links``. Other links to files are followed;
+    those to folders are followed after all real folders, unless they lead to one that was
+    walked or that lies above the walk.
     """
 
-    def __init__(self, scope: Scope, exclude: Sequence[str] = (), skip: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        exclude: Sequence[str] = (),
+        skip: Sequence[str] = (),
+        root: str | None = None,
+        follow_links: bool = False,
+    ) -> None:
         self._scope = scope
         self._exclude = tuple(exclude)
         self._skip = frozenset(skip)
+        self._root = os.path.realpath(root or scope.path)
+        self._below_root = os.path.join(self._root, "")
+        self._follow_links = follow_links
         self.left_out = 0  # names that were met and not looked at: hidden or excluded
 
     def walk(self) -> Iterator[Found | Unreadable]:
@@ -127,6 +141,10 @@ class Folder:
                 self.left_out += 1
                 continue
             try:
+                if entry.is_symlink() and self._leads_out(entry.path):
+                    if not (exclude and self._excluded(entry.path, name, top, entry.is_dir())):
+                        yield Unreadable(entry.path, _LEADS_OUT, ignored=True)
+                    continue
                 is_dir = entry.is_dir()
                 if exclude and self._excluded(entry.path, name, top, is_dir):
                     self.left_out += 1
@@ -146,6 +164,24 @@ class Folder:
                 yield _found(entry.path, s)
             else:
                 yield Unreadable(entry.path, f"not a file but {_kind(s.st_mode)}", ignored=True)
+
+    def leaves_out(self, path: str) -> bool:
+        """Whether a file at an absolute path below the scope is excluded or behind a link that
+        is not followed, itself or a folder above it."""
+        top, is_dir = self._scope.path, False
+        while path != top and path != os.path.dirname(path):
+            if self._excluded(path, os.path.basename(path), top, is_dir):
+                return True
+            if Path(path).is_symlink() and self._leads_out(path):
+                return True
+            path, is_dir = os.path.dirname(path), True
+        return False
+
+    def _leads_out(self, link: str) -> bool:
+        if self._follow_links:
+            return False
+        target = os.path.realpath(link)
+        return target != self._root and not target.startswith(self._below_root)
 
     def _excluded(self, path: str, name: str, top: str, is_dir: bool) -> bool:
         relative = path[len(top) :].lstrip("/\\").replace(os.sep, "/")

@@ -20,9 +20,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError, LimitExceeded, MmsearchError, UsageError
-from mmsearch.media.limits import Limits
+from mmsearch.errors import (
+    DecodeError,
+    LimitExceeded,
+    MmsearchError,
+    ProcessingFailed,
+    UsageError,
+)
+from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.media.sniff import HEAD_BYTES, included, sniff
+from mmsearch.media.versions import decoders
 from mmsearch.types import Modality, Part, Preprocess
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ __all__ = [
     "Limits",
     "audio_windows",
     "decode",
+    "decoders",
     "image_array",
     "included",
     "joined",
@@ -85,11 +93,15 @@ def decode(
     source: a path, bytes, or an open binary file (for sounds seekable). skip_parts: how many
     parts are known already; they are not decoded where that can be avoided.
     Raises DecodeError or LimitExceeded with a reason fit for a person, and nothing else that
-    the content could cause; possibly after some parts.
+    the content could cause; possibly after some parts. Raises ProcessingFailed where the
+    library that decodes such files cannot be loaded.
     """
     limits = limits or Limits()
-    module = import_module(f"mmsearch.media.{KINDS[kind][0]}")
     most = max_bytes(kind, limits)
+    try:
+        module = import_module(f"mmsearch.media.{KINDS[kind][0]}")
+    except (ImportError, OSError) as error:
+        raise ProcessingFailed(f"what decodes {kind} files cannot be loaded: {error}") from error
     _quieten()
     try:
         with _opened(source) as file:
@@ -97,8 +109,10 @@ def decode(
             yield from module.parts(content, preprocess, limits, skip_parts)
     except MmsearchError:
         raise
+    except ImportError as error:
+        raise ProcessingFailed(f"what decodes {kind} files cannot be loaded: {error}") from error
     except MemoryError as error:
-        raise DecodeError(f"the {kind} needs more memory than a decoder may take") from error
+        raise OutOfMemory(kind) from error
     except RecursionError as error:
         raise DecodeError(f"the {kind} is nested too deeply") from error
     except OSError as error:

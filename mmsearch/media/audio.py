@@ -15,8 +15,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from mmsearch import forks
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
-from mmsearch.media.limits import Limits
+from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.types import Modality, Part, Preprocess
 
 Mono = NDArray[np.float32]  # (samples,), in [-1, 1]
@@ -39,6 +40,10 @@ _SHORTFALL = re.compile(
 _UNKNOWN_LENGTH = 0x7FFF_0000  # programs that write into a pipe promise 2 or 4 GB
 
 
+# soundfile has one lock for all files that it opens
+_opened = forks.native(soundfile.SoundFile)
+
+
 def parts(
     source: BinaryIO, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
 ) -> Iterator[Part]:
@@ -48,7 +53,7 @@ def parts(
     parts before it have been given already, and DecodeError follows.
     """
     try:
-        with soundfile.SoundFile(source) as sound:
+        with _opened(source) as sound:
             _check_header(sound, limits)
             meta = _meta(sound)
             start_frame = _start_frame(sound, preprocess, skip_parts)
@@ -226,7 +231,7 @@ def _too_long(duration_s: float, limits: Limits) -> LimitExceeded:
 def _translated(error: Exception) -> DecodeError:
     """libsndfile's errors as one sentence; many of its codes carry no text."""
     if isinstance(error, MemoryError):
-        return DecodeError("the sound needs more memory than a decoder may take")
+        return OutOfMemory("sound")
     message = getattr(error, "error_string", None) or ""
     if not message and not isinstance(error, soundfile.LibsndfileError):
         message = str(error) or type(error).__name__

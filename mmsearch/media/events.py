@@ -22,7 +22,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class PartReady:
-    """A part was decoded. A task's parts come in order; Finished or Failed may follow."""
+    """A part was decoded. A task's parts come in order; Finished, Skipped or Failed follows."""
 
     task: Task
     part: Part
@@ -39,8 +39,17 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """The file's content cannot be indexed. Parts that were given before are void."""
+
+    task: Task
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """The file cannot be indexed; parts given before are not to be kept."""
+    """The file was not decoded, and its content is not to blame: try it again later."""
 
     task: Task
     stage: str
@@ -63,4 +72,4 @@ class Known:
     signature: Signature
 
 
-Event = PartReady | Finished | Failed | Ignored | Known
+Event = PartReady | Finished | Skipped | Failed | Ignored | Known

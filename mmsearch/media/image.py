@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media.jpeg import without_fine_luma
-from mmsearch.media.limits import Limits
+from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.types import Modality, Part, Preprocess
 
 # An explicit list: Pillow would also try EPS (runs Ghostscript), and stubs that can only
@@ -288,7 +288,7 @@ def _translated(error: Exception, what: str) -> DecodeError | LimitExceeded:
     if isinstance(error, Image.DecompressionBombError):
         return LimitExceeded(message)
     if isinstance(error, MemoryError):
-        return DecodeError(f"the {what} needs more memory than a decoder may take")
+        return OutOfMemory(what)
     if isinstance(error, UnidentifiedImageError):
         return DecodeError("looks like a picture, but its header is damaged or not supported")
     if "truncated" in message.lower() or isinstance(error, EOFError):

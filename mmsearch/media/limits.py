@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmsearch.errors import DecodeError
+
 MIB = 1 << 20
+
+
+class OutOfMemory(DecodeError):
+    """Decoding an input took more memory than there was, or than ``worker_memory_bytes``."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the {what} needs more memory than a decoder may take")
 
 
 @dataclass(frozen=True)
@@ -50,3 +59,8 @@ class Limits:
     worker_memory_bytes: int = 768 * MIB
     """Heap of one decoding process (RLIMIT_DATA, on Linux): a bomb that slips past every other
     limit meets MemoryError instead of the whole machine. Ordinary files need 60–150 MB."""
+
+    worker_cpu_s: float = 300.0
+    """Processor time of one decoding process from one part of a file to the next (RLIMIT_CPU).
+    A PDF page takes up to 18 s and a picture of 100 megapixels 20 s; slow computers need ten
+    times as much. Beyond it lie loops without an end."""

@@ -4,13 +4,13 @@
 
 Workers are plain `python -c` children, not `multiprocessing`: spawn runs the caller's own
 `__main__` again (a script without a guard would start itself), and fork would copy its locks
-and threads. A picture that crashes its decoder costs that picture; a hung one is killed.
+and threads. A worker that dies, hangs or runs out of memory is replaced; what becomes of the
+file it worked on is decided in ``jobs``.
 """
 
 from __future__ import annotations
 
 import queue
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,9 +18,9 @@ from dataclasses import asdict
 from itertools import islice
 
 from mmsearch.cores import available_cores
-from mmsearch.errors import MmsearchError
+from mmsearch.errors import ProcessingFailed
 from mmsearch.media import wire
-from mmsearch.media.child import Child, Message
+from mmsearch.media.child import SILENT, Child, Message
 from mmsearch.media.events import (
     Event,
     Failed,
@@ -28,7 +28,16 @@ from mmsearch.media.events import (
     Ignored,
     Known,
     PartReady,
+    Skipped,
     Task,
+)
+from mmsearch.media.jobs import (
+    Death,
+    Job,
+    death_by_exit,
+    death_by_memory,
+    death_by_silence,
+    verdict,
 )
 from mmsearch.media.limits import Limits
 from mmsearch.types import Modality, Preprocess, Signature
@@ -41,12 +50,15 @@ __all__ = [
     "Ignored",
     "Known",
     "PartReady",
+    "Skipped",
     "Task",
 ]
 
 PULL_TASKS = 16  # at a time: while the walk is slow, events still come through
 CHECK_EVERY_S = 1.0
-START_ATTEMPTS = 3
+START_ATTEMPTS = 3  # that fail one after the other, by a fault of the program's own
+KILLED_ATTEMPTS = 10  # the same, ended from outside: memory may come back
+KILLED_PAUSE_S, KILLED_PAUSE_MOST_S = 0.2, 5.0  # before the next of those: twice as long each time
 
 
 class DecodePool:
@@ -68,18 +80,21 @@ class DecodePool:
         workers: processes at most. There are never more than files that are not done yet, and
         no more start at a time than there are cores: what is small is done before many run.
         modalities: what there are towers for; files of others are ignored, unread.
-        timeout_s: a worker that says nothing for so long, while it has a file, is killed.
+        timeout_s: a worker that says nothing for so long, while it has a file, and does not
+        compute either, is killed.
         queue_parts: decoded parts that wait here at most; what bounds the memory.
-        Raises MmsearchError if no process can be started.
+        Raises ProcessingFailed if no process can be started.
         """
+        self._limits = limits or Limits()
         self._setup = wire.pack(
-            {"preprocess": asdict(preprocess), "limits": asdict(limits or Limits()),
+            {"preprocess": asdict(preprocess), "limits": asdict(self._limits),
              "include": include, "modalities": [str(m) for m in modalities]}
         )  # fmt: skip
         self._timeout_s = timeout_s
         self._prefetch = 2 * queue_parts  # tasks are small; many files give one part or none
         self._inbox: queue.Queue[Message] = queue.Queue(queue_parts)
-        self._pending: deque[Task] = deque()
+        self._pending: deque[Job] = deque()
+        self._retries: deque[Job] = deque()  # each for a fresh worker alone
         self._failed_starts = 0
         # seconds: of all workers reading files and decoding them; of the caller waiting for them
         self.read_s, self.decode_s, self.waited_s = 0.0, 0.0, 0.0
@@ -122,20 +137,21 @@ class DecodePool:
     ) -> Iterator[Event]:
         """Decode ``tasks``, consumed lazily in this thread; events in order of arrival.
 
-        Each task ends with exactly one Finished, Failed, Ignored or Known. accept(task, hash)
-        is called in this thread for tasks with ``ask``: True = decode it, False = Known.
-        idle is called in this thread whenever nothing arrived for CHECK_EVERY_S.
-        Raises MmsearchError if workers die before they can do anything.
+        Each task ends with exactly one Finished, Skipped, Failed, Ignored or Known.
+        accept(task, hash) is called in this thread for tasks with ``ask``: True = decode it,
+        False = Known. idle is called in this thread whenever nothing arrived for CHECK_EVERY_S.
+        Raises ProcessingFailed if workers die before they can do anything.
         """
         todo, exhausted, unfinished = iter(tasks), False, 0
         checked = time.monotonic()
         try:
             while True:
-                room = self._prefetch - len(self._pending)
+                # what a dead worker held comes on top, so there may be no room
+                room = max(0, self._prefetch - len(self._pending))
                 fresh = [] if exhausted else list(islice(todo, min(room, PULL_TASKS)))
                 exhausted = exhausted or (room > 0 and not fresh)
                 unfinished += len(fresh)
-                self._pending.extend(fresh)
+                self._pending.extend(Job(task) for task in fresh)
                 self._grow(unfinished)
                 for worker in self._workers:
                     worker.refill()
@@ -143,6 +159,10 @@ class DecodePool:
                     return
                 if time.monotonic() - checked > CHECK_EVERY_S:
                     checked = self._kill_the_hung(checked)
+                    for worker in [w for w in self._workers if w.is_stuck(checked)]:
+                        if (event := self._after_death(worker)) is not None:
+                            unfinished -= 1
+                            yield event
                 waiting = time.perf_counter()
                 try:
                     message = self._inbox.get(timeout=CHECK_EVERY_S)
@@ -151,29 +171,34 @@ class DecodePool:
                     continue
                 finally:
                     self.waited_s += time.perf_counter() - waiting
-                event = self._event(message, accept)
-                if event is not None:
-                    unfinished -= not isinstance(event, PartReady)
-                    yield event
+                came = self._event(message, accept)
+                if came is not None:
+                    unfinished -= not isinstance(came, PartReady)
+                    yield came
         finally:
             if unfinished:  # left early: what the workers still do concerns nobody
                 self.close()
                 self._pending.clear()
+                self._retries.clear()
                 self._inbox = queue.Queue(self._inbox.maxsize)
 
     def _event(self, message: Message, accept: Callable[[Task, bytes], bool]) -> Event | None:
-        worker, task, header, part = message
+        worker, job, header, part = message
         if header is None:
             return self._after_death(worker)
-        assert task is not None
+        assert job is not None
+        task = job.task
         read_s, decode_s = header.get("took_s", (0.0, 0.0))
         self.read_s, self.decode_s = self.read_s + read_s, self.decode_s + decode_s
         match header["is"]:
             case "part":
                 assert part is not None
+                job.parts, job.digest = job.parts + 1, header["hash"]
                 return PartReady(task, part)
             case "hash":
-                worker.answer(accept(task, bytes.fromhex(header["hash"])))
+                job.digest = header["hash"]
+                job.answer = accept(task, bytes.fromhex(job.digest))
+                worker.answer(job.answer)
                 return None
             case "finished":
                 digest = bytes.fromhex(header["hash"])
@@ -182,32 +207,55 @@ class DecodePool:
                 return Known(task, bytes.fromhex(header["hash"]), _signature(header))
             case "ignored":
                 return Ignored(task)
+            case "skipped":
+                return Skipped(task, header["stage"], header["reason"])
             case _:
                 return Failed(task, header["stage"], header["reason"])
 
-    def _after_death(self, worker: Child) -> Failed | None:
-        """Put a new worker in its place; blame the file it died on, do the others again."""
+    def _after_death(self, worker: Child) -> Skipped | Failed | None:
+        """Put a new worker in its place; its file is tried again, or its fate is decided."""
         if worker not in self._workers:
             return None
         code, talk = worker.bury()
         self._gone_start_s += worker.start_s
+        death = self._death(worker, code)
         if worker.ready:
             self._failed_starts = 0
         else:
-            self._failed_starts += 1
-            if self._failed_starts >= START_ATTEMPTS:
-                raise MmsearchError(
-                    f"the decoding process cannot start ({_how_it_ended(code)}): {talk}"
-                )
-        held = list(worker.tasks)
-        blamed = held.pop(0) if held and worker.ready else None
-        self._pending.extendleft(reversed(held))
+            self._after_failed_start(death, talk)
+        held = list(worker.jobs)
+        last = held.pop(0) if held and worker.ready else None
+        again = [job for job in held if job.died is not None]
+        self._pending.extendleft(job for job in reversed(held) if job.died is None)
+        event = None
+        if last is not None and last.died is None:
+            last.died = death
+            again.append(last)
+        elif last is not None:
+            event = verdict(last, death)
+        self._retries.extend(again)
         self._workers[self._workers.index(worker)] = self._start()
-        if blamed is None:
-            return None
-        if worker.hung:
-            return Failed(blamed, "decode", f"gave up after {self._timeout_s:g} s")
-        return Failed(blamed, "decode", f"the decoder crashed ({_how_it_ended(code)})")
+        return event
+
+    def _death(self, worker: Child, code: int) -> Death:
+        if worker.killed is not None:
+            return death_by_silence(self._timeout_s)
+        if worker.reached_limit is not None:
+            return death_by_memory(worker.reached_limit, self._limits)
+        return death_by_exit(code, self._limits)
+
+    def _after_failed_start(self, death: Death, talk: str) -> None:
+        """Raises ProcessingFailed once too many workers in a row died before they began."""
+        self._failed_starts += 1
+        killed = talk == SILENT and not death.own
+        if self._failed_starts >= (KILLED_ATTEMPTS if killed else START_ATTEMPTS):
+            raise ProcessingFailed(
+                f"the decoding process cannot start ({death.reason}): {talk}. What was "
+                "committed is kept; run the same command to go on."
+            )
+        if killed:
+            pause_s = KILLED_PAUSE_S * 2 ** (self._failed_starts - 1)
+            time.sleep(min(pause_s, KILLED_PAUSE_MOST_S))
 
     def _kill_the_hung(self, checked: float) -> float:
         now = time.monotonic()
@@ -217,8 +265,8 @@ class DecodePool:
         for worker in self._workers:
             if paused:
                 worker.heard = now
-            elif worker.is_silent_since(now - self._timeout_s):
-                worker.hung = True
+            elif worker.is_hung(now, self._timeout_s):
+                worker.killed = now
                 worker.kill()
         return now
 
@@ -237,20 +285,9 @@ class DecodePool:
         self.most_workers = max(self.most_workers, len(self._workers))
 
     def _start(self) -> Child:
-        return Child(self._setup, self._inbox, self._pending)
+        return Child(self._setup, self._inbox, self._pending, self._retries)
 
 
 def _signature(header: wire.Header) -> Signature:
     size, mtime_ns, ctime_ns, inode = header["signature"]
     return size, mtime_ns, ctime_ns, inode
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
-    killed = ", perhaps out of memory" if name == "SIGKILL" else ""
-    return f"signal {-code}, {name}{killed}"

@@ -44,10 +44,11 @@ def read_header(stream: Readable) -> Header | None:
     return header
 
 
-def pack_part(part: Part) -> tuple[bytes, memoryview]:
-    """(header, body) of a part."""
+def pack_part(part: Part, digest: str) -> tuple[bytes, memoryview]:
+    """(header, body) of a part. digest: hex, of the file that it is of."""
     header: Header = {
         "is": "part",
+        "hash": digest,
         "modality": str(part.modality),
         "part_no": part.part_no,
         "start_s": part.start_s,

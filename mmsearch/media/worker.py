@@ -10,6 +10,7 @@ import gc
 import hashlib
 import io
 import logging
+import math
 import os
 import queue
 import signal
@@ -19,11 +20,12 @@ import time
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import BinaryIO, NoReturn
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, cast
 
-from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.errors import DecodeError, LimitExceeded, ProcessingFailed
 from mmsearch.media import HEAD_BYTES, decode, max_bytes, modality_of, open_regular, sniff, wire
-from mmsearch.media.limits import Limits
+from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.types import Preprocess, signature_of
 
 HASH_CHUNK_BYTES = 1 << 20
@@ -62,10 +64,8 @@ class _Worker:
         while True:
             self._work(self.inbox.get())
 
-    def send(self, header: wire.Header, body: memoryview | None = None) -> None:
+    def send(self, header: wire.Header) -> None:
         self._write(wire.pack(header))
-        if body is not None:
-            self._write(body)
 
     def _write(self, data: bytes | memoryview) -> None:
         try:
@@ -83,11 +83,20 @@ class _Worker:
 
     def _work(self, task: wire.Header) -> None:
         self.took_s = [0.0, 0.0]  # reading, decoding
+        _allow_cpu(self.limits.worker_cpu_s)
         try:
             self.send({**self._outcome(task), "took_s": self.took_s})
+        except (MemoryError, OutOfMemory):
+            # A fresh process tries it again, alone: this one may be full of leavings.
+            reached = _available_bytes() >= self.limits.worker_memory_bytes
+            self.send({"is": "out of memory", "reached_limit": reached})
+            _leave()
         except DecodeError as error:
-            self.send({"is": "failed", "stage": error.stage, "reason": str(error)})
+            outcome = "failed" if error.stage == "read" else "skipped"
+            self.send({"is": outcome, "stage": error.stage, "reason": str(error)})
         except LimitExceeded as error:
+            self.send({"is": "skipped", "stage": "decode", "reason": str(error)})
+        except ProcessingFailed as error:
             self.send({"is": "failed", "stage": "decode", "reason": str(error)})
         except OSError as error:
             reason = error.strerror or str(error)
@@ -106,14 +115,16 @@ class _Worker:
             if kind is None or modality_of(kind) not in self.modalities:
                 return {"is": "ignored"}
             most = max_bytes(kind, self.limits)
-            source: bytes | BinaryIO
+            source: bytes | _Watched
             if most is None:
-                source, digest = file, self._hash(head, file)
+                source, digest = _Watched(file), self._hash(head, file)
                 file.seek(0)
             else:
                 source = _read_rest(head, file, before.st_size, kind, most)
                 digest = hashlib.blake2b(source, digest_size=16).hexdigest()
             _check_unchanged(file, before)
+            if task["expected"] not in (None, digest):  # parts of it were sent in another try
+                raise _changed()
             if kind == "image":
                 _lift_pillows_ceiling()
             signature = signature_of(before)
@@ -124,20 +135,24 @@ class _Worker:
                 if not self.answers.get()["answer"]:
                     return {"is": "known", **known}
             n_parts = task["skip_parts"]
-            for part in self._parts(source, kind, n_parts):
-                self._write(part[0])
-                self._write(part[1])
-                n_parts += 1
-            if most is None:  # it was read a second time, from disk
-                _check_unchanged(file, before)
+            try:
+                for header, body in self._parts(source, kind, n_parts, digest):
+                    self._write(header)
+                    self._write(body)
+                    _allow_cpu(self.limits.worker_cpu_s)
+                    n_parts += 1
+            finally:
+                if isinstance(source, _Watched):  # it was read a second time, from disk
+                    source.check()
+                    _check_unchanged(file, before)
             return {"is": "finished", "n_parts": n_parts, **known}
 
     def _parts(
-        self, source: bytes | BinaryIO, kind: str, skip: int
+        self, source: bytes | _Watched, kind: str, skip: int, digest: str
     ) -> Iterator[tuple[bytes, memoryview]]:
         started = time.perf_counter()
-        for part in decode(source, kind, self.preprocess, self.limits, skip):
-            packed = wire.pack_part(part)
+        for part in decode(cast(BinaryIO, source), kind, self.preprocess, self.limits, skip):
+            packed = wire.pack_part(part, digest)
             self.took_s[1] += time.perf_counter() - started
             yield packed
             started = time.perf_counter()  # when the parent has taken it
@@ -149,6 +164,7 @@ class _Worker:
             digest.update(chunk)
             if number % ALIVE_EVERY_CHUNKS == 0:
                 self.send({"is": "alive"})
+                _allow_cpu(self.limits.worker_cpu_s)
         return digest.hexdigest()
 
 
@@ -162,7 +178,43 @@ def _read_rest(head: bytes, file: BinaryIO, size: int, kind: str, most: int) -> 
 def _check_unchanged(file: BinaryIO, before: os.stat_result) -> None:
     now = os.fstat(file.fileno())
     if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise DecodeError("changed while being read; the next run will take it", stage="read")
+        raise _changed()
+
+
+def _changed() -> DecodeError:
+    return DecodeError("changed while being read; the next run will take it", stage="read")
+
+
+class _Watched(io.RawIOBase):
+    """A file that remembers an error of reading: decoders take it for the end of the data."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._file.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+        except OSError as error:
+            self._error = error
+            raise
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        """Raises the error that reading met, if there was any."""
+        if self._error is not None:
+            raise self._error
 
 
 def _silence() -> None:
@@ -186,6 +238,29 @@ def _bound_memory(most: int) -> None:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         if hard == resource.RLIM_INFINITY or most < hard:
             resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _allow_cpu(most_s: float) -> None:
+    """So much processor time from now on; beyond it the system sends SIGXCPU, which ends us."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    limit = math.ceil(time.process_time() + most_s)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def _available_bytes() -> int:
+    """Memory that the machine still has; 0 where it does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
 
 
 @cache

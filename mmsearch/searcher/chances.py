@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.calibrate import Chance, chance
+from mmsearch.once import Memo, once
 from mmsearch.spaces.lanes import MADE_UP
 from mmsearch.store import Segment, Snapshot
 from mmsearch.store.rows import MODALITIES
 from mmsearch.store.sampling import sampled_rows, vectors_at
 from mmsearch.types import Modality, Vectors
 
+# vectors, float32 (m, d), and the number of the item that each is of, int64 (m,)
+Sample = tuple[Vectors, NDArray[np.int64]]
 SAMPLE = 2048  # parts of a kind that scores are held against; of fewer, all
 
 
 class Chances:
     """What chance gives in a snapshot of several lanes; each is measured when first asked for.
 
-    Safe to use from several threads: a race measures the same twice.
+    Safe to use from several threads.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._space = snapshot, snapshot.manifest.space
-        self._samples: dict[tuple[int, Modality], tuple[Vectors, NDArray[np.int64]]] = {}
-        self._found: dict[tuple[int, Modality, bool], Chance | None] = {}
+        self._samples: Memo[tuple[int, Modality], Sample] = Memo()
+        self._found: Memo[tuple[int, Modality, bool], Chance | None] = Memo()
 
     def of(self, lane: int, modality: Modality, asked: Sequence[int]) -> Chance | None:
         """What a lane's parts of one kind give by chance. asked: the lanes that the query is in,
@@ -39,11 +41,12 @@ class Chances:
         """
         of_texts = [i for i, held in enumerate(self._space.held) if Modality.TEXT in held]
         is_text = list(asked) == of_texts
-        key = lane, modality, is_text
-        if key not in self._found:
+
+        def measured() -> Chance | None:
             found = None if is_text else self._among(lane, modality)
-            self._found[key] = found or self._texts(lane, modality)
-        return self._found[key]
+            return found or self._texts(lane, modality)
+
+        return self._found.get((lane, modality, is_text), measured)
 
     def _texts(self, lane: int, modality: Modality) -> Chance | None:
         parts, _ = self._sample(lane, modality)
@@ -67,23 +70,20 @@ class Chances:
             found.append(best[np.isfinite(best)])
         return chance(np.concatenate(found), len(parts)) if found else None
 
-    def _sample(self, lane: int, modality: Modality) -> tuple[Vectors, NDArray[np.int64]]:
-        """An even sample of a lane's live parts of one kind: their vectors, float32 (m, d), and
-        the number of the item that each is of, int64 (m,)."""
-        key = lane, modality
-        if key not in self._samples:
-            code, segments = MODALITIES.index(modality), self._snapshot.segments
-            masks = [segment.live & (segment.modality_codes == code) for segment in segments]
-            if any(mask.any() for mask in masks):
-                chosen = sampled_rows(segments, SAMPLE, masks, lane)
-                vectors = vectors_at(segments, chosen, lane)
-                self._samples[key] = vectors, _items_of(segments, chosen, lane)
-            else:
-                nothing = np.empty((0, self._space.each[lane].dimension), np.float32)
-                self._samples[key] = nothing, np.empty(0, np.int64)
-        return self._samples[key]
+    def _sample(self, lane: int, modality: Modality) -> Sample:
+        """An even sample of a lane's live parts of one modality."""
+        return self._samples.get((lane, modality), lambda: self._sampled(lane, modality))
 
-    @cached_property
+    def _sampled(self, lane: int, modality: Modality) -> Sample:
+        code, segments = MODALITIES.index(modality), self._snapshot.segments
+        masks = [segment.live & (segment.modality_codes == code) for segment in segments]
+        if any(mask.any() for mask in masks):
+            chosen = sampled_rows(segments, SAMPLE, masks, lane)
+            return vectors_at(segments, chosen, lane), _items_of(segments, chosen, lane)
+        d = self._space.each[lane].dimension
+        return np.empty((0, d), np.float32), np.empty(0, np.int64)
+
+    @once
     def _made_up(self) -> NDArray[np.float16]:
         """The made-up texts that the index keeps: float16 (m, d). Raises IndexDamaged."""
         content = self._snapshot.kept_file(MADE_UP)

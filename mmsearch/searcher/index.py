@@ -4,44 +4,67 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsearch import store
+from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.query import Query, check_text, checked, many_vectors, several, unknown_share
+from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
-from mmsearch.searcher.view import Found, Group, View
+from mmsearch.searcher.view import Found, View
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import Snapshot
 from mmsearch.types import Hit, Modality, Scores, Space, Vectors
 
+if TYPE_CHECKING:
+    from mmsearch.media.isolated import IsolatedDecoder
+
 _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
 
 
 class Index:
-    """An index, open for asking. Safe to use from several threads.
+    """An index, open for searching.
 
-    It shows the snapshot that was current when it was opened or last refreshed,
-    whatever a writer does meanwhile.
+    It shows the snapshot that was current when it was opened or last refreshed, whatever a writer
+    does meanwhile.
+
+    **Long-lived processes.** An index may stay open as long as the process runs. It keeps the files
+    of its snapshot open, also after a writer has replaced them. ``refresh`` shows the newest
+    snapshot, and loads and evaluates only what changed: lists, vectors and filters of segments that
+    stayed are kept. Results that were found before keep showing the snapshot that they were found
+    in.
+
+    **Threads.** Any number of threads may call every method at the same time, ``refresh`` included.
+    A search answers from one snapshot, from its start to its end. One writes at a time: who comes
+    second gets IndexLocked.
+
+    **Forks.** A process may open and search an index and then fork, as ``gunicorn --preload`` and
+    ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and remove.
+    Vectors and lists that were loaded are shared with the parent. Models and DuckDB cannot be: a
+    child loads its own when it first needs them. A fork waits for searches that other threads have
+    begun, at most five seconds. A model on a GPU cannot be used on both sides of a fork:
+    SpaceUnavailable says so, and the index must be opened in each child. A process that forks while
+    it writes keeps the writer's lock for itself: writing on in the child raises IndexLocked.
     """
 
-    def __init__(self, folder: Path, space: str | None = None) -> None:
-        """space: the name that loads its space's model now, where that was moved."""
+    def __init__(self, folder: Path, space: str | None = None, isolate: bool = False) -> None:
+        """space: the name that loads its space's model now, where that was moved. isolate: whether
+        pictures and sounds that are asked with are decoded in a process of their own."""
         self.path = folder
+        self._decoder = _decoder() if isolate else None
         self._place = space
         self._view = View.over(Snapshot.open(folder))
         self._encoder: Encoder | None = None
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
 
     def __len__(self) -> int:
         """Parts that a search can find."""
@@ -60,13 +83,28 @@ class Index:
         """The snapshot that is being shown."""
         return self._view.snapshot
 
+    def close(self) -> None:
+        """Ends the process that decodes, if there is one; it comes back if it is needed."""
+        if self._decoder is not None:
+            self._decoder.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def refresh(self) -> bool:
-        """Shows the newest snapshot; True if there was a newer one."""
+        """Shows the newest snapshot; True if there was a newer one.
+
+        What did not change since is kept: see the class.
+        Raises IndexNotFound, IndexDamaged or IndexTooNew, and goes on showing the present one.
+        """
         with self._lock:
-            now = self._view.snapshot
-            if store.manifest.read(self.path) == now.manifest:
+            newest = Snapshot.open(self.path, self._view.snapshot)
+            if newest is self._view.snapshot:
                 return False
-            self._view = View.over(Snapshot.open(self.path, now))
+            self._view = View.over(newest, self._view)
             return True
 
     def search(
@@ -102,7 +140,7 @@ class Index:
         if encoder is None and vector is None:
             found = _nothing(1, query.k)
         else:
-            xq = query.vector_in(view.snapshot.manifest.space, encoder)
+            xq = query.vector_in(view.snapshot.manifest.space, encoder, self._decoder)
             if text is not None and encoder is not None:
                 unknown = unknown_share(encoder, text)
             found = _search(view, xq, query.k, groups, recall)
@@ -282,6 +320,12 @@ class Index:
                 with _naming(i):
                     unknown_share(encoder, text)
             yield xq
+
+
+def _decoder() -> IsolatedDecoder:
+    from mmsearch.media.isolated import IsolatedDecoder
+
+    return IsolatedDecoder()
 
 
 def _check_text(text: Any, at: int) -> None:

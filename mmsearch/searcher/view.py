@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmsearch import ann, filters
+from mmsearch import ann, forks
 from mmsearch.calibrate import surprise
 from mmsearch.errors import IndexDamaged, SpaceUnavailable
+from mmsearch.once import once
 from mmsearch.searcher.chances import Chances
+from mmsearch.searcher.masks import NOTHING, Group, Masks
 from mmsearch.store import HitRow, Segment, Snapshot
-from mmsearch.store.rows import BATCH_ROWS, MODALITIES
+from mmsearch.store.rows import BATCH_ROWS
 from mmsearch.store.snapshot import join
-from mmsearch.types import Hit, Ids, Mask, Modality, Scores, Space, Vectors
+from mmsearch.types import Hit, Ids, Modality, Scores, Space, Vectors
 
 # What altered bytes lead to: Arrow's errors are ValueErrors and IndexErrors.
 _UNREADABLE = (ValueError, LookupError, TypeError)
 _NEAR_UNIT = 1e-6  # a length so near to 1 is that of a unit vector in float32
-NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without a True
 
 
 class Found(NamedTuple):
@@ -41,20 +41,6 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Group:
-    """Which parts of one lane may be found, of one kind or (None) of all.
-
-    ``masks``: for each segment, of the lane's vectors there; None where all may, ``NOTHING``
-    where none. ``count``: how many may.
-    """
-
-    lane: int
-    modality: Modality | None
-    masks: Sequence[Mask | None]
-    count: int
-
-
-@dataclass(frozen=True)
 class View:
     """A snapshot and what searching it needs, replaced as a whole by ``refresh``.
 
@@ -65,98 +51,35 @@ class View:
     lanes: tuple[tuple[ann.SegmentIndex, ...], ...]  # of each lane, for each segment
     first: tuple[int, ...]  # segment -> number of its first row
     prefixes: dict[int, str]  # root -> what stands before a path below it
-    masks: dict[Modality | None, list[Mask | None]] = field(default_factory=dict)
-    groups: dict[Modality | None, tuple[Group, ...]] = field(default_factory=dict)
-    # filled as modalities are asked for (a race fills one twice with the same)
-    filtered: filters.MaskCache = field(default_factory=lambda: filters.MaskCache())
+    masks: Masks
+    chances: Chances
 
     @classmethod
-    def over(cls, snapshot: Snapshot) -> View:
-        """The view of a snapshot; what takes long is made when it is first used."""
-        lanes: list[tuple[ann.SegmentIndex, ...]] = []
-        for i, space in enumerate(snapshot.manifest.space.each):
-            quantiser = snapshot.manifest.anns.get(space.fingerprint)
-            trained = snapshot.ann_blocks.get(space.fingerprint)
-            indexes: list[ann.SegmentIndex] = []
-            for files in (segment.lanes[i] for segment in snapshot.segments):
-                lists = files.code_blocks
-                if quantiser is not None and trained is not None and lists is not None:
-                    of = files.blocks, lists, trained
-                    indexes.append(ann.IvfPq(files.vectors, *of, quantiser.facts))
-                else:
-                    indexes.append(ann.Flat(files.vectors, files.check_rows))
-            lanes.append(tuple(indexes))
+    def over(cls, snapshot: Snapshot, earlier: View | None = None) -> View:
+        """The view of a snapshot; what takes long is made when it is first used.
+
+        earlier: that of the snapshot before, which gives what did not change since.
+        """
         first, n = [], 0
         for segment in snapshot.segments:
             first.append(n)
             n += segment.ref.rows
-        prefixes = {root.id: join(root.path, "") for root in snapshot.manifest.roots}
-        return cls(snapshot, tuple(lanes), tuple(first), prefixes)
-
-    # -- which rows may answer ----------------------------------------------
+        return cls(
+            snapshot,
+            tuple(_indexes(snapshot, i, earlier) for i in range(len(snapshot.manifest.space.each))),
+            tuple(first),
+            {root.id: join(root.path, "") for root in snapshot.manifest.roots},
+            Masks(snapshot, None if earlier is None else earlier.masks),
+            _chances(snapshot, earlier),
+        )
 
     def allowed(self, to: Modality | None, where: str | None = None) -> Sequence[Group]:
-        """Which parts may be found: of an index without lanes one group.
-
-        Raises UsageError or LimitExceeded for a filter that is none, or takes too much.
-        """
-        if where is not None:
-            return tuple(self._groups(to, where))
-        if to not in self.groups:
-            self.groups[to] = tuple(self._groups(to, None))
-        return self.groups[to]
-
-    def _groups(self, to: Modality | None, where: str | None) -> Iterator[Group]:
-        space = self.snapshot.manifest.space
-        if not space.lanes:
-            yield Group(0, to, self._rows(to, where), 1)  # nobody asks how many
-            return
-        for lane, held in enumerate(space.held):
-            for modality in held:
-                if to in (None, modality):
-                    masks, count = self._of_lane(lane, modality, where)
-                    yield Group(lane, modality, masks, count)
-
-    def _of_lane(
-        self, lane: int, modality: Modality, where: str | None
-    ) -> tuple[Sequence[Mask | None], int]:
-        """Which vectors of a lane may be found, in each segment, and how many in all."""
-        of = [segment.rows_of(lane) for segment in self.snapshot.segments]
-
-        def make() -> list[Mask | None]:
-            rows = zip(self._rows(modality, where), of, strict=True)
-            return [m if m is None or m is NOTHING else _known(m[own]) for m, own in rows]
-
-        masks = make() if where is None else self.filtered.get((lane, modality, where), make)
-        counts = [
-            len(own) if mask is None else int(np.count_nonzero(mask))
-            for mask, own in zip(masks, of, strict=True)
-            if own is not None
-        ]
-        return masks, sum(counts)
-
-    def _rows(self, to: Modality | None, where: str | None) -> Sequence[Mask | None]:
-        """For each segment, which rows may be found; None where all may, ``NOTHING`` where none."""
-        if where is not None:
-            return self.filtered.get((to, where), lambda: self._met(to, where))
-        if to not in self.masks:
-            masks: list[Mask | None] = []
-            for segment in self.snapshot.segments:
-                mask = segment.live
-                if to is not None:
-                    mask = mask & (segment.modality_codes == MODALITIES.index(to))
-                masks.append(_known(mask))
-            self.masks[to] = masks
-        return self.masks[to]
-
-    def _met(self, to: Modality | None, where: str) -> list[Mask | None]:
-        if to is None:
-            return [_known(mask) for mask in filters.matching(self.snapshot, where)]
-        both = zip(self._rows(to, None), self._rows(None, where), strict=True)
-        return [_both(a, b) for a, b in both]
+        """Which parts may be found; see ``Masks.groups``."""
+        return self.masks.groups(to, where)
 
     # -- searching ----------------------------------------------------------
 
+    @forks.native
     def search(
         self, xq: Vectors, k: int, groups: Sequence[Group], recall: float | None = None
     ) -> Found:
@@ -219,7 +142,7 @@ class View:
                 scores, numbers = self._nearest(np.ascontiguousarray(own), k, group, recall)
                 by_chance = None
                 if len(mine) > 1 and group.modality is not None:
-                    by_chance = self._chances.of(group.lane, group.modality, lanes)
+                    by_chance = self.chances.of(group.lane, group.modality, lanes)
                 found.append((scores, numbers, surprise(scores, by_chance, group.count)))
             D[rows], ids[rows], S[rows] = _best(found, k)
             if len(mine) == 1:
@@ -286,20 +209,68 @@ class View:
             f"{folder}` says what is affected."
         )
 
-    @cached_property
-    def _chances(self) -> Chances:
-        return Chances(self.snapshot)
-
-    @cached_property
+    @once
     def _id_columns(self) -> list[pa.Array]:
-        return [batch.column("id") for s in self.snapshot.segments for batch in s.batches(["id"])]
+        return [ids for segment in self.snapshot.segments for ids in segment.ids]
 
-    @cached_property
+    @once
     def _id_starts(self) -> NDArray[np.int64]:
         """int64 (batches,): the number of each batch's first row."""
         segments = zip(self.snapshot.segments, self.first, strict=True)
         starts = [np.arange(first, first + s.ref.rows, BATCH_ROWS) for s, first in segments]
         return np.concatenate([np.empty(0, np.int64), *starts])
+
+
+def _indexes(snapshot: Snapshot, lane: int, earlier: View | None) -> tuple[ann.SegmentIndex, ...]:
+    """What searches a lane's vectors in each segment: with lists, or exactly where it has none.
+
+    Those of an earlier view that search the same, with what they loaded, are taken over.
+    """
+    name = snapshot.manifest.space.each[lane].fingerprint
+    quantiser, trained = snapshot.manifest.anns.get(name), snapshot.ann_blocks.get(name)
+    before = {} if earlier is None else _earlier_indexes(snapshot, lane, earlier)
+    indexes: list[ann.SegmentIndex] = []
+    for files in (segment.lanes[lane] for segment in snapshot.segments):
+        lists = None if quantiser is None or trained is None else files.code_blocks
+        if (known := before.get((id(files.vectors), id(lists)))) is not None:
+            indexes.append(known)
+        elif quantiser is not None and trained is not None and lists is not None:
+            of = files.blocks, lists, trained
+            indexes.append(ann.IvfPq(files.vectors, *of, quantiser.facts))
+        else:
+            indexes.append(ann.Flat(files.vectors, files.check_rows))
+    return tuple(indexes)
+
+
+def _earlier_indexes(
+    snapshot: Snapshot, lane: int, earlier: View
+) -> dict[tuple[int, int], ann.SegmentIndex]:
+    """What an earlier view searches a lane with, by the ids of vectors and lists (or of None)."""
+    now, then = snapshot.manifest, earlier.snapshot.manifest
+    if now.space.fingerprint != then.space.fingerprint:
+        return {}
+    name = now.space.each[lane].fingerprint
+    quantiser, trained = now.anns.get(name), snapshot.ann_blocks.get(name)
+    same_lists = trained is earlier.snapshot.ann_blocks.get(name) and ann.same_effort(
+        quantiser.facts if quantiser else {}, then.anns[name].facts if name in then.anns else {}
+    )
+    found: dict[tuple[int, int], ann.SegmentIndex] = {}
+    for segment, index in zip(earlier.snapshot.segments, earlier.lanes[lane], strict=True):
+        files = segment.lanes[lane]
+        if isinstance(index, ann.Flat):
+            found[id(files.vectors), id(None)] = index
+        elif same_lists:
+            found[id(files.vectors), id(files.code_blocks)] = index
+    return found
+
+
+def _chances(snapshot: Snapshot, earlier: View | None) -> Chances:
+    """What chance gives; that of an earlier view if it has the same parts."""
+    if earlier is not None and earlier.snapshot.manifest.query == snapshot.manifest.query:
+        before, now = earlier.snapshot.segments, snapshot.segments
+        if len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True)):
+            return earlier.chances
+    return Chances(snapshot)
 
 
 def rows_of(
@@ -343,21 +314,3 @@ def _best(found: Sequence[tuple[Scores, Ids, Scores]], k: int) -> tuple[Scores, 
     order = np.lexsort((ids, -D, -S), axis=1)[:, :k]
     there = np.take_along_axis(ids, order, axis=1)
     return np.take_along_axis(D, order, axis=1), there, np.take_along_axis(S, order, axis=1)
-
-
-def _known(mask: Mask) -> Mask | None:
-    """The mask, or what stands for it where it is all True or all False.
-
-    Counted once here and not by every query.
-    """
-    if mask.all():
-        return None
-    return mask if mask.any() else NOTHING
-
-
-def _both(a: Mask | None, b: Mask | None) -> Mask | None:
-    if a is None or b is NOTHING:
-        return b
-    if b is None or a is NOTHING:
-        return a
-    return _known(a & b)

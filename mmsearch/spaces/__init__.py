@@ -15,10 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmsearch import forks
 from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.spaces.spread import devices_of, spread
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class Encoder(Protocol):
         """How many inputs of each modality are best given at a time."""
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """What an index keeps to be asked without the space's own home: name -> file.
         ``FolderSpace`` opens a folder of them. Empty where a space cannot be kept."""
 
@@ -123,6 +125,7 @@ class Encoder(Protocol):
         """What texts may be in, for people; empty where that is not known."""
 
 
+@forks.native
 def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
     """The encoder of a space, by its name or by the path of a space folder.
 
@@ -277,15 +280,20 @@ def _family(name: str) -> Any:
     return import_module(named[0]) if family in FAMILIES else module_of(family)
 
 
-def open_folder(folder: Path, check: bool = True) -> FolderSpace:
+def open_folder(folder: AnyPath, check: bool = True) -> FolderSpace:
     """The encoder of a space folder. check: whether its files fit the digest in its card.
 
     Raises SpaceUnavailable for a folder that is no space, or was changed.
     """
     from mmsearch.spaces.folder import FolderSpace, digest_of
 
-    encoder = FolderSpace(folder)
-    if check and digest_of(folder) != encoder.space.digest:
+    inside = ConfinedPath(folder)  # it may come from anywhere
+    encoder = FolderSpace(inside)
+    try:
+        found = digest_of(inside) if check else encoder.space.digest
+    except OSError as e:
+        raise SpaceUnavailable(f"{e.filename or folder} cannot be read: {e.strerror}.") from None
+    if found != encoder.space.digest:
         raise SpaceUnavailable(
             f"{folder} was changed since it was written: its files do not fit the digest in "
             "card.json. Train or copy it again."

@@ -14,10 +14,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mmsearch import forks
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.spaces import ANYWHERE, Encoder, Placement, family_of, load_encoder, maps
 from mmsearch.spaces.folder import CARD, read_card
 from mmsearch.spaces.kept import Later
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
 PREFIX = "bridge:"
@@ -39,7 +41,8 @@ class Bridge:
                 f"{folder} was changed since it was written: its map does not fit the digest in "
                 f"{CARD}. Make the bridge again."
             )
-        self._map = maps.read(folder, kind, {"from": source.dimension, "to": target.dimension})
+        dimensions = {"from": source.dimension, "to": target.dimension}
+        self._map = forks.native(maps.read(folder, kind, dimensions))
         self.space = space_of(f"{PREFIX}{folder}", source, target, digest)
         self._encoders = {
             side: Later(
@@ -59,7 +62,7 @@ class Bridge:
         return {m: self._encoders[self._side(m)].batch_sizes[m] for m in self.space.modalities}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """The towers that can be kept of the space that keeps its vectors."""
         from mmsearch.spaces.portable import under_another_card
 

@@ -13,27 +13,32 @@ of whatever else is encoded, bit for bit.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch import forks
+from mmsearch.checking import Holds, Matches, Within, made
 from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import CPU_BATCH
-from mmsearch.spaces.cleaning import cleaned, encodable
+from mmsearch.spaces.cleaning import KINDS, cleaned, encodable
+from mmsearch.spaces.graphs import open_session
+from mmsearch.spaces.tokens import MAX_TOKENS, encode, open_tokenizer
 from mmsearch.spaces.vocabulary import Vocabulary
-from mmsearch.types import Modality, Preprocess, Space, Vectors
+from mmsearch.store.confined import AnyPath, plain
+from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+T = TypeVar("T")
 CARD = "card.json"
 LANGUAGES = {"en": "English", "zh": "Chinese"}  # by their codes in cards
 TOKENIZER = "tokenizer.json"
@@ -49,28 +54,37 @@ class FolderSpace:
     """The encoder of the space in a folder.
 
     Making one reads its card only; the first part of a modality loads that modality.
-    Safe to call from several threads.
+    Safe to call from several threads, and in a forked child, which loads what it needs anew.
 
+    folder: a plain path is trusted; what is in any other is checked and limited, see ``graphs``.
     threads: how many parts are encoded side by side; by default one a core.
     Raises SpaceUnavailable where the folder holds no space.
     """
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    def __init__(self, folder: AnyPath, threads: int | None = None) -> None:
         card = read_card(folder)
         self.space = space_of(card, folder)
-        holds = card.get("holds", card["modalities"])
+        reading = reading_of(card, folder)
+        holds = self.space.modalities if reading.holds is None else reading.holds
         self.holds = tuple(m for m in self.space.modalities if m in holds)  # has towers for
-        self._max_tokens, self._end = int(card.get("max_tokens", 512)), int(card.get("end", 2))
-        self._cleaning = str(card.get("cleaning", ""))  # of texts, before the tokenizer
-        self._languages = languages_in(card)
+        self._max_tokens, self._end = reading.max_tokens, reading.end
+        self._cleaning = reading.cleaning  # of texts, before the tokenizer
+        self._languages = languages_in(reading)
         # a tower of a large model, kept by an index: see ``_session``
-        self._large, self._asked = "stored" in card, 0
+        self._large, self._asked = reading.stored is not None, 0
         self._assets = folder
         self._threads = threads or available_cores()
         self.side_by_side = 1
         self._lock = Lock()
         self._loaded: dict[str, Any] = {}  # file name -> what was loaded from it
         self._pool: ThreadPoolExecutor | None = None
+        forks.renewed(self, FolderSpace._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        if self._loaded or self._pool is not None:
+            forks.abandon(*self._loaded.values(), self._pool)
+        self._lock, self._loaded, self._pool = Lock(), {}, None
 
     def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """One unit vector for each decoded input, in order: float32 (n, d).
@@ -89,9 +103,17 @@ class FolderSpace:
         prepare = self.input_of(modality)
         session = self._session(modality, len(data))
 
+        wanted = (1, self.space.dimension)
+
         def vector(part: Any) -> NDArray[np.float32]:
-            found: NDArray[np.float32] = session.run(["vector"], {"x": prepare(part)})[0][0]
-            return found
+            found = session.run(["vector"], {"x": prepare(part)})[0]
+            if found.shape != wanted or found.dtype != np.float32:
+                raise SpaceUnavailable(
+                    f"{self._assets / modality}.onnx gives {found.dtype} {found.shape}, not "
+                    f"float32 {wanted}: it does not belong to this space."
+                )
+            row: NDArray[np.float32] = found[0]
+            return row
 
         out = np.empty((len(data), self.space.dimension), np.float32)
         rows = map(vector, data) if len(data) < 2 else self._workers().map(vector, data)
@@ -128,13 +150,10 @@ class FolderSpace:
         return CPU_BATCH
 
     @property
-    def files(self) -> dict[str, Path]:
-        """Everything that the space is made of: name -> where it lies."""
-        return {
-            path.name: path
-            for path in sorted(self._assets.iterdir())
-            if _FILE.fullmatch(path.name) and path.is_file()
-        }
+    def files(self) -> Mapping[str, AnyPath]:
+        """Everything that the space is made of: name -> where it lies. It is somebody else's:
+        an index copies it."""
+        return {path.name: plain(path) for path in _files(self._assets)}
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""
@@ -142,7 +161,7 @@ class FolderSpace:
         return [
             0  # a token of ASCII text is a character or more, so this one fits
             if text.isascii() and len(text) < self._max_tokens - 2
-            else max(0, _count(tokenizer.encode(_clean(text, self._cleaning))) - self._max_tokens)
+            else max(0, _count(encode(tokenizer, _clean(text, self._cleaning))) - self._max_tokens)
             for text in texts
         ]
 
@@ -158,13 +177,13 @@ class FolderSpace:
         return self._languages
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
-        ids = self._tokenizer().encode(self._read(text)).ids
+        ids = encode(self._tokenizer(), self._read(text)).ids
         if len(ids) > self._max_tokens:
             ids = [*ids[: self._max_tokens - 1], self._end]
         return np.array([ids], np.int64)
 
     def _tokenizer(self) -> Any:
-        return self._load(TOKENIZER, _tokenizer)
+        return self._load(TOKENIZER, open_tokenizer)
 
     def _read(self, text: str) -> str:
         """As much of a text as the tower can read, cleaned."""
@@ -192,7 +211,7 @@ class FolderSpace:
             )
         return np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)[None]
 
-    def _load(self, name: str, read: Callable[[Path], Any], key: str = "") -> Any:
+    def _load(self, name: str, read: Callable[[AnyPath], Any], key: str = "") -> Any:
         key = key or name
         found = self._loaded.get(key)
         if found is None:
@@ -216,13 +235,28 @@ def is_space_file(name: str) -> bool:
     return _FILE.fullmatch(name) is not None or name == README
 
 
-def read_card(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Reading:
+    """What a card says of how its towers are used."""
+
+    holds: Annotated[tuple[Modality, ...], Holds(len(Modality))] | None = None
+    max_tokens: Annotated[int, Within(1, MAX_TOKENS)] = 512
+    end: Annotated[int, Within(0)] = 2
+    cleaning: Annotated[str, Matches("|".join(["", *KINDS]))] = ""
+    languages: Annotated[tuple[Annotated[str, Holds(32)], ...], Holds(64)] = ()  # mostly codes
+    stored: Annotated[str, Holds(32)] | None = None  # how the weights of a kept tower are
+    least_cosine: Annotated[float, Within(-1, 1)] | None = None  # of a kept tower to the model
+
+
+def read_card(folder: AnyPath) -> dict[str, Any]:
     """A space folder's card. Raises SpaceUnavailable where there is none, or no such thing."""
     path = folder / CARD
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_CARD_BYTES + 1)
+        if len(content) > MAX_CARD_BYTES:
             raise SpaceUnavailable(f"{path} is larger than any card.")
-        card = json.loads(path.read_text("utf-8"))
+        card = json.loads(content)
         if not isinstance(card, dict):
             raise ValueError
     except OSError as e:
@@ -230,41 +264,43 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"{folder} is no space: {CARD} cannot be read ({e.strerror or e}). "
             "`mmsearch train` writes such folders."
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SpaceUnavailable(f"{path} is damaged: it is not one JSON object.") from None
     return card
 
 
-def languages_in(card: Mapping[str, Any]) -> str:
-    """The languages that a card lists by their codes, for people; empty where it lists none."""
-    listed = card.get("languages")
-    codes = [str(one) for one in listed] if isinstance(listed, list) else []
-    return " and ".join(LANGUAGES.get(code, code) for code in codes)
+def languages_in(reading: Reading) -> str:
+    """The languages that a card lists, for people: ``English and Chinese``; empty for none."""
+    return " and ".join(LANGUAGES.get(code, code) for code in reading.languages)
 
 
-def space_of(card: dict[str, Any], folder: Path) -> Space:
+def space_of(card: dict[str, Any], folder: AnyPath) -> Space:
     """The space that a card describes. Raises SpaceUnavailable for one that lacks something."""
+    return _of_card(Space, card, folder)
+
+
+def reading_of(card: dict[str, Any], folder: AnyPath) -> Reading:
+    """How a card says that its towers are used. Raises SpaceUnavailable for one without sense."""
+    return _of_card(Reading, card, folder)
+
+
+def _of_card(form: type[T], card: dict[str, Any], folder: AnyPath) -> T:
+    known = {field.name for field in fields(form)}  # type: ignore[arg-type]
     try:
-        return Space(
-            name=str(card["name"]),
-            digest=str(card["digest"]),
-            dimension=int(card["dimension"]),
-            modalities=tuple(Modality(one) for one in card["modalities"]),
-            preprocess=Preprocess(**card["preprocess"]),
-        )
-    except (KeyError, TypeError, ValueError) as e:
-        raise SpaceUnavailable(
-            f"{folder / CARD} is damaged: {e} is missing or has no sense."
-        ) from None
+        return made(form, {name: value for name, value in card.items() if name in known})
+    except ValueError as e:
+        raise SpaceUnavailable(f"{folder / CARD} is damaged: {e}.") from None
 
 
-def digest_of(folder: Path) -> str:
-    """SHA-256 (hex) over the files of a space folder that make its vectors."""
+def digest_of(folder: AnyPath) -> str:
+    """SHA-256 (hex) over the files of a space folder that make its vectors.
+
+    Raises OSError for one that cannot be read."""
     import hashlib
 
     found = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name not in (CARD, SEEN) and _FILE.fullmatch(path.name):
+    for path in _files(folder):
+        if path.name not in (CARD, SEEN):
             found.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
@@ -272,37 +308,10 @@ def digest_of(folder: Path) -> str:
     return found.hexdigest()
 
 
-def open_session(path: Path, arrange: bool = True) -> Any:
-    """An ONNX Runtime session that runs on the thread that calls it, and only there.
-
-    arrange: whether weights are copied into the order that is fastest to compute with.
-    """
-    # from 1.32 on it reports what it does to its maker, and is asked not to before it is loaded
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not arrange:
-        options.add_session_config_entry("session.disable_prepacking", "1")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # onnxruntime's own exceptions derive from nothing narrower
-        reason = str(e).splitlines()[0][:300]
-        raise SpaceUnavailable(f"{path} cannot be loaded: {reason}") from None
-
-
-def _tokenizer(path: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as e:  # tokenizers raises plain Exception
-        raise SpaceUnavailable(f"{path} cannot be loaded: {e}") from None
+def _files(folder: AnyPath) -> list[Any]:
+    """The files of a space that are in a folder, sorted by name."""
+    inside: list[Any] = [*folder.iterdir()]
+    return sorted(path for path in inside if _FILE.fullmatch(path.name) and path.is_file())
 
 
 def _count(encoding: Any) -> int:

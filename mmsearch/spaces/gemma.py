@@ -16,12 +16,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from mmsearch import forks
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.cleaning import encodable
@@ -36,6 +35,7 @@ from mmsearch.spaces.gemma_checkpoint import (
     settings,
 )
 from mmsearch.spaces.on_torch import OnTorch, digest_of
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Preprocess, Space, Vectors
 
 __all__ = ["Gemma", "check_here", "names", "pull"]  # what a family is asked for
@@ -71,7 +71,7 @@ class Gemma(OnTorch):
             False: _prompt(self.model, ("document", "passage", "corpus")),
         }
         self._plain = _prompt(self.model, ())
-        self._preparing = Lock()  # a tokenizer is for one thread at a time
+        self._preparing = forks.Lock()  # a tokenizer is for one thread at a time
         config, processor = self.model.transformers_model.config, self.model.processor
         self._longest = int(self.model.max_seq_length or _ENDLESS)
         self._marks = [
@@ -91,7 +91,7 @@ class Gemma(OnTorch):
         self.space = Space(name, digest, dimension, modalities, _preprocess(name, processor))
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """None: an index of this space is asked through the model itself."""
         return {}
 

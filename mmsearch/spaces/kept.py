@@ -8,10 +8,10 @@ PyTorch it keeps what can be asked without PyTorch, and the model is loaded for 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from mmsearch import forks
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable
 from mmsearch.spaces import (
     ANYWHERE,
@@ -26,12 +26,13 @@ from mmsearch.spaces import (
 from mmsearch.spaces.catalogue import languages_of
 from mmsearch.spaces.folder import FolderSpace
 from mmsearch.spaces.lanes import Lanes, check_count, lanes_of
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.types import Modality, Space, Vectors
 
 
 def encoder_of(
     space: Space,
-    kept: Path | None,
+    kept: ConfinedPath | None,
     check: Callable[[], None] = lambda: None,
     to_index: bool = False,
     placement: Placement = ANYWHERE,
@@ -71,7 +72,7 @@ def encoder_of(
     return _opened(space, kept)
 
 
-def kept_folders(space: Space, kept: Path) -> dict[str, Path]:
+def kept_folders(space: Space, kept: ConfinedPath) -> dict[str, ConfinedPath]:
     """Where the files of each lane are kept, by its fingerprint; of one without files nowhere."""
     if not space.lanes:
         return {space.fingerprint: kept}
@@ -81,7 +82,7 @@ def kept_folders(space: Space, kept: Path) -> dict[str, Path]:
 
 def _lanes(
     space: Space,
-    kept: Path | None,
+    kept: ConfinedPath | None,
     check: Callable[[], None],
     to_index: bool,
     placement: Placement,
@@ -110,7 +111,7 @@ class Later:
     def __init__(self, space: Space, load: Callable[[], Encoder]) -> None:
         self.space, self._load = space, load
         self._loaded: Encoder | None = None
-        self._lock = Lock()
+        self._lock = forks.Lock()
 
     @property
     def side_by_side(self) -> int:
@@ -123,7 +124,7 @@ class Later:
         return self._encoder().batch_sizes
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """The encoder's own."""
         return self._encoder().files
 
@@ -160,11 +161,19 @@ class KeptTowers:
 
     side_by_side = 1
 
-    def __init__(self, space: Space, kept: Path, check: Callable[[], None], model: Encoder) -> None:
+    def __init__(
+        self, space: Space, kept: ConfinedPath, check: Callable[[], None], model: Encoder
+    ) -> None:
         self.space = space
         self._folder, self._check, self._model = kept, check, model
         self._kept: FolderSpace | None = None
         self._lock = Lock()
+        forks.renewed(self, KeptTowers._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        self._lock = Lock()
+        self._kept = None  # to be loaded again, so looked at again
 
     @property
     def batch_sizes(self) -> Mapping[Modality, int]:
@@ -172,7 +181,7 @@ class KeptTowers:
         return {modality: CPU_BATCH[modality] for modality in self.space.modalities}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """What is kept. Raises IndexDamaged where it was changed."""
         return self._towers().files
 
@@ -247,7 +256,7 @@ def _loaded_from(space: Space, place: str, placement: Placement) -> Encoder:
     return found
 
 
-def _opened(space: Space, kept: Path) -> FolderSpace:
+def _opened(space: Space, kept: ConfinedPath) -> FolderSpace:
     found = open_folder(kept, check=False)  # the index has checked them
     if found.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(

@@ -27,6 +27,7 @@ from mmsearch.spaces import (
 )
 from mmsearch.spaces.folder import CARD
 from mmsearch.spaces.naming import nearest
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.types import Modality, Space, Vectors
 
 MADE_UP = "made-up.npy"
@@ -101,10 +102,10 @@ class Lanes:
         return sizes
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """What each lane can keep, FINGERPRINT/NAME -> file; and the vectors of made-up texts,
         which tell what a query gets by chance (``mmsearch.calibrate``)."""
-        found = {
+        found: dict[str, AnyPath] = {
             f"{encoder.space.fingerprint}/{name}": path
             for encoder in self._encoders
             for name, path in encoder.files.items()
@@ -113,10 +114,10 @@ class Lanes:
             found[MADE_UP] = self._made_up()
         return found
 
-    def _made_up(self) -> Path:
+    def _made_up(self) -> ConfinedPath:
         """The vectors, float16 (m, d), in a file of the cache."""
         from mmsearch.sample_queries import sample_queries
-        from mmsearch.spaces.portable import cache_folder
+        from mmsearch.spaces.cache import cache_folder
 
         texts = sample_queries(_MADE_UP_TEXTS)
         size = self.batch_sizes[Modality.TEXT]
@@ -128,7 +129,7 @@ class Lanes:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             np.save(file, np.concatenate(rows).astype(np.float16), allow_pickle=False)
         os.replace(file.name, path)  # whole for whoever makes it at the same time
-        return path
+        return ConfinedPath(folder) / MADE_UP
 
     def encode(self, modality: Modality, data: Sequence[Any], asked: bool = False) -> Vectors:
         """See ``Encoder``."""

@@ -18,18 +18,20 @@ from typing import Any
 
 import numpy as np
 
+from mmsearch import forks
 from mmsearch.errors import SpaceUnavailable, UsageError, install
 from mmsearch.spaces import CARRY, CPU_BATCH, FORMS, GPU_BATCH, Placement
 from mmsearch.spaces.catalogue import languages_of
 from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.naming import looks_like_repository
 from mmsearch.spaces.vocabulary import Vocabulary
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 MAX_THREADS = 64  # that a batch is shared out to
 DTYPES = ("fp32", "fp16", "bf16")
 _REASON_CHARS = 300
-_offline_lock = Lock()
+_offline_lock = forks.Lock()
 
 
 def imported(first: str, *others: str) -> Any:
@@ -52,6 +54,8 @@ def device_of(name: str | None) -> Any:
     Raises UsageError for one that torch does not know or that is not there.
     """
     torch = imported("torch")
+    if name != "cpu" and torch.cuda._is_in_bad_fork():
+        raise _after_fork("PyTorch's GPU")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name is None:
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
@@ -67,6 +71,13 @@ def device_of(name: str | None) -> Any:
             f"--device {name}: PyTorch sees no such device; there is: {', '.join([*have, 'cpu'])}."
         )
     return device
+
+
+def _after_fork(what: str) -> SpaceUnavailable:
+    return SpaceUnavailable(
+        f"{what} was in use before this process was forked, and cannot be used in the child: open "
+        "the index in each worker, after the fork, or start workers by spawn."
+    )
 
 
 def precision(
@@ -110,6 +121,13 @@ class InBatches:
         self._share = share and device.type == "cpu"
         self._pool: ThreadPoolExecutor | None = None
         self._begun = 0  # threads of it
+        forks.renewed(self, InBatches._renew)
+
+    def _renew(self) -> None:
+        """See ``forks.renewed``."""
+        if self._pool is not None:
+            forks.abandon(self._pool)
+        self._starting, self._pool, self._begun = Lock(), None, 0
 
     def __call__(
         self,
@@ -139,6 +157,7 @@ class InBatches:
             at += len(some)
         return out
 
+    @forks.native
     def _run(
         self, prepare: Callable[[Sequence[Any]], Any], tower: Callable[[Any], Any], some: Any
     ) -> Vectors:
@@ -206,7 +225,7 @@ class OnTorch:
     def __init__(self, placement: Placement) -> None:
         self.device = device_of(placement.device)
         self.precision = precision(self.device, placement.dtype, self.no_fp16)
-        self._compile, self._compiling = placement.compile, Lock()
+        self._compile, self._compiling = placement.compile, forks.Lock()
         self._vocabulary: Vocabulary | None = None  # from the first text on
         self._compiled: dict[str, Callable[..., Any]] = {}
         self.tower = placement.tower or "fp32"
@@ -221,6 +240,7 @@ class OnTorch:
             m: InBatches(self.device, placement.batch_size or usual[m], not placement.compile)
             for m in Modality
         }
+        self._process = forks.depth()
 
     @property
     def batch_sizes(self) -> Mapping[Modality, int]:
@@ -228,7 +248,7 @@ class OnTorch:
         return {modality: self._batches[modality].size for modality in self.space.modalities}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """The text tower as ONNX, with its tokenizer, maybe that for pictures; see ``portable``."""
         from mmsearch.spaces.portable import towers
 
@@ -287,8 +307,11 @@ class OnTorch:
             ) from None
 
     def batches(self, modality: Modality) -> InBatches:
-        """What runs a modality's tower. Raises SpaceUnavailable where there is none."""
+        """What runs a modality's tower. Raises SpaceUnavailable where there is none, and in a
+        child of the process that brought it to a GPU."""
         self.space.require(modality)
+        if self.device.type != "cpu" and self._process != forks.depth():
+            raise _after_fork(f"{self.space.name} on {self.device}")
         return self._batches[modality]
 
 

@@ -9,7 +9,6 @@ portable.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
@@ -17,17 +16,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmsearch import forks
 from mmsearch.errors import SpaceUnavailable
+from mmsearch.spaces.cache import cache_folder
 from mmsearch.spaces.cleaning import KINDS, cleaned
 from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.narrow import narrow
 from mmsearch.spaces.on_torch import imported
+from mmsearch.store.confined import AnyPath, ConfinedPath
+from mmsearch.store.files import replace_file
 from mmsearch.types import Modality, Space, Vectors
 
 OPSET = 18  # the oldest that torch's exporter writes
@@ -56,7 +58,8 @@ PROBES = (
 )
 
 
-def towers(encoder: Any) -> Mapping[str, Path]:
+@forks.native
+def towers(encoder: Any) -> Mapping[str, AnyPath]:
     """The files of the portable towers: name -> file; empty where there can be none.
 
     encoder: an ``OpenClip`` or ``Clap``; ``encoder.tower`` is how weights are stored, see
@@ -87,12 +90,12 @@ def _carries_pictures(encoder: Any) -> bool:
     return encoder.carry == "all" or weights * _BYTES[encoder.tower] <= SMALL_BYTES
 
 
-def _made(encoder: Any, name: str, modalities: Sequence[Modality]) -> Mapping[str, Path]:
+def _made(encoder: Any, name: str, modalities: Sequence[Modality]) -> Mapping[str, AnyPath]:
     folder = cache_folder() / name
     names = [CARD, TOKENIZER, *(f"{m}.{kind}" for m in modalities for kind in ("onnx", "bin"))]
     if not _whole(folder, names):
         _make(encoder, folder, modalities)
-    return {name: folder / name for name in names}
+    return {name: ConfinedPath(folder) / name for name in names}
 
 
 def _whole(folder: Path, names: Sequence[str]) -> bool:
@@ -134,6 +137,8 @@ def _make(encoder: Any, folder: Path, modalities: Sequence[Modality]) -> None:
             cosines.append(_compared(kept.encode(modality, probes), own, least))
         card["least_cosine"] = round(min(cosines), 6)
         _write_card(work, card)
+        for path in work.iterdir():
+            path.chmod(0o444)  # indexes have other names of them
         shutil.rmtree(folder, ignore_errors=True)  # a part of one, left by somebody killed
         with contextlib.suppress(OSError):  # somebody else was faster
             os.replace(work, folder)
@@ -150,7 +155,7 @@ def _pictures(space: Space) -> list[Any]:
     return [one.astype(np.uint8) for one in found]
 
 
-def under_another_card(files: Mapping[str, Path], space: Space) -> Mapping[str, Path]:
+def under_another_card(files: Mapping[str, AnyPath], space: Space) -> Mapping[str, AnyPath]:
     """The files of a kept tower, of any form, as those of another space with the same texts.
 
     Its card is written into the cache. Empty where there are none.
@@ -170,12 +175,12 @@ def under_another_card(files: Mapping[str, Path], space: Space) -> Mapping[str, 
     folder = cache_folder() / f"{space.fingerprint}-{space.digest[:16]}-card"
     folder.mkdir(exist_ok=True)
     _write_card(folder, {**card, **of})
-    return {**files, CARD: folder / CARD}
+    return {**files, CARD: ConfinedPath(folder) / CARD}
 
 
 def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
     text = json.dumps(card, ensure_ascii=False, indent=2)
-    (folder / CARD).write_text(text + "\n", encoding="utf-8")
+    replace_file(ConfinedPath(folder) / CARD, (text + "\n").encode())
 
 
 def export_text(encoder: Any, path: Path) -> None:
@@ -386,26 +391,6 @@ def _compared(written: Vectors, own: Vectors, least: float) -> float:
             f"the tower as ONNX gives other vectors (cosine {found:.5f} to the original's)."
         )
     return found
-
-
-def cache_folder() -> Path:
-    """Where towers are kept: in the user's cache, or until this program ends."""
-    import platformdirs
-
-    return _usable(Path(platformdirs.user_cache_dir("mmsearch")) / "towers")
-
-
-@cache
-def _usable(home: Path) -> Path:
-    """That folder, made if need be, or a temporary one where it cannot be written to."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            return home
-    except OSError:
-        temporary = tempfile.TemporaryDirectory(prefix="mmsearch-")
-        atexit.register(temporary.cleanup)
-        return Path(temporary.name)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from mmsearch import forks
 from mmsearch.errors import UsageError
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 if TYPE_CHECKING:
@@ -21,9 +22,13 @@ class Spread:
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         self.encoders = tuple(encoders)
+        self._fill()
+        forks.renewed(self, Spread._fill)  # those that other threads had in use never came back
+
+    def _fill(self) -> None:
         self._free: SimpleQueue[Encoder] = SimpleQueue()
-        for _ in range(max(one.side_by_side for one in encoders)):
-            for one in encoders:
+        for _ in range(max(one.side_by_side for one in self.encoders)):
+            for one in self.encoders:
                 self._free.put(one)
 
     @property
@@ -43,7 +48,7 @@ class Spread:
         return {modality: min(sizes[modality] for sizes in found) for modality in found[0]}
 
     @property
-    def files(self) -> Mapping[str, Path]:
+    def files(self) -> Mapping[str, AnyPath]:
         """Those of one: they are the same."""
         return self.encoders[0].files
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
+from mmsearch.spaces.tokens import encode
+
 _NOBODYS = "\U0010fffd"  # a private character, which no vocabulary holds
 _COUNTED = "LNS"  # letters, numbers, symbols: by Unicode's general categories
 
@@ -12,7 +14,7 @@ _COUNTED = "LNS"  # letters, numbers, symbols: by Unicode's general categories
 class Vocabulary:
     """What a ``tokenizers.Tokenizer`` knows; None is one that knows everything.
 
-    Safe to use from several threads.
+    Safe to use from several threads. Raises SpaceUnavailable where the tokenizer fails.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -31,7 +33,7 @@ class Vocabulary:
         """
         if self._unknown is None or (self._of_pieces and self._all_known(text)):
             return 0.0
-        found = self._tokenizer.encode(text)
+        found = encode(self._tokenizer, text)
         unknown = end = 0
         for token, (start, stop), mark in zip(
             found.ids, found.offsets, found.special_tokens_mask, strict=True
@@ -46,7 +48,7 @@ class Vocabulary:
     def _all_known(self, text: str) -> bool:
         characters = set(text)
         for char in characters - self._known - self._strange:
-            strange = _count(char) and self._unknown in self._tokenizer.encode(char).ids
+            strange = _count(char) and self._unknown in encode(self._tokenizer, char).ids
             (self._strange if strange else self._known).add(char)
         return characters.isdisjoint(self._strange)
 
@@ -57,7 +59,7 @@ def _count(text: str) -> int:
 
 def _unknown_id(tokenizer: Any) -> int | None:
     """The token that stands for what is unknown; None for a tokenizer that knows everything."""
-    found = tokenizer.encode(_NOBODYS)
+    found = encode(tokenizer, _NOBODYS)
     if type(tokenizer.model).__name__ == "Unigram":  # which shows what it did not know as it is
         shown = zip(found.tokens, found.ids, strict=True)
         return next((token for text, token in shown if _NOBODYS in text), None)

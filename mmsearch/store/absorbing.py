@@ -41,10 +41,10 @@ def absorb(writer: Writer, other: Snapshot) -> tuple[int, int]:
             if live := segment.ref.rows - segment.ref.deleted:
                 number = writer.manifest.next_segment + len(new)
                 chunks = _chunks(segment, roots)
-                new.append(write_segment(writer.folder, number, ours, live, chunks))
+                new.append(write_segment(writer.place, number, ours, live, chunks))
+    writer.remember(include=[*writer.manifest.include, *other.manifest.include])
     writer.commit(
         unfinished=[*writer.manifest.unfinished, *other.manifest.unfinished],
-        include=other.manifest.include,
         segments=new,
     )
     return sum(ref.rows for ref in new), replaced

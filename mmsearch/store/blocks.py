@@ -12,14 +12,13 @@ import mmap
 import os
 import weakref
 from array import array
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from mmsearch.errors import IndexDamaged
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import XXH3, Hasher, checksum_of, replace_file
 from mmsearch.store.manifest import FileRef
 
@@ -35,48 +34,50 @@ RESTORE = "Restore it from a copy; `mmsearch verify` says what else is affected.
 REBUILD = "Remove it and run `mmsearch index` again: it is built anew."
 
 
-def mapped(path: Path, size: int) -> NDArray[np.uint8]:
+def mapped(path: ConfinedPath, size: int) -> NDArray[np.uint8]:
     """The file as uint8 (bytes,), mapped: read when touched.
 
     Raises IndexDamaged where it has another size: reading past the end of a mapped file
     would kill the process.
     """
-    with _of_size(path, size) as f:
-        return _map(f, size)
+    descriptor = _of_size(path, size)
+    try:
+        return _map(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
-def _map(f: BinaryIO, size: int) -> NDArray[np.uint8]:
+def _map(descriptor: int, size: int) -> NDArray[np.uint8]:
     if size == 0:
         return np.empty(0, np.uint8)
-    return np.frombuffer(mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+    return np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ), np.uint8)
 
 
-def read_whole(path: Path, ref: FileRef, remedy: str = RESTORE) -> bytes:
+def read_whole(path: ConfinedPath, ref: FileRef, remedy: str = RESTORE) -> bytes:
     """A small file's bytes, checked. Raises IndexDamaged where they are not those of ``ref``."""
-    with _of_size(path, ref.bytes) as f:
+    with os.fdopen(_of_size(path, ref.bytes), "rb") as f:
         content = f.read(ref.bytes)
     if checksum_of(content, ref.checksum) != ref.checksum:
         raise altered(path, remedy)
     return content
 
 
-def _of_size(path: Path, size: int) -> BinaryIO:
-    """The file, open, if it has that size; looked at first, for opening a pipe would hang."""
-    found = path.stat().st_size
-    if found == size:
-        f = path.open("rb")
-        if (found := os.fstat(f.fileno()).st_size) == size:
-            return f
-        f.close()
-    raise wrong_size(path, found, size)
+def _of_size(path: ConfinedPath, size: int) -> int:
+    """A descriptor of the file, if it has that size."""
+    descriptor = path.open_descriptor()
+    found = os.fstat(descriptor).st_size
+    if found != size:
+        os.close(descriptor)
+        raise wrong_size(path, found, size)
+    return descriptor
 
 
-def wrong_size(path: Path, found: int, wanted: int) -> IndexDamaged:
+def wrong_size(path: ConfinedPath, found: int, wanted: int) -> IndexDamaged:
     """The error for a file that was cut or grew."""
     return IndexDamaged(f"{path} has {found:,} bytes and should have {wanted:,}. {RESTORE}")
 
 
-def altered(path: Path, remedy: str) -> IndexDamaged:
+def altered(path: ConfinedPath, remedy: str) -> IndexDamaged:
     """The error for a file whose checksum does not fit."""
     return IndexDamaged(f"{path} is damaged: its bytes are not those that were written. {remedy}")
 
@@ -86,7 +87,7 @@ class Blocks:
 
     def __init__(
         self,
-        path: Path,
+        path: ConfinedPath,
         ref: FileRef,
         sums: FileRef,
         remedy: str = RESTORE,
@@ -100,19 +101,24 @@ class Blocks:
         """
         self._path, self._remedy = path, remedy
         self._open: int | None = None
-        with _of_size(path, ref.bytes) as f:
-            self.data = _map(f, ref.bytes)
-            if at_random and hasattr(os, "pread"):  # not on Windows
-                self._open = os.dup(f.fileno())
-                weakref.finalize(self, os.close, self._open)
-        listed = path.with_name(path.name + SUFFIX)
-        self._sums = np.frombuffer(read_whole(listed, sums), "<u8")
-        self._seen = np.zeros(-(-ref.bytes >> _SHIFT), np.bool_)  # block -> was checked
-        if len(self._sums) != len(self._seen):
+        descriptor = _of_size(path, ref.bytes)
+        keep = at_random and hasattr(os, "pread")  # not on Windows
+        try:
+            self.data = _map(descriptor, ref.bytes)
+            if keep:
+                self._open = descriptor
+                weakref.finalize(self, os.close, descriptor)
+        finally:
+            if self._open is None:
+                os.close(descriptor)
+        listed, blocks = path.with_name(path.name + SUFFIX), -(-ref.bytes >> _SHIFT)
+        if sums.bytes != 8 * blocks:
             raise IndexDamaged(
-                f"{listed} has {len(self._sums):,} checks and {path.name} "
-                f"{len(self._seen):,} blocks. {remedy}"
+                f"{listed} has {sums.bytes / 8:,g} checks and {path.name} {blocks:,} "
+                f"blocks. {remedy}"
             )
+        self._sums = np.frombuffer(read_whole(listed, sums), "<u8")
+        self._seen = np.zeros(blocks, np.bool_)  # block -> was checked
         self._walked = 0  # how many blocks ``check_more`` has gone past
         self.whole = not len(self._seen)
 
@@ -202,7 +208,7 @@ def _gathered(data: NDArray[np.uint8], starts: NDArray[np.int64], width: int) ->
 class Whole:
     """A mapped file that is checked as one, by its own checksum; meets ``types.Checked``."""
 
-    def __init__(self, path: Path, ref: FileRef, remedy: str = RESTORE) -> None:
+    def __init__(self, path: ConfinedPath, ref: FileRef, remedy: str = RESTORE) -> None:
         self._path, self._ref, self._remedy = path, ref, remedy
         self.data = mapped(path, ref.bytes)
         self.whole = False
@@ -234,7 +240,7 @@ class Unchecked:
 
     whole = True
 
-    def __init__(self, path: Path, ref: FileRef) -> None:
+    def __init__(self, path: ConfinedPath, ref: FileRef) -> None:
         self.data = mapped(path, ref.bytes)
 
     def take(self, starts: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
@@ -252,7 +258,7 @@ class Unchecked:
 
 
 def open_checked(
-    folder: Path,
+    folder: ConfinedPath,
     name: str,
     files: dict[str, FileRef],
     remedy: str = RESTORE,
@@ -269,7 +275,7 @@ def open_checked(
     return Blocks(folder / name, files[name], sums, remedy, at_random)
 
 
-def summed(path: Path, like: str = XXH3) -> tuple[FileRef, bytes]:
+def summed(path: ConfinedPath, like: str = XXH3) -> tuple[FileRef, bytes]:
     """A file's reference and the content of its ``.blocks``, in one reading.
 
     like: a checksum of the kind wanted.
@@ -286,7 +292,7 @@ def summed(path: Path, like: str = XXH3) -> tuple[FileRef, bytes]:
     return FileRef(size, digest.text()), content
 
 
-def seal(path: Path) -> dict[str, FileRef]:
+def seal(path: ConfinedPath) -> dict[str, FileRef]:
     """Writes the checks of a finished file beside it, durably; references to both by name."""
     ref, sums = summed(path)
     listed = path.with_name(path.name + SUFFIX)

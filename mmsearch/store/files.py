@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import xxhash
 from numpy.typing import NDArray
 
 from mmsearch.errors import IndexNotWritable
+from mmsearch.store.confined import AnyPath, ConfinedPath
 
 CHECKSUM_BYTES = 16  # 128 bits: finds damage, and is not a defence
 XXH3 = "xxh3:"  # how a checksum by XXH3-128 begins; up to schema 2 it was BLAKE2b-128, bare
@@ -47,7 +47,7 @@ def checksum_of(content: Bytes, like: str = XXH3) -> str:
     return digest.text()
 
 
-def checksum(path: Path, like: str = XXH3) -> tuple[int, str]:
+def checksum(path: ConfinedPath, like: str = XXH3) -> tuple[int, str]:
     """(bytes, checksum) of a whole file, read in blocks of 1 MiB.
 
     like: a checksum of the kind wanted; XXH3-128 unless told.
@@ -60,43 +60,61 @@ def checksum(path: Path, like: str = XXH3) -> tuple[int, str]:
     return size, digest.text()
 
 
-def sync_file(path: Path) -> None:
+def sync_file(path: ConfinedPath) -> None:
     """Waits until the file's bytes are on the disk."""
     with path.open("rb+") as f:
         os.fsync(f.fileno())
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: ConfinedPath) -> None:
     """Waits until the folder's names are on the disk; nothing to do on Windows."""
-    if os.name == "nt":
+    folder.sync()
+
+
+def make_folder(folder: AnyPath) -> None:
+    """Makes a folder, and those above it, where they are not there; durably."""
+    if isinstance(folder, ConfinedPath):
+        folder.mkdir()
         return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        # some network and user-space file systems cannot sync a folder
-        with suppress(OSError):
-            os.fsync(fd)
-    finally:
-        os.close(fd)
+    new = [folder, *folder.parents]
+    new = new[: next((i for i, path in enumerate(new) if path.exists()), 0)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        ConfinedPath(path.parent).sync()
 
 
-def replace_file(path: Path, content: Bytes | Iterable[Bytes]) -> None:
+def replace_file(
+    path: ConfinedPath,
+    content: Bytes | Iterable[Bytes],
+    durable: bool = True,
+    mode: int | None = None,
+) -> None:
     """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync.
 
-    content: bytes, or pieces of them, which are written as they come.
+    content: bytes, or pieces of them, which are written as they come. durable: whether to sync.
+    mode: who may do what with the file; None as usual.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as f:
             for piece in _pieces(content):
                 f.write(memoryview(piece))  # type: ignore[arg-type]
-            f.flush()
-            os.fsync(f.fileno())
+            if mode is not None and hasattr(os, "fchmod"):  # not on Windows
+                os.fchmod(f.fileno(), mode)
+            if durable:
+                f.flush()
+                os.fsync(f.fileno())
         _replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
+
+
+def _temporary(path: ConfinedPath) -> ConfinedPath:
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 
 def _pieces(content: Bytes | Iterable[Bytes]) -> Iterable[Bytes]:
@@ -106,7 +124,7 @@ def _pieces(content: Bytes | Iterable[Bytes]) -> Iterable[Bytes]:
         return content  # type: ignore[return-value]
 
 
-def _replace(source: Path, target: Path) -> None:
+def _replace(source: ConfinedPath, target: ConfinedPath) -> None:
     """Renames over what is there; on Windows waits for a reader to close it."""
     for pause_s in (0.01, 0.05, 0.2, 0.7) if os.name == "nt" else ():
         try:
@@ -117,41 +135,44 @@ def _replace(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def remove(path: Path) -> bool:
-    """Removes a file or folder; False if it is still there.
+def remove(path: ConfinedPath) -> bool:
+    """Removes a file, a link itself, or a folder; False if it is still there.
 
     Windows keeps a file that a reader has mapped: the caller tries again later.
     """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+    with suppress(OSError):
+        path.remove()
     return not path.exists()
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Puts the content of a file at another place, durably: as a second name of the same
-    file where the file system allows it, which costs no space, else as a copy."""
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+def link_or_copy(source: AnyPath, target: ConfinedPath) -> None:
+    """Puts the content of a file at another place, durably.
+
+    A file of ours gets a second name where the file system allows it, which costs no space; else,
+    and for a plain path, which is somebody else's, it is copied.
+    """
+    temporary = _temporary(target)
+    with suppress(OSError):
+        temporary.unlink()
     try:
         try:
-            temporary.hardlink_to(source)
+            if not isinstance(source, ConfinedPath):
+                raise OSError
+            temporary.link_from(source)
         except OSError:
-            shutil.copyfile(source, temporary)
-            sync_file(temporary)
+            with source.open("rb") as old, temporary.open("wb") as new:
+                shutil.copyfileobj(old, new, _BLOCK)
+                new.flush()
+                os.fsync(new.fileno())
         _replace(temporary, target)
-        with suppress(OSError):  # renaming onto another name of the same file does nothing
+    finally:
+        with suppress(OSError):  # also: renaming onto another name of the same file does nothing
             temporary.unlink()
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
     sync_folder(target.parent)
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: AnyPath) -> Iterator[None]:
     """Turns the operating system's refusals into one clear IndexNotWritable."""
     try:
         yield
@@ -166,6 +187,8 @@ def writing_to(folder: Path) -> Iterator[None]:
             why = "the file system or a limit of this session allows no larger file"
         elif e.errno in (errno.EMFILE, errno.ENFILE):
             why = "too many open files: raise the limit (ulimit -n)"
+        elif e.errno == errno.ELOOP:
+            why = f"{e.filename}: {e.strerror}"
         else:
             why = e.strerror or str(e)
         raise IndexNotWritable(f"{folder}: {why}. What was committed before is kept.") from e

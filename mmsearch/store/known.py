@@ -2,16 +2,22 @@
 
 A run over an unchanged corpus is mostly this comparison, so a file costs two
 hash look-ups: its path and its signature are each kept as Python's 64-bit hash
-(some 600 bytes an item; a false match needs both to collide).
+(some 600 bytes an item, 200 a file without parts; a false match needs both to collide).
 """
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from mmsearch.store.confined import ConfinedPath
+from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
+from mmsearch.store.manifest import Manifest
 from mmsearch.store.snapshot import Snapshot, join
+from mmsearch.types import Signature
 
 
 @dataclass
@@ -92,3 +98,73 @@ class KnownItems:
         scope = np.frombuffer(self.in_scope, np.uint8)
         seen = np.frombuffer(self.seen, np.uint8)
         return [int(i) for i in np.flatnonzero((scope == 1) & (seen == 0))]
+
+
+@dataclass(frozen=True, slots=True)
+class Unindexed:
+    """What is remembered of a file without parts. ``current``: by the decoders of today."""
+
+    outcome: Outcome
+    current: bool
+
+
+class KnownUnindexed:
+    """The files without parts that a snapshot knows of, below some scopes."""
+
+    def __init__(self, snapshot: Snapshot, scopes: Sequence[str] | None, decoders: str) -> None:
+        """Reads the ledger. scopes: absolute paths; None is everywhere. decoders: of today, see
+        ``media.versions``. Raises IndexDamaged."""
+        self._exact = None if scopes is None else set(scopes)
+        self._below = tuple(join(s, "") for s in scopes or ())
+        self._number: dict[int, int] = {}  # hash of absolute path -> number of the file
+        self._signature = array("q")  # number -> hash of its signature
+        self._row = array("q")  # number -> hash of its whole row
+        self._kind: list[Unindexed] = []  # number -> one of six
+        self.seen = bytearray()  # number -> 1 once the walk met it
+        kinds = {(o, now): Unindexed(o, now) for o in Outcome for now in (True, False)}
+        for row in self._rows(snapshot.place, snapshot.manifest):
+            assert row.outcome is not None
+            self._number[hash(row.path)] = len(self._kind)
+            self._signature.append(hash(row.signature))
+            self._row.append(hash(row))
+            self._kind.append(kinds[row.outcome, row.decoders == decoders])
+        self.seen = bytearray(len(self._kind))
+
+    def __len__(self) -> int:
+        return len(self._kind)
+
+    def _rows(self, folder: ConfinedPath, manifest: Manifest) -> Iterator[LedgerRow]:
+        for row in read_ledger(folder, manifest):
+            if self._exact is None or row.path in self._exact or row.path.startswith(self._below):
+                yield row
+
+    def meet(self, path: str, signature: Signature) -> Unindexed | None:
+        """What is remembered of the file at a path, if it is the same; it counts as seen."""
+        number = self._number.get(hash(path))
+        if number is None:
+            return None
+        self.seen[number] = 1
+        return self._kind[number] if self._signature[number] == hash(signature) else None
+
+    def has(self, path: str) -> bool:
+        """Whether anything is remembered of the file at a path, however it looks now."""
+        return hash(path) in self._number
+
+    def remembers(self, path: str, signature: Signature) -> bool:
+        """Whether the file at a path is remembered with that signature."""
+        number = self._number.get(hash(path))
+        return number is not None and self._signature[number] == hash(signature)
+
+    def holds(self, row: LedgerRow) -> bool:
+        """Whether the ledger has this very row."""
+        number = self._number.get(hash(row.path))
+        return number is not None and self._row[number] == hash(row)
+
+    def unseen(self, folder: ConfinedPath, manifest: Manifest) -> Iterator[LedgerRow]:
+        """The rows of files that the walk did not meet. manifest: the index's newest."""
+        if all(self.seen):
+            return
+        for row in self._rows(folder, manifest):
+            number = self._number.get(hash(row.path))
+            if number is not None and not self.seen[number]:
+                yield row

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import IndexDamaged
+from mmsearch.store import npy
 from mmsearch.store.blocks import REBUILD, open_checked
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.manifest import SegmentRef
 from mmsearch.types import Checked
 
-_NPY_HEAD_BYTES = 4096  # more than any head of a plain array
+VECTOR = "<f2"
 
 
 def vectors_name(fingerprint: str) -> str:
@@ -36,13 +35,14 @@ class LaneFiles:
 
     def __init__(
         self,
-        folder: Path,
+        folder: ConfinedPath,
         ref: SegmentRef,
         fingerprint: str,
+        dimension: int,
         ann_name: str | None,
         earlier: LaneFiles | None,
     ) -> None:
-        """See ``Segment``. Raises ValueError for vectors of another kind."""
+        """See ``Segment``. dimension: of the lane. Raises ValueError for other vectors."""
         self.fingerprint = fingerprint
         self.name = vectors_name(fingerprint)
         self.blocks: Checked
@@ -52,7 +52,7 @@ class LaneFiles:
             self.blocks, self.vectors, self._at = earlier.blocks, earlier.vectors, earlier._at
         else:
             self.blocks = open_checked(folder, self.name, ref.files, at_random=True)
-            self.vectors, self._at = _npy(self.blocks)
+            self.vectors, self._at = _vectors(self.blocks, dimension)
         self.code_blocks = _lists(folder, ref, ann_name, earlier)
         self.codes = None if ann_name is None else ref.files.get(codes_name(ann_name))
 
@@ -69,7 +69,7 @@ class LaneFiles:
 
 
 def _lists(
-    folder: Path, ref: SegmentRef, ann_name: str | None, earlier: LaneFiles | None
+    folder: ConfinedPath, ref: SegmentRef, ann_name: str | None, earlier: LaneFiles | None
 ) -> Checked | None:
     """Lists that are missing or cut short, or whose checks are, are derived data: without
     them this segment is searched exactly, and the next run makes them anew."""
@@ -83,20 +83,13 @@ def _lists(
         return None
 
 
-def _npy(blocks: Checked) -> tuple[NDArray[np.float16], int]:
-    """A ``.npy`` file's float16 (n, d) over its map, and where in the file it begins.
+def _vectors(blocks: Checked, dimension: int) -> tuple[NDArray[np.float16], int]:
+    """A file's float16 (n, d) over its map, and where in the file it begins.
 
     Its head, within the first block, is checked. Raises ValueError for another kind of array.
     """
-    data = blocks.data
-    head = data[:_NPY_HEAD_BYTES]
-    if len(head):
-        blocks.check(np.zeros(1, np.int64), np.full(1, len(head), np.int64))
-    f = io.BytesIO(head.tobytes())
-    if np.lib.format.read_magic(f) != (1, 0):
-        raise ValueError("the vectors are in another version of .npy")
-    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(f)
-    if by_columns or dtype != np.dtype("<f2") or len(shape) != 2:
-        raise ValueError(f"the vectors are {dtype} {shape}")
-    at = f.tell()
-    return np.frombuffer(data, dtype, shape[0] * shape[1], at).reshape(shape), at
+    shape = (npy.rows_in(len(blocks.data), VECTOR, dimension), dimension)
+    at = len(npy.head(VECTOR, shape))
+    if len(blocks.data) >= at:
+        blocks.check(np.zeros(1, np.int64), np.full(1, at, np.int64))
+    return npy.array(blocks.data, VECTOR, shape), at

@@ -1,118 +1,213 @@
-"""The ledger: files that gave no parts, so that the next run need not open them.
+"""The ledger: files that gave no parts, and why, so that the next run need not open them.
 
-One row a file that was ignored (of a kind we don't index) or skipped (should
-have been indexed and failed), with its signature and, if skipped, stage and reason.
+It is a list of small files, the *runs*. A commit appends one, sorted by key, and never rewrites
+the others; if several runs hold the same file, the newest row holds. A row without an outcome
+says that the file has parts now, or is gone. Once there are many runs, those of similar size are
+merged. Paths are stored relative to their root. A run is an Arrow file that is not compressed: what
+reading it takes is known from its size, whoever wrote it.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
+from itertools import chain, groupby, islice
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
+import xxhash
 
 from mmsearch.errors import IndexDamaged
-from mmsearch.store.blocks import read_whole
-from mmsearch.store.files import checksum, sync_file, sync_folder
-from mmsearch.store.manifest import FileRef, Manifest
+from mmsearch.store import ipc_file
+from mmsearch.store.blocks import Whole
+from mmsearch.store.confined import AnyPath, ConfinedPath
+from mmsearch.store.files import checksum, sync_folder
+from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, Root
 from mmsearch.store.rows import split_path
+from mmsearch.store.snapshot import join
+from mmsearch.types import Signature
 
 LEDGER_SCHEMA = pa.schema(
     [
-        pa.field("path", pa.string(), nullable=False),  # absolute
-        pa.field("path_bytes", pa.binary()),
-        pa.field("stage", pa.string()),  # null: ignored
+        pa.field("key", pa.uint64(), nullable=False),  # XXH3-64 of root and path; ascending
+        pa.field("root", pa.int32(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),  # relative to the root
+        pa.field("path_bytes", pa.binary()),  # only where the name is not UTF-8
+        pa.field("outcome", pa.string()),  # null: it has parts now, or is gone
+        pa.field("stage", pa.string()),
         pa.field("reason", pa.string()),
+        pa.field("decoders", pa.string()),  # what read it, see ``media.versions``
         pa.field("size", pa.int64(), nullable=False),
         pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("ctime_ns", pa.int64(), nullable=False),
         pa.field("inode", pa.int64(), nullable=False),
     ]
 )
+_GROUP_ROWS = 1 << 14  # read and written at a time: some 15 MB as Python has them
+_MAX_RUNS = 12  # each is a file to open; merged when a commit would make more
+# Older runs are merged with the newest as long as they have no more than so many times its rows:
+# a row is then rewritten a logarithmic number of times.
+_MERGE_FACTOR = 2
+
+
+class Outcome(StrEnum):
+    """Why a file has no parts."""
+
+    IGNORED = "ignored"  # of a kind that is not indexed
+    SKIPPED = "skipped"  # its content cannot be read
+    FAILED = "failed"  # we could not: it is tried again
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """A file without parts; ``stage`` and ``reason`` are None if it was ignored."""
+    """A file without parts. ``path`` is absolute; ``outcome`` is None where that is over."""
 
     path: str
-    stage: str | None
-    reason: str | None
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
+    outcome: Outcome | None
+    stage: str | None = None
+    reason: str | None = None
+    decoders: str | None = None
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
 
     @property
-    def signature(self) -> tuple[int, int, int, int]:
+    def signature(self) -> Signature:
         """What tells an unchanged file without reading it."""
         return self.size, self.mtime_ns, self.ctime_ns, self.inode
 
 
-def write_ledger(folder: Path, generation: int, rows: Iterable[LedgerRow]) -> tuple[str, FileRef]:
-    """Writes a new ledger durably and returns its name and reference."""
-    from pyarrow import parquet as pq
-
-    kept = list(rows)
-    paths = [split_path(r.path) for r in kept]
-    table = pa.table(
-        [
-            pa.array([p for p, _ in paths], pa.string()),
-            pa.array([b for _, b in paths], pa.binary()),
-            pa.array([r.stage for r in kept], pa.string()),
-            pa.array(
-                [None if r.reason is None else r.reason.encode("utf-8", "replace").decode()
-                 for r in kept],
-                pa.string(),
-            ),
-            pa.array([r.size for r in kept], pa.int64()),
-            pa.array([r.mtime_ns for r in kept], pa.int64()),
-            pa.array([r.ctime_ns for r in kept], pa.int64()),
-            pa.array([r.inode for r in kept], pa.int64()),
-        ],
-        schema=LEDGER_SCHEMA,
-    )  # fmt: skip
-    name = f"ledger-{generation:06d}.parquet"
-    path = folder / name
-    pq.write_table(table, path, compression="zstd")
-    sync_file(path)
-    sync_folder(folder)
-    return name, FileRef(*checksum(path))
+_Keyed = tuple[int, int, bytes, LedgerRow]  # key, root id, relative path; then the row
 
 
-def read_ledger(folder: Path, manifest: Manifest) -> list[LedgerRow]:
-    """The rows of the manifest's ledger, checked; none where there is no ledger.
+def append(
+    folder: ConfinedPath,
+    generation: int,
+    rows: Iterable[LedgerRow],
+    runs: Sequence[LedgerRef],
+    roots: Sequence[Root],
+) -> tuple[LedgerRef, ...]:
+    """Writes rows as a new run, durably; returns all runs that the ledger has then.
 
-    Raises IndexDamaged for a file that is missing or not the one that was written.
+    generation: of the commit; it names the file. runs: those of before, oldest first. The newest
+    of them may be merged into the new one: they are missing in what is returned.
+    Raises IndexDamaged for a run that cannot be read, and OSError as the disk does.
     """
-    name, file = manifest.ledger, manifest.ledger_file
-    if name is None or file is None:
-        return []
+    fresh = {_key(row.path, roots): row for row in rows}  # of the same file the last row holds
+    keyed = sorted((*key, row) for key, row in fresh.items())
+    left, total = list(runs), len(keyed)
+    if len(left) >= _MAX_RUNS:
+        while left and left[-1].rows <= _MERGE_FACTOR * total:
+            total += left.pop().rows
+    merged = _merged([*(_run(folder, run, roots) for run in runs[len(left) :]), iter(keyed)])
+    # nothing older is left that a row without an outcome could hide
+    kept = (one for one in merged if left or one[3].outcome is not None)
+    if (first := next(kept, None)) is not None:
+        left.append(_write(folder / f"ledger-{generation:06d}.arrow", chain([first], kept)))
+    return tuple(left)
 
+
+def read_ledger(folder: AnyPath, manifest: Manifest) -> Iterator[LedgerRow]:
+    """The files without parts that a manifest knows of, in the order of their keys.
+
+    Raises IndexDamaged for a run that is missing or not the one that was written.
+    """
+    place = ConfinedPath(folder)
+    for *_, row in _merged([_run(place, run, manifest.roots) for run in manifest.ledger]):
+        if row.outcome is not None:
+            yield row
+
+
+def check_run(folder: ConfinedPath, run: LedgerRef, roots: Sequence[Root]) -> int:
+    """Reads one run; returns how many rows it has. Raises IndexDamaged, also for a wrong order."""
+    last, n = (-1, -1, b""), 0
+    for key, root, path, row in _run(folder, run, roots):
+        if (key, root, path) <= last or key != _hash(root, path):
+            raise IndexDamaged(f"{folder / run.name}: {row.path} is out of order.")
+        last, n = (key, root, path), n + 1
+    return n
+
+
+def _merged(runs: Sequence[Iterator[_Keyed]]) -> Iterator[_Keyed]:
+    """The rows of several runs, oldest first; of the same file the newest."""
+    newest_first = list(reversed(runs))
+    for _, same in groupby(heapq.merge(*newest_first, key=_place), key=_place):
+        yield next(same)  # of equal ones ``merge`` gives that of the earlier iterator first
+
+
+def _place(one: _Keyed) -> tuple[int, int, bytes]:
+    return one[:3]
+
+
+def _key(path: str, roots: Sequence[Root]) -> tuple[int, int, bytes]:
+    """(key, root id, relative path) of an absolute path: below the shortest root above it."""
+    above = [r for r in roots if r.path and (path == r.path or path.startswith(join(r.path, "")))]
+    root = min(above, key=lambda r: len(r.path))
+    relative = os.fsencode(path[len(join(root.path, "")) :].replace(os.sep, "/"))
+    return _hash(root.id, relative), root.id, relative
+
+
+def _hash(root: int, relative: bytes) -> int:
+    return xxhash.xxh3_64_intdigest(struct.pack("<i", root) + relative)
+
+
+def _write(path: ConfinedPath, rows: Iterator[_Keyed]) -> LedgerRef:
+    written = 0
+    with path.open("wb") as file:
+        with pa.ipc.new_file(file, LEDGER_SCHEMA) as run:
+            while some := list(islice(rows, _GROUP_ROWS)):
+                run.write_batch(_batch(some))
+                written += len(some)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+    return LedgerRef(path.name, written, FileRef(*checksum(path)))
+
+
+def _batch(rows: Sequence[_Keyed]) -> pa.RecordBatch:
+    paths = [split_path(os.fsdecode(relative)) for _, _, relative, _ in rows]
+    columns: list[Any] = [
+        [key for key, *_ in rows],
+        [root for _, root, *_ in rows],
+        [text for text, _ in paths],
+        [raw for _, raw in paths],
+        *([_valid(getattr(row, name)) for *_, row in rows] for name in _TEXTS),
+        *([getattr(row, name) for *_, row in rows] for name in _NUMBERS),
+    ]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, LEDGER_SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=LEDGER_SCHEMA)
+
+
+_TEXTS = ("outcome", "stage", "reason", "decoders")
+_NUMBERS = ("size", "mtime_ns", "ctime_ns", "inode")
+
+
+def _valid(text: str | None) -> str | None:
+    """The text without halves of characters, which no file can hold."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
+def _run(folder: ConfinedPath, run: LedgerRef, roots: Sequence[Root]) -> Iterator[_Keyed]:
+    """The rows of one run, in order. Raises IndexDamaged."""
+    path = folder / run.name
+    prefixes = {root.id: root.path for root in roots}
     try:
-        content = read_whole(folder / name, file)
-        table = _parquet(content).cast(LEDGER_SCHEMA)
-    except (OSError, ValueError) as e:  # Arrow's errors are ValueErrors, too
-        raise IndexDamaged(f"{folder / name} cannot be read: {e}. Run `mmsearch verify`.") from e
-    rows = []
-    for r in table.to_pylist():
-        raw = r.pop("path_bytes")
-        rows.append(LedgerRow(**{**r, "path": os.fsdecode(raw) if raw is not None else r["path"]}))
-    return rows
-
-
-def _parquet(content: bytes) -> pa.Table:
-    """The table in a Parquet file's bytes, read on this thread and from memory of Arrow's own.
-
-    ``read_table`` reads on threads of Arrow's: one that lets go of bytes of Python's while the
-    program ends aborts it.
-    """
-    from pyarrow import parquet as pq
-
-    memory = pa.allocate_buffer(len(content))
-    np.frombuffer(memory, np.uint8)[:] = np.frombuffer(content, np.uint8)
-    with pq.ParquetFile(pa.BufferReader(memory), pre_buffer=False) as file:
-        return file.read(use_threads=False)
+        file = Whole(path, run.file)
+        file.check_all()
+        for batch in ipc_file.batches(file.data, LEDGER_SCHEMA):
+            columns = (column.to_pylist() for column in batch.columns)
+            for key, root, text, raw, outcome, *facts in zip(*columns, strict=True):
+                relative = text if raw is None else os.fsdecode(raw)
+                base = prefixes[root]
+                absolute = join(base, relative) if relative else base
+                kind = None if outcome is None else Outcome(outcome)
+                yield key, root, os.fsencode(relative), LedgerRow(absolute, kind, *facts)
+    # a root that is not known is a KeyError
+    except (OSError, ValueError, KeyError) as e:
+        raise IndexDamaged(f"{path} cannot be read: {e}. Run `mmsearch verify`.") from e

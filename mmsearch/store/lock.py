@@ -2,45 +2,66 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
-
-from filelock import FileLock, Timeout
+from weakref import WeakSet
 
 from mmsearch.errors import IndexLocked
-from mmsearch.store.files import writing_to
+from mmsearch.store.confined import AnyPath, ConfinedPath
+from mmsearch.store.files import replace_file, writing_to
 
 LOCK_NAME = "writer.lock"
 HOLDER_NAME = "writer.json"  # who holds it, for the message; the lock itself decides
+_HOLDER_BYTES = 4096
+# A reader that looks whether somebody writes holds the lock for some microseconds.
+_ATTEMPTS, _PAUSE_S = 10, 0.02
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int, shared: bool = False) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, shared: bool = False) -> None:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
+_held: WeakSet[WriterLock] = WeakSet()
 
 
 class WriterLock:
     """Held for as long as an index is written to; ``with`` or acquire/release.
 
     The operating system lets go of the lock when the process ends, however it
-    ends. Child processes do not inherit it (Python's files are not inheritable).
+    ends. Child processes do not keep it: what they are started with is not inherited, and
+    what a fork copies is closed in the child.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = FileLock(folder / LOCK_NAME, thread_local=False)
+    def __init__(self, folder: AnyPath) -> None:
+        self._folder = ConfinedPath(folder)
+        self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Takes the lock at once or raises IndexLocked, which names the holder."""
+        """Takes the lock or, soon, raises IndexLocked, which names the holder."""
         with writing_to(self._folder):
+            descriptor = (self._folder / LOCK_NAME).open_descriptor("ab")
             try:
-                self._lock.acquire(timeout=0)
-            except Timeout:  # an OSError, too
-                raise IndexLocked(
-                    f"{self._folder} is being written by {self._holder()}. "
-                    "Wait until it has finished, or stop it; queries go on meanwhile."
-                ) from None
+                self._take(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
+            _held.add(self)
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -48,14 +69,43 @@ class WriterLock:
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         with suppress(OSError):
-            (self._folder / HOLDER_NAME).write_text(json.dumps(holder))
+            replace_file(self._folder / HOLDER_NAME, json.dumps(holder).encode(), durable=False)
+
+    def _take(self, descriptor: int) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                _lock(descriptor)
+                return
+            except OSError as e:
+                if e.errno not in _BUSY:
+                    raise
+            if attempt < _ATTEMPTS - 1:
+                time.sleep(_PAUSE_S)
+        raise IndexLocked(
+            f"{self._folder} is being written by {self._holder()}. "
+            "Wait until it has finished, or stop it; queries go on meanwhile."
+        )
+
+    def check(self) -> None:
+        """Raises IndexLocked in a forked child of the process that holds the lock."""
+        if self._descriptor is None:
+            raise IndexLocked(
+                f"{self._folder} is being written by the process that this one was forked from. "
+                "Write to it here after that has finished, through an index that is opened here."
+            )
 
     def release(self) -> None:
         """Lets go; harmless when it is not held."""
-        if self._lock.is_locked:
+        if self._descriptor is not None:
             with suppress(OSError):
                 (self._folder / HOLDER_NAME).unlink()
-            self._lock.release()
+            self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        _held.discard(self)
+        if descriptor is not None:
+            os.close(descriptor)  # which lets go of the lock
 
     def __enter__(self) -> WriterLock:
         self.acquire()
@@ -71,7 +121,37 @@ class WriterLock:
 
     def _holder(self) -> str:
         try:
-            h = json.loads((self._folder / HOLDER_NAME).read_text())
+            h = json.loads((self._folder / HOLDER_NAME).read_bytes(_HOLDER_BYTES))
             return f"process {h['pid']} on {h['host']} since {h['since']} ({h['command']})"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "another process"
+
+
+def is_held(folder: ConfinedPath) -> bool:
+    """Whether somebody writes to an index now; writes nothing, and works where nobody may write.
+
+    Raises OSError for a lock that cannot be looked at.
+    """
+    try:
+        descriptor = (folder / LOCK_NAME).open_descriptor("rb")
+    except FileNotFoundError:
+        return False
+    try:
+        _lock(descriptor, shared=True)
+        return False
+    except OSError as e:
+        if e.errno not in _BUSY:
+            raise
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _let_go_of_copies() -> None:
+    """In a forked child: closes its copies, with which the locks would outlive their holder."""
+    for lock in list(_held):
+        lock._close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_copies)

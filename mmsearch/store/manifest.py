@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Required, TypedDict
 
+from mmsearch.checking import Holds, Like, Matches, Within, made
 from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError, UsageError
+from mmsearch.store import layout
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
-from mmsearch.types import Modality, Preprocess, Space
+from mmsearch.types import MAX_DIMENSION, Space
 
-# 2: an index keeps the files of its space; 3: checks of blocks, XXH3; 4: lanes, where there are
-SCHEMA = 4
-_WITHOUT_LANES = 3
-OLDEST_SCHEMA = 1
+SCHEMA = 5
 _MOST_NAMED = 5  # indexes, in a message
 MANIFEST_NAME = "manifest.json"
-MAX_MANIFEST_BYTES = 256 << 20  # some million segments; more is not ours
+# Some six thousand segments. What a stranger wrote takes up to forty times that in memory.
+MAX_MANIFEST_BYTES = 8 << 20
+MAX_SEGMENT_ROWS = (1 << 31) - 1  # rows are numbered by int32 in lists
+MAX_LISTS = 1 << 24  # some 4·√n: more than a billion billion vectors have
+_MAX_FILE_BYTES = 1 << 50
+_CHECKSUM = r"(xxh3:)?[0-9a-f]{32}"
 
-# A manifest may come from a stranger, and names in it are opened and removed:
-# each must stay inside the index folder.
-_SAFE_NAME = re.compile(r"(?!\.)[\w.-]{1,120}")
+Count = Annotated[int, Within(0, 1 << 53)]
+Size = Annotated[int, Within(0, _MAX_FILE_BYTES)]
+SegmentName = Annotated[str, Matches(layout.SEGMENT)]
 
 
 @dataclass(frozen=True)
 class FileRef:
     """A file's size and checksum, as it was written (see ``files.Hasher``)."""
 
-    bytes: int
-    checksum: str
+    bytes: Size
+    checksum: Annotated[str, Matches(_CHECKSUM)]
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,15 @@ class Root:
     under an id of the caller's: no walk is compared with it.
     """
 
-    id: int
+    id: Annotated[int, Within(0, MAX_SEGMENT_ROWS)]
     path: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a folder that depends on where the program runs."""
+        if self.path and not any(
+            kind(self.path).is_absolute() for kind in (PurePosixPath, PureWindowsPath)
+        ):
+            raise ValueError(f"path is {self.path!r}, which is not absolute")
 
 
 @dataclass(frozen=True)
@@ -54,21 +65,60 @@ class SegmentRef:
     ``deletions`` names one of them (uint32 row numbers, sorted) or is None.
     """
 
-    name: str
-    rows: int
-    files: dict[str, FileRef]
-    deletions: str | None = None
-    deleted: int = 0
+    name: SegmentName
+    rows: Annotated[int, Within(1, MAX_SEGMENT_ROWS)]
+    files: dict[Annotated[str, Matches(layout.SEGMENT_FILE)], FileRef]
+    deletions: Annotated[str, Matches(layout.DELETIONS)] | None = None
+    deleted: Annotated[int, Within(0, MAX_SEGMENT_ROWS)] = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the numbers of rows do not fit together."""
+        if self.deleted > self.rows or (self.deleted > 0) != (self.deletions is not None):
+            raise ValueError(f"has {self.rows} rows and {self.deleted} deleted ones")
+        if self.deletions is not None and self.deletions not in self.files:
+            raise ValueError(f"has no file {self.deletions}")
+
+
+class Point(TypedDict):
+    """A point of the tuner's curve, see ``ann.tune``."""
+
+    recall: Annotated[float, Within(0, 1)]
+    nprobe: Annotated[int, Within(1, MAX_LISTS)]
+    candidates: Annotated[int, Within(1, MAX_SEGMENT_ROWS)]
+    queries_per_s: Annotated[float, Within(0)]
+
+
+class Facts(TypedDict, total=False):
+    """What is known of a trained quantiser, see ``ann.quantiser.train`` and ``ann.tune.tuned``."""
+
+    nlist: Required[Annotated[int, Within(1, MAX_LISTS)]]
+    code_bytes: Annotated[int, Within(1, MAX_DIMENSION)]
+    error: Annotated[float, Within(0)]
+    errors: dict[SegmentName, tuple[Count, Annotated[float, Within(0)]]]
+    target: Annotated[float, Within(0, 1)]
+    queries: Count
+    queries_of: str
+    curve: Annotated[tuple[Point, ...], Holds(1000)]
+    depths: dict[Annotated[str, Matches("[1-9][0-9]{0,9}")], Annotated[float, Within(1e-3, 1e9)]]
 
 
 @dataclass(frozen=True)
 class AnnRef:
     """The trained, empty quantiser that the segments' codes share."""
 
-    name: str  # e.g. "1f2e3d4c-q003": the file is ann/NAME.faiss
-    kind: str
-    trained_on: int  # vectors it was trained from
-    facts: dict[str, Any]
+    name: Annotated[str, Matches(layout.QUANTISER)]  # "1f2e3d4c-q003": ann/NAME.quantiser
+    kind: Annotated[str, Matches("ivfpq")]
+    trained_on: Count  # vectors it was trained from
+    facts: Annotated[dict[str, Any], Like(Facts)]
+    file: FileRef
+
+
+@dataclass(frozen=True)
+class LedgerRef:
+    """One run of the ledger, a file of the index folder; see ``ledger``."""
+
+    name: Annotated[str, Matches(layout.LEDGER)]
+    rows: Count
     file: FileRef
 
 
@@ -77,30 +127,53 @@ class Unfinished:
     """A long item of which only the first ``parts`` parts were committed so far."""
 
     item_id: str
-    content_hash: str
-    parts: int
+    content_hash: Annotated[str, Matches("[0-9a-f]{32}")]
+    parts: Count
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a reader needs to open one snapshot."""
+    """Everything a reader needs to open one snapshot.
+
+    What may stand in each field is checked when it is read, see ``checking``.
+    """
 
     space: Space
-    generation: int = 0
+    generation: Count = 0
     roots: tuple[Root, ...] = ()
     segments: tuple[SegmentRef, ...] = ()
-    anns: dict[str, AnnRef] = field(default_factory=dict)  # of each lane, by its fingerprint
-    ann_wanted: str = "auto"
-    recall: float | None = None  # that approximate search should reach; None: 0.95
-    memory_bytes: int | None = None  # that its lists may take; None: no limit
+    # of each lane, by its fingerprint
+    anns: dict[str, AnnRef] = field(default_factory=dict)
+    ann_wanted: Annotated[str, Matches("auto|flat|ivfpq")] = "auto"
+    recall: Annotated[float, Within(0.5, 1)] | None = None  # to be reached; None: 0.95
+    memory_bytes: Annotated[int, Within(1)] | None = None  # that its lists may take; None: no limit
     unfinished: tuple[Unfinished, ...] = ()
-    ledger: str | None = None  # the file of what gave no parts, see ledger.py
-    ledger_file: FileRef | None = None
-    retired: tuple[str, ...] = ()  # replaced by this generation, removed by the next
-    next_segment: int = 1
+    ledger: tuple[LedgerRef, ...] = ()  # files that gave no parts, oldest run first
+    # replaced by this generation, removed by the next
+    retired: tuple[Annotated[str, Matches(layout.RETIRED)], ...] = ()
+    next_segment: Annotated[int, Within(1, 1 << 40)] = 1
     written_by: str = ""
-    query: dict[str, FileRef] = field(default_factory=dict)  # the space's files that are kept
+    # the space's files that are kept
+    query: dict[Annotated[str, Matches(layout.KEPT_FILE)], FileRef] = field(default_factory=dict)
     include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
+    exclude: tuple[str, ...] = ()  # patterns of names and paths that earlier runs left out
+    follow_links: bool = False  # whether links that lead out of a root are followed
+    committed_ns: Annotated[int, Within(0)] = (
+        0  # when this generation was written, by the writer's clock
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where something is there twice, or belongs to nothing."""
+        for what, several in (
+            ("root", [root.id for root in self.roots]),
+            ("root", [root.path for root in self.roots]),
+            ("segment", [segment.name for segment in self.segments]),
+            ("ledger", [run.name for run in self.ledger]),
+        ):
+            if len({*several}) != len(several):
+                raise ValueError(f"a {what} is there twice")
+        if not self.anns.keys() <= {lane.fingerprint for lane in self.space.each}:
+            raise ValueError("a quantiser belongs to no lane")
 
     @property
     def ann(self) -> AnnRef | None:
@@ -123,34 +196,27 @@ def _checksum(body: dict[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=CHECKSUM_BYTES).hexdigest()
 
 
-def write(folder: Path, manifest: Manifest) -> None:
+def write(folder: AnyPath, manifest: Manifest) -> None:
     """Makes ``manifest`` the folder's snapshot, atomically and durably."""
-    body = asdict(manifest)
-    anns, lanes = body.pop("anns"), body["space"].pop("lanes")
-    if lanes:
-        body["space"]["lanes"] = lanes
-        for lane in lanes:
-            del lane["lanes"]
-    # without lanes, as an older mmsearch reads it
-    own = {"anns": anns} if lanes else {"ann": next(iter(anns.values()), None)}
-    body = {"schema": SCHEMA if lanes else _WITHOUT_LANES, **body, **own}
+    body = {"schema": SCHEMA, **asdict(manifest)}
     # asdict keeps tuples and enums that JSON turns into lists and strings: the
     # checksum must see what a reader will see
     body = json.loads(json.dumps(body))
-    replace_file(folder / MANIFEST_NAME, _text({"checksum": _checksum(body), **body}))
+    path = ConfinedPath(folder) / MANIFEST_NAME
+    replace_file(path, _text({"checksum": _checksum(body), **body}))
 
 
 def _text(body: dict[str, Any]) -> bytes:
     return json.dumps(body, indent=1).encode()
 
 
-def as_written(folder: Path) -> bool:
+def as_written(folder: ConfinedPath) -> bool:
     """Whether the manifest has the very bytes that ``write`` gave it.
 
     ``read`` takes one that says the same in other bytes: a blank more, an escape spelled
     otherwise. Raises OSError, or ValueError for what is no JSON.
     """
-    raw = (folder / MANIFEST_NAME).read_bytes()
+    raw = (folder / MANIFEST_NAME).read_bytes(MAX_MANIFEST_BYTES)
     return raw == _text(json.loads(raw))
 
 
@@ -164,20 +230,18 @@ def _neighbours(folder: Path) -> str:
     return f"; beside it are: {', '.join(found[:_MOST_NAMED])}{more}" if found else ""
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: AnyPath) -> Manifest:
     """The folder's current snapshot.
 
     Raises IndexNotFound, IndexDamaged or IndexTooNew.
     """
-    path = folder / MANIFEST_NAME
+    path = ConfinedPath(folder) / MANIFEST_NAME
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise IndexDamaged(f"{path} is larger than any manifest: restore it from a copy.")
-        raw = path.read_bytes()
+        raw = path.read_bytes(MAX_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise IndexNotFound(
             f"there is no index at {folder}. Make one with `mmsearch index FOLDER`, "
-            f"with the same --index, or name another{_neighbours(folder)}."
+            f"with the same --index, or name another{_neighbours(path.parent.path)}."
         ) from None
     except OSError as e:
         raise StoreError(f"{path} cannot be read: {e.strerror or e}.") from e
@@ -193,74 +257,29 @@ def read(folder: Path) -> Manifest:
         raise damaged from None
     if isinstance(schema, int) and schema > SCHEMA:
         raise IndexTooNew(
-            f"{folder} was written with schema {schema}; this mmsearch reads up to "
-            f"{SCHEMA}. Upgrade mmsearch."
+            f"{folder} was written with schema {schema}; this mmsearch reads {SCHEMA}. "
+            "Upgrade mmsearch."
         )
-    known = isinstance(schema, int) and OLDEST_SCHEMA <= schema <= SCHEMA
-    if not known or claimed != _checksum(body):
-        raise damaged
+    if isinstance(schema, int) and 0 < schema < SCHEMA:
+        raise StoreError(
+            f"{folder} was written by a version before 0.1.0, with schema {schema}; this mmsearch "
+            f"reads {SCHEMA}. Remove the folder and index again."
+        )
     try:
+        if schema != SCHEMA or claimed != _checksum(body):
+            raise damaged
         return _parse(body)
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError):
-        raise damaged from None
-
-
-def _check_names(body: dict[str, Any]) -> None:
-    names = [s["name"] for s in body["segments"]]
-    names += [n for s in body["segments"] for n in s["files"]]
-    names += [s["deletions"] for s in body["segments"] if s["deletions"] is not None]
-    names += [ann["name"] for ann in _anns(body).values()]
-    names += body.get("anns", {})
-    names += [body["ledger"]] if body["ledger"] is not None else []
-    names += [n for path in body.get("query", {}) for n in path.split("/")]
-    names += [n for path in body["retired"] for n in path.split("/")]
-    if not all(_SAFE_NAME.fullmatch(n) for n in names):
-        raise ValueError("a name leaves the index folder")
-
-
-def _anns(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The quantisers, of each lane; of an index without lanes under an empty name."""
-    if "anns" in body:
-        found: dict[str, dict[str, Any]] = body["anns"]
-        return found
-    return {} if body["ann"] is None else {"": body["ann"]}
-
-
-def _space(facts: dict[str, Any]) -> Space:
-    facts = {
-        **facts,
-        "modalities": tuple(Modality(m) for m in facts["modalities"]),
-        "preprocess": Preprocess(**facts["preprocess"]),
-    }
-    lanes = [_space(lane) for lane in facts.pop("lanes", ())]
-    space = Space(**facts, lanes=tuple(lanes))
-    if lanes and replace(Space.joined(lanes), name=space.name) != space:
-        raise ValueError("the lanes are not those of the space")
-    return space
+    except (ValueError, UsageError, RecursionError) as e:
+        raise IndexDamaged(
+            f"{path} is not what a writer writes: {e}. Restore it from a copy, or remove the "
+            "folder and index again."
+        ) from None
 
 
 def _parse(body: dict[str, Any]) -> Manifest:
-    body = dict(body)
-    _check_names(body)
-    del body["schema"]
-    space = _space(body.pop("space"))
-    anns = {name or space.fingerprint: ann for name, ann in _anns(body).items()}
-    if not anns.keys() <= {lane.fingerprint for lane in space.each}:
-        raise ValueError("a quantiser of no lane")
-    body = {name: value for name, value in body.items() if name not in ("ann", "anns")}
-    ledger_file = body.pop("ledger_file")
-    return Manifest(
-        space=space,
-        roots=tuple(Root(**r) for r in body.pop("roots")),
-        segments=tuple(
-            SegmentRef(**{**s, "files": {n: FileRef(**f) for n, f in s["files"].items()}})
-            for s in body.pop("segments")
-        ),
-        anns={n: AnnRef(**{**ann, "file": FileRef(**ann["file"])}) for n, ann in anns.items()},
-        unfinished=tuple(Unfinished(**u) for u in body.pop("unfinished")),
-        ledger_file=None if ledger_file is None else FileRef(**ledger_file),
-        retired=tuple(body.pop("retired")),
-        query={n: FileRef(**f) for n, f in body.pop("query", {}).items()},
-        include=tuple(body.pop("include")),
-        **body,
-    )
+    """The manifest of a file's JSON. Raises ValueError, or UsageError for lanes that are none."""
+    found = made(Manifest, {name: value for name, value in body.items() if name != "schema"})
+    lanes = found.space.lanes
+    if lanes and replace(Space.joined(lanes), name=found.space.name) != found.space:
+        raise ValueError("space.lanes are not those of the space")
+    return found

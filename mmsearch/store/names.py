@@ -4,27 +4,66 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from mmsearch.errors import UsageError
+from mmsearch.store.confined import ConfinedPath
+from mmsearch.store.files import replace_file
 from mmsearch.store.manifest import MANIFEST_NAME
 
+DEFAULT = "default"  # the index that is meant where none is named
+_HERE = "indexes"  # the folder beside which a program may run
+_MARKER, _MARKER_BYTES = ".mmsearch-home", 1 << 14
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
 
 
 def default_home() -> Path:
     """The folder that named indexes live in.
 
-    ``$MMSEARCH_HOME``; else ``./indexes`` where that folder exists; else the
-    per-user data folder.
+    ``$MMSEARCH_HOME``; else ``./indexes`` if it is a home of this user, see ``mark_home``; else
+    the per-user data folder.
     """
     if home := os.environ.get("MMSEARCH_HOME"):
         return expand(home).absolute()
-    if Path("indexes").is_dir():
-        return Path("indexes").absolute()
+    if is_home(here := Path(_HERE).absolute()):
+        return here
     from platformdirs import user_data_path
 
     return user_data_path("mmsearch", appauthor=False) / "indexes"
+
+
+def is_home(folder: Path) -> bool:
+    """Whether a folder is one that ``mark_home`` marked, of this user, at this place.
+
+    A folder that came with a clone or an archive is none, whatever is in it: the marker says at
+    which path it was written. So no program of ours reads or writes there unless it is named.
+    """
+    try:
+        marker = ConfinedPath(folder) / _MARKER
+        facts = folder.lstat(), marker.stat()
+        mine = not hasattr(os, "geteuid") or all(s.st_uid == os.geteuid() for s in facts)
+        found = marker.read_bytes(_MARKER_BYTES).decode()
+    except (OSError, ValueError):
+        return False
+    return mine and stat.S_ISDIR(facts[0].st_mode) and found == _marked(folder)
+
+
+def mark_home(index: Path) -> None:
+    """Marks the folder that a new index lies in as a home of indexes, if it is called so.
+
+    Whoever makes an index by its path inside a folder ``indexes`` has named that folder: from then
+    on, names of indexes mean those in it, for programs that run beside it.
+    """
+    home = index.parent
+    if home.name == _HERE and not home.is_symlink():
+        with suppress(OSError):
+            replace_file(ConfinedPath(home) / _MARKER, _marked(home).encode(), durable=False)
+
+
+def _marked(folder: Path) -> str:
+    return f"mmsearch keeps indexes here: {os.path.realpath(folder)}\n"
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
@@ -38,8 +77,9 @@ def expand(path: str | os.PathLike[str]) -> Path:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The absolute folder that an index NAME or PATH stands for.
 
-    A folder that already holds an index wins; something with a separator in it
-    (or a Path object) is a path; anything else is a name.
+    Something with a separator in it (or a Path object) is a path, and so is the name of a folder
+    here that holds an index; anything else is a name. ``default``, which is meant where nobody
+    names an index, is never a folder that happens to be here.
     Raises UsageError for a name that no folder may have.
     """
     if not isinstance(name_or_path, str | os.PathLike):
@@ -51,7 +91,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         not isinstance(name_or_path, str)
         or any(s in text for s in separators if s)
         or text in {".", ".."}
-        or (path / MANIFEST_NAME).is_file()
+        or (text != DEFAULT and (path / MANIFEST_NAME).is_file())
     ):
         return path.absolute()
     if not _NAME.fullmatch(text):

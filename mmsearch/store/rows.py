@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from mmsearch.types import Modality
 # of batch r // BATCH, found without reading the others.
 BATCH_ROWS = 4096
 MODALITIES = tuple(Modality)  # a row's code is its place in here
+# Of a part's metadata. Captions and tags have some hundred characters; the depth is what every JSON
+# reader and writer behind us can follow.
+MAX_META_CHARS, MAX_META_DEPTH = 1 << 20, 64
 _CODES = {m: i for i, m in enumerate(MODALITIES)}
 
 PARTS_SCHEMA = pa.schema(
@@ -78,6 +82,45 @@ class HitRow(NamedTuple):
     meta: dict[str, Any]
 
 
+def meta_of(text: str) -> dict[str, Any]:
+    """A part's metadata, as it is stored. Raises ValueError for what no writer writes."""
+    if len(text) > MAX_META_CHARS:
+        raise ValueError("metadata that is too long")
+    try:
+        found = _decode(text)
+    except RecursionError:
+        raise ValueError("metadata that is nested too deeply") from None
+    if type(found) is not dict:
+        raise ValueError("metadata that is no object")
+    if text.count("[") + text.count("{") > MAX_META_DEPTH and depth_of(found) > MAX_META_DEPTH:
+        raise ValueError("metadata that is nested too deeply")
+    return found
+
+
+def depth_of(value: Any) -> int:
+    """How many lists and objects stand one in the other in a JSON value; 0 in a plain one."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [v for one in level for v in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"metadata with {text}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("metadata with a number that is too large")
+    return number
+
+
+# json.loads, but for its questions
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
+
+
 def part_id(item_id: str, part_no: int) -> str:
     """The first part bears its item's id, the others ``#n`` behind it."""
     return item_id if part_no == 0 else f"{item_id}#{part_no}"
@@ -130,13 +173,13 @@ def _modality_column(codes: pa.Array) -> pa.DictionaryArray:
 
 
 def batch_to_rows(batch: pa.RecordBatch) -> list[PartRow]:
-    """The parts of an Arrow batch, as plain rows."""
+    """The parts of an Arrow batch, as plain rows. Raises ValueError for metadata that is none."""
     rows = []
     for r in batch.to_pylist():
         raw = r.pop("path_bytes")
         if raw is not None:
             r["path"] = os.fsdecode(raw)
         r["modality"] = Modality(r["modality"])
-        r["meta"] = json.loads(r["meta"]) if r["meta"] else {}
+        r["meta"] = {} if r["meta"] is None else meta_of(r["meta"])
         rows.append(PartRow(**r))
     return rows

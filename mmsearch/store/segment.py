@@ -8,11 +8,9 @@ Beside the latter two lie the checks of their blocks.
 
 from __future__ import annotations
 
-import io
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +20,8 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from mmsearch.errors import IndexDamaged
+from mmsearch.once import once
+from mmsearch.store import npy
 from mmsearch.store.blocks import (
     RESTORE,
     SUFFIX,
@@ -31,14 +31,16 @@ from mmsearch.store.blocks import (
     seal,
     wrong_size,
 )
+from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import checksum, checksum_of, remove, sync_file, sync_folder
-from mmsearch.store.lane_files import LaneFiles, vectors_name
+from mmsearch.store.lane_files import VECTOR, LaneFiles, vectors_name
 from mmsearch.store.manifest import FileRef, SegmentRef
 from mmsearch.store.parts import Parts
-from mmsearch.store.rows import BATCH_ROWS, MODALITIES, PARTS_SCHEMA, HitRow, PartRow
+from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA, HitRow, PartRow
 from mmsearch.types import Checked, Modality, Space
 
 PARQUET_NAME, ARROW_NAME = "parts.parquet", "parts.arrow"
+_ROW = "<u4"  # a row's number in a file of deletions
 
 
 def _rebatched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -58,7 +60,7 @@ def _rebatched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def write_segment(
-    folder: Path,
+    folder: ConfinedPath,
     number: int,
     space: Space,
     n: int,
@@ -72,7 +74,7 @@ def write_segment(
     """
     name = f"{number:06d}-{secrets.token_hex(2)}"
     segment = folder / "segments" / name
-    segment.mkdir(parents=True)
+    segment.mkdir()
     try:
         files = _write_files(segment, space, n, chunks)
     except BaseException:
@@ -83,7 +85,7 @@ def write_segment(
 
 
 def _write_files(
-    segment: Path,
+    segment: ConfinedPath,
     space: Space,
     n: int,
     chunks: Iterable[tuple[pa.RecordBatch, NDArray[np.float16]]],
@@ -110,10 +112,9 @@ def _write_files(
         files = [stack.enter_context(path.open("wb")) for path in vectors]
         for file, lane in zip(files, space.each, strict=True):
             _write_head(file, n, lane.dimension)
-        parquet = stack.enter_context(
-            pq.ParquetWriter(segment / PARQUET_NAME, PARTS_SCHEMA, compression="zstd")
-        )
-        arrow = stack.enter_context(pa.ipc.new_file(segment / ARROW_NAME, PARTS_SCHEMA))
+        both = [stack.enter_context((segment / n).open("wb")) for n in (PARQUET_NAME, ARROW_NAME)]
+        parquet = stack.enter_context(pq.ParquetWriter(both[0], PARTS_SCHEMA, compression="zstd"))
+        arrow = stack.enter_context(pa.ipc.new_file(both[1], PARTS_SCHEMA))
         for batch in _rebatched(parts(files)):
             parquet.write_batch(batch)
             arrow.write_batch(batch)
@@ -132,9 +133,13 @@ def _write_files(
     return made
 
 
+def _is_rows(name: str) -> bool:
+    """Whether a file holds parts or vectors: what a segment never changes."""
+    return name in (PARQUET_NAME, ARROW_NAME) or name.startswith("vectors-")
+
+
 def _write_head(file: IO[bytes], n: int, d: int) -> None:
-    header = {"descr": "<f2", "fortran_order": False, "shape": (n, d)}
-    np.lib.format.write_array_header_1_0(file, header)
+    file.write(npy.head(VECTOR, (n, d)))
 
 
 def _held(batch: pa.RecordBatch, modalities: Sequence[Modality]) -> NDArray[np.bool_]:
@@ -156,7 +161,7 @@ class Segment:
 
     def __init__(
         self,
-        folder: Path,
+        folder: ConfinedPath,
         ref: SegmentRef,
         space: Space,
         ann_names: Mapping[str, str],
@@ -169,34 +174,16 @@ class Segment:
         for a mapped file costs an open file.
         """
         self.ref = ref
-        self.folder = folder / "segments" / ref.name
-        self._space = space
+        self.place = folder / "segments" / ref.name
+        self._space, self._ann_names = space, dict(ann_names)
         self._compared: set[str] = set()  # files without checks of blocks that are whole
-        opened = earlier.ref.files if earlier is not None else {}
-        for name, file in ref.files.items():
-            if name.startswith("codes-") or name in opened:
-                continue
-            size = (self.folder / name).stat().st_size
-            if size != file.bytes:
-                raise wrong_size(self.folder / name, size, file.bytes)
         self.arrow_blocks: Checked
         self._parts: Parts
         self.lanes: tuple[LaneFiles, ...]
-        known = {lane.fingerprint: lane for lane in earlier.lanes} if earlier is not None else {}
+        self.dead: NDArray[np.uint32]
         try:
-            self.lanes = tuple(
-                LaneFiles(self.folder, ref, name, ann_names.get(name), known.get(name))
-                for name in (lane.fingerprint for lane in space.each)
-            )
-            if earlier is not None:
-                self.arrow_blocks, self._parts = earlier.arrow_blocks, earlier._parts
-            else:
-                self.arrow_blocks = open_checked(self.folder, ARROW_NAME, ref.files)
-                self._parts = Parts(self.folder / ARROW_NAME, self.arrow_blocks, ref.rows)
-            if earlier is not None and earlier.ref.deletions == ref.deletions:
-                self.dead: NDArray[np.uint32] = earlier.dead
-            else:
-                self.dead = self._deletions()
+            with self.place.opened() as files:
+                self._open(files, ann_names, earlier)
         except (pa.ArrowInvalid, ValueError, KeyError, EOFError) as e:
             raise IndexDamaged(f"{self.folder} cannot be read: {e}. Run `mmsearch verify`.") from e
         whole = bool(space.lanes) or len(self.lanes[0].vectors) == ref.rows
@@ -206,13 +193,71 @@ class Segment:
                 "Run `mmsearch verify`."
             )
 
-    def _deletions(self) -> NDArray[np.uint32]:
+    def _open(
+        self, files: ConfinedPath, ann_names: Mapping[str, str], earlier: Segment | None
+    ) -> None:
+        ref = self.ref
+        opened = earlier.ref.files if earlier is not None else {}
+        for name, file in ref.files.items():
+            if name.startswith("codes-") or name in opened:
+                continue
+            size = (files / name).stat().st_size
+            if size != file.bytes:
+                raise wrong_size(files / name, size, file.bytes)
+        known = {lane.fingerprint: lane for lane in earlier.lanes} if earlier is not None else {}
+        self.lanes = tuple(
+            LaneFiles(files, ref, name, lane.dimension, ann_names.get(name), known.get(name))
+            for name, lane in ((lane.fingerprint, lane) for lane in self._space.each)
+        )
+        if earlier is not None:
+            self.arrow_blocks, self._parts = earlier.arrow_blocks, earlier._parts
+        else:
+            self.arrow_blocks = open_checked(files, ARROW_NAME, ref.files)
+            self._parts = Parts(files / ARROW_NAME, self.arrow_blocks, ref.rows)
+        if earlier is not None and earlier.ref.deletions == ref.deletions:
+            self.dead = earlier.dead
+        else:
+            self.dead = self._deletions(files)
+
+    @classmethod
+    def opened(
+        cls,
+        folder: ConfinedPath,
+        ref: SegmentRef,
+        space: Space,
+        ann_names: Mapping[str, str],
+        earlier: Segment | None = None,
+    ) -> Segment:
+        """Opens the segment as another snapshot shows it; gives ``earlier`` back if nothing of it
+        changed. See ``__init__``."""
+        if earlier is None or space.fingerprint != earlier._space.fingerprint:
+            return cls(folder, ref, space, ann_names)
+        if ref == earlier.ref and dict(ann_names) == earlier._ann_names:
+            return earlier
+        same = all(earlier.ref.files.get(n) == f for n, f in ref.files.items() if _is_rows(n))
+        return cls(folder, ref, space, ann_names, earlier if same else None)
+
+    def has_rows_of(self, other: Segment) -> bool:
+        """Whether it is the same segment, maybe with more or fewer deletions."""
+        return self._parts is other._parts
+
+    def _deletions(self, files: ConfinedPath) -> NDArray[np.uint32]:
         name = self.ref.deletions
         if name is None:
             return np.empty(0, np.uint32)
-        content = read_whole(self.folder / name, self.ref.files[name])
-        dead: NDArray[np.uint32] = np.load(io.BytesIO(content), allow_pickle=False)
+        shape = (self.ref.deleted,)
+        if self.ref.files[name].bytes != len(npy.head(_ROW, shape)) + 4 * self.ref.deleted:
+            raise ValueError(f"{name} is not of {self.ref.deleted:,} rows")
+        content = read_whole(files / name, self.ref.files[name])
+        dead: NDArray[np.uint32] = npy.array(content, _ROW, shape)
+        if len(dead) and (dead[-1] >= self.ref.rows or (dead[1:] <= dead[:-1]).any()):
+            raise ValueError(f"{name} does not hold ascending numbers of rows")
         return dead
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self.place.path
 
     # -- vectors --------------------------------------------------------------
 
@@ -223,12 +268,11 @@ class Segment:
         """
         return None if not self._space.lanes else self._rows_of[lane]
 
-    @cached_property
+    @once
     def _rows_of(self) -> list[NDArray[np.int64]]:
         found = []
         for lane, held in zip(self.lanes, self._space.held, strict=True):
-            codes = [MODALITIES.index(modality) for modality in held]
-            rows = np.flatnonzero(np.isin(self.modality_codes, codes))
+            rows = self._parts.rows_of(held)
             if len(rows) != len(lane.vectors):
                 raise IndexDamaged(
                     f"{self.folder}: {len(rows)} parts and {len(lane.vectors)} vectors in "
@@ -291,12 +335,12 @@ class Segment:
             elif name not in self._compared:
                 wanted = self.ref.files[name].checksum
                 if checksum_of(blocks.data, wanted) != wanted:
-                    raise altered(self.folder / name, RESTORE)
+                    raise altered(self.place / name, RESTORE)
                 self._compared.add(name)
 
     # -- parts ----------------------------------------------------------------
 
-    @cached_property
+    @once
     def live(self) -> NDArray[np.bool_]:
         """bool (rows,): True where the part was not deleted."""
         mask = np.ones(self.ref.rows, np.bool_)
@@ -307,6 +351,11 @@ class Segment:
     def modality_codes(self) -> NDArray[np.int8]:
         """int8 (rows,): the place of each row's modality in ``MODALITIES``."""
         return self._parts.modality_codes
+
+    @property
+    def ids(self) -> list[pa.Array]:
+        """The parts' ids, in row order, ``BATCH_ROWS`` in an array."""
+        return self._parts.ids
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The parts in row order, ``BATCH_ROWS`` at a time, memory-mapped.

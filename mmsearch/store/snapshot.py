@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from mmsearch.errors import IndexDamaged, StoreError
+from mmsearch.once import once
 from mmsearch.store import manifest as manifests
 from mmsearch.store.blocks import KEPT, REBUILD, Whole, altered, read_whole
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import checksum
 from mmsearch.store.manifest import Manifest
 from mmsearch.store.segment import Segment
@@ -25,25 +26,33 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The segments that one manifest names, all open. Immutable, safe to share."""
+    """The segments that one manifest names, all open. Immutable, safe to share.
 
-    folder: Path
+    ``place``: the index's folder, kept open.
+    """
+
+    place: ConfinedPath
     manifest: Manifest
     segments: tuple[Segment, ...]
     # the empty quantiser of each lane, by its fingerprint; not of one where that was cut
     ann_blocks: Mapping[str, Checked]
 
     @property
-    def kept_space(self) -> Path | None:
+    def folder(self) -> Path:
+        """The index's folder."""
+        return self.place.path
+
+    @property
+    def kept_space(self) -> ConfinedPath | None:
         """Where the index keeps the files of its space, if it does."""
         name = self.manifest.kept_space
-        return None if name is None else self.folder / name
+        return None if name is None else self.place / name
 
     def kept_file(self, name: str) -> bytes | None:
         """The bytes of one of them, checked; None where it is not kept. Raises IndexDamaged."""
         if name not in self.manifest.query:
             return None
-        path = self.folder / str(self.manifest.kept_space) / name
+        path = self.place / str(self.manifest.kept_space) / name
         try:
             return read_whole(path, self.manifest.query[name], KEPT)
         except OSError as e:
@@ -52,7 +61,7 @@ class Snapshot:
     def check_kept_space(self) -> None:
         """Reads the kept files of the space. Raises IndexDamaged naming one that was changed."""
         for name, file in self.manifest.query.items():
-            path = self.folder / str(self.manifest.kept_space) / name
+            path = self.place / str(self.manifest.kept_space) / name
             try:
                 size = path.stat().st_size  # of another, it need not be read
                 whole = size == file.bytes and checksum(path, file.checksum)[1] == file.checksum
@@ -62,20 +71,24 @@ class Snapshot:
                 raise altered(path, KEPT)
 
     @classmethod
-    def open(cls, folder: Path, earlier: Snapshot | None = None) -> Snapshot:
+    def open(cls, folder: AnyPath, earlier: Snapshot | None = None) -> Snapshot:
         """Opens the folder's current snapshot.
 
-        earlier: one whose open files are shared where they are the same.
+        earlier: one whose open files are shared where they are the same; itself is given back
+        if it is current still.
         Raises IndexNotFound, IndexTooNew, IndexDamaged, or StoreError if a file
         cannot be opened.
         """
+        place = ConfinedPath(folder)
         for attempt in range(_ATTEMPTS):
-            manifest = manifests.read(folder)
+            manifest = manifests.read(place)
+            if earlier is not None and manifest == earlier.manifest:
+                return earlier
             try:
-                return cls._open(folder, manifest, earlier)
+                return cls._open(place, manifest, earlier)
             except FileNotFoundError as e:
                 missing = e.filename or e
-                if manifests.read(folder).generation == manifest.generation and attempt > 2:
+                if manifests.read(place).generation == manifest.generation and attempt > 2:
                     break
                 time.sleep(0.005 * attempt)
             except OSError as e:
@@ -88,11 +101,13 @@ class Snapshot:
         )
 
     @classmethod
-    def _open(cls, folder: Path, manifest: Manifest, earlier: Snapshot | None) -> Snapshot:
+    def _open(cls, folder: ConfinedPath, manifest: Manifest, earlier: Snapshot | None) -> Snapshot:
         blocks: dict[str, Checked] = {}
         for lane, ann in manifest.anns.items():
             before = None if earlier is None else earlier.manifest.anns.get(lane)
-            if earlier is not None and before == ann and lane in earlier.ann_blocks:
+            # its facts change with every segment that is coded, and the file does not
+            same = before is not None and (before.name, before.file) == (ann.name, ann.file)
+            if earlier is not None and same and lane in earlier.ann_blocks:
                 blocks[lane] = earlier.ann_blocks[lane]
                 continue
             # derived data, too: without it the next run trains a new one
@@ -101,7 +116,7 @@ class Snapshot:
         opened = {s.ref.name: s for s in earlier.segments} if earlier is not None else {}
         names = {lane: ann.name for lane, ann in manifest.anns.items()}
         segments = [
-            Segment(folder, ref, manifest.space, names, opened.get(ref.name))
+            Segment.opened(folder, ref, manifest.space, names, opened.get(ref.name))
             for ref in manifest.segments
         ]
         return cls(folder, manifest, tuple(segments), blocks)
@@ -114,7 +129,7 @@ class Snapshot:
         """The absolute folder of a root id; empty for what was added without a file."""
         return self._roots[root]
 
-    @cached_property
+    @once
     def _roots(self) -> dict[int, str]:
         return {r.id: r.path for r in self.manifest.roots}
 
@@ -134,9 +149,9 @@ class Snapshot:
         return None
 
 
-def ann_path(folder: Path, name: str) -> Path:
+def ann_path(folder: ConfinedPath, name: str) -> ConfinedPath:
     """The file of a trained, empty quantiser."""
-    return folder / "ann" / f"{name}.faiss"
+    return folder / "ann" / f"{name}.quantiser"
 
 
 def join(root: str, path: str) -> str:

@@ -9,16 +9,27 @@ from pathlib import Path
 
 from mmsearch.errors import StoreError, UsageError
 from mmsearch.store import manifest as manifests
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import link_or_copy, remove, writing_to
-from mmsearch.store.ledger import LedgerRow, write_ledger
+from mmsearch.store.layout import NEXT
+from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.manifest import Manifest, Root
 from mmsearch.store.snapshot import Snapshot
 from mmsearch.store.writer import Writer
 
 
-def next_folder(folder: Path, fingerprint: str) -> Path:
+def next_folder(folder: AnyPath, fingerprint: str) -> ConfinedPath:
     """Where an index's content in another space is made, beside the old."""
-    return folder / f"next-{fingerprint}"
+    return ConfinedPath(folder) / f"next-{fingerprint}"
+
+
+def next_folders(folder: AnyPath) -> list[ConfinedPath]:
+    """All such folders that an index has; none where there is no index."""
+    try:
+        inside = ConfinedPath(folder).iterdir()
+    except OSError:
+        return []
+    return [path for path in inside if NEXT.fullmatch(path.name) and path.is_dir()]
 
 
 def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None:
@@ -31,36 +42,38 @@ def switch(writer: Writer, other: Snapshot, ledger: Iterable[LedgerRow]) -> None
     """
     writer.finish()  # what an earlier generation retired may bear the same names
     old, new = writer.manifest, other.manifest
-    folder, number = writer.folder, max(old.next_segment, new.next_segment)
+    folder, number = writer.place, max(old.next_segment, new.next_segment)
     with writing_to(folder):
         segments, names = [], {}
         for ref in new.segments:
             name = f"{number:06d}-{secrets.token_hex(2)}"
-            _link_all(other.folder / "segments" / ref.name, folder / "segments" / name, ref.files)
+            _link_all(other.place / "segments" / ref.name, folder / "segments" / name, ref.files)
             segments.append(replace(ref, name=name))
             names[ref.name] = name
             number += 1
         anns = {}
         for lane, ann in new.anns.items():
-            _link_all(other.folder / "ann", folder / "ann", [f"{ann.name}.faiss"])
+            _link_all(other.place / "ann", folder / "ann", [f"{ann.name}.quantiser"])
             errors = {names[n]: e for n, e in ann.facts.get("errors", {}).items() if n in names}
             anns[lane] = replace(ann, facts={**ann.facts, "errors": errors})
         if new.kept_space is not None:
-            _link_all(other.folder / new.kept_space, folder / new.kept_space, new.query)
-        name, file = write_ledger(folder, old.generation + 1, ledger)
+            _link_all(other.place / new.kept_space, folder / new.kept_space, new.query)
+        roots = _roots(old, new)
+        runs = append(folder, old.generation + 1, ledger, (), roots)
     writer.publish(
         replace(
             new,
             generation=old.generation,
-            roots=_roots(old, new),
+            roots=roots,
             segments=tuple(segments),
             anns=anns,
             ann_wanted=old.ann_wanted,
             recall=old.recall,
             memory_bytes=old.memory_bytes,
             include=old.include,
-            ledger=name,
-            ledger_file=file,
+            exclude=old.exclude,
+            follow_links=old.follow_links,
+            ledger=runs,
             retired=old.retired,
             next_segment=number,
         ),
@@ -77,23 +90,23 @@ def keep_copy(snapshot: Snapshot, target: Path) -> None:
     known = snapshot.manifest
     if not needs_copy(snapshot, target):
         return
-    unfinished = target.with_name(f".{target.name}.unfinished")
+    beside = ConfinedPath(target.parent)
+    unfinished = beside / f".{target.name}.unfinished"
     with writing_to(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
         remove(unfinished)
-        (unfinished / "segments").mkdir(parents=True)
+        (unfinished / "segments").mkdir()
         for ref in known.segments:
             inside = f"segments/{ref.name}"
-            _link_all(snapshot.folder / inside, unfinished / inside, ref.files)
-        names = [f"{ann.name}.faiss" for ann in known.anns.values()]
-        _link_all(snapshot.folder / "ann", unfinished / "ann", names)
+            _link_all(snapshot.place / inside, unfinished / inside, ref.files)
+        names = [f"{ann.name}.quantiser" for ann in known.anns.values()]
+        _link_all(snapshot.place / "ann", unfinished / "ann", names)
         if known.kept_space is not None:
-            _link_all(
-                snapshot.folder / known.kept_space, unfinished / known.kept_space, known.query
-            )
-        if known.ledger is not None:
-            _link_all(snapshot.folder, unfinished, [known.ledger])
+            _link_all(snapshot.place / known.kept_space, unfinished / known.kept_space, known.query)
+        _link_all(snapshot.place, unfinished, [run.name for run in known.ledger])
         manifests.write(unfinished, replace(known, retired=()))
-        unfinished.replace(target)
+        unfinished.replace(beside / target.name)
+        beside.sync()
 
 
 def needs_copy(snapshot: Snapshot, target: Path) -> bool:
@@ -115,9 +128,9 @@ def needs_copy(snapshot: Snapshot, target: Path) -> bool:
     return False
 
 
-def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:
+def _link_all(source: ConfinedPath, target: ConfinedPath, names: Iterable[str]) -> None:
     for name in names:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).parent.mkdir()
         link_or_copy(source / name, target / name)
 
 
@@ -133,9 +146,8 @@ def _roots(old: Manifest, new: Manifest) -> tuple[Root, ...]:
 
 def _files_of(old: Manifest) -> list[str]:
     files = [f"segments/{ref.name}" for ref in old.segments]
-    files += [f"ann/{ann.name}.faiss" for ann in old.anns.values()]
+    files += [f"ann/{ann.name}.quantiser" for ann in old.anns.values()]
     if old.kept_space is not None:
         files.append(old.kept_space)
-    if old.ledger is not None:
-        files.append(old.ledger)
+    files += [run.name for run in old.ledger]
     return files

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mmsearch.errors import IndexDamaged, IndexLocked, StoreError
+from mmsearch.errors import IndexDamaged
 from mmsearch.store import manifest as manifests
-from mmsearch.store.blocks import SUFFIX, summed
+from mmsearch.store.blocks import SUFFIX, Whole, summed
+from mmsearch.store.comparing import difference
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import checksum, checksum_of
-from mmsearch.store.ledger import read_ledger
-from mmsearch.store.lock import WriterLock
-from mmsearch.store.manifest import FileRef, Manifest, SegmentRef
-from mmsearch.store.rows import PARTS_SCHEMA
+from mmsearch.store.lane_files import LaneFiles, codes_name
+from mmsearch.store.ledger import check_run
+from mmsearch.store.lock import LOCK_NAME, is_held
+from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, SegmentRef
+from mmsearch.store.rows import PARTS_SCHEMA, meta_of
 from mmsearch.store.segment import ARROW_NAME, PARQUET_NAME, Segment
 from mmsearch.store.snapshot import ann_path
 from mmsearch.store.strays import strays
-from mmsearch.types import Space
+from mmsearch.types import Checked, Space
 
 # A stored vector is float16: its norm may be this far from 1.
 _NORM_TOLERANCE = 5e-3
@@ -35,22 +38,34 @@ class Problem:
     remedy: str
 
 
-def verify(folder: Path, progress: Callable[[str], None] = lambda _: None) -> list[Problem]:
+# Of lists: the shape of their vectors, the lists, the quantiser and its facts -> what is wrong.
+CheckLists = Callable[[tuple[int, ...], Checked, Checked, dict[str, Any]], str | None]
+
+
+def verify(
+    folder: AnyPath,
+    progress: Callable[[str], None] = lambda _: None,
+    lists: CheckLists = lambda *_: None,
+) -> list[Problem]:
     """Checks every file against its checksum, and that rows and vectors belong together.
 
-    progress: told each file before it is read.
+    Writes nothing. progress: told each file before it is read. lists: looks into lists, which
+    nobody here understands: ``ann.what_is_wrong``.
     Raises what reading the manifest raises; everything else is a Problem.
     """
+    folder = ConfinedPath(folder)
     manifest = manifests.read(folder)
-    problems = _problems(folder, manifest, progress)
+    problems = _problems(folder, manifest, progress, lists)
     # a writer may have replaced files while they were read: what it replaced is no problem
     while problems and (newer := manifests.read(folder)).generation != manifest.generation:
         manifest = newer
-        problems = _problems(folder, manifest, progress)
+        problems = _problems(folder, manifest, progress, lists)
     return problems
 
 
-def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None]) -> list[Problem]:
+def _problems(
+    folder: ConfinedPath, manifest: Manifest, progress: Callable[[str], None], lists: CheckLists
+) -> list[Problem]:
     problems: list[Problem] = []
     if not manifests.as_written(folder):
         altered = "says what it should in other bytes: they were altered"
@@ -59,7 +74,7 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
     for ref in manifest.segments:
         progress(f"segments/{ref.name}")
         broken = _check_files(folder, ref)
-        problems += broken or _check_rows(folder, manifest, ref, seen)
+        problems += broken or _check_rows(folder, manifest, ref, seen, lists)
     for ann in manifest.anns.values():
         progress("ann")
         path = ann_path(folder, ann.name)
@@ -67,21 +82,19 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
             problems.append(Problem(str(path), what, _REBUILD))
     for name, file in manifest.query.items():
         path = folder / str(manifest.kept_space) / name
-        progress(str(path.relative_to(folder)))
+        progress(path.relative_to(folder))
         if (what := _damage(path, file)) is not None:
             problems.append(Problem(str(path), what, _KEPT))
-    if manifest.ledger is not None and manifest.ledger_file is not None:
-        path = folder / manifest.ledger
-        what = _damage(path, manifest.ledger_file)
-        if what is None:
-            try:
-                read_ledger(folder, manifest)
-            except IndexDamaged as e:
-                what = str(e)
-        if what is not None:
+    for run in manifest.ledger:
+        path = folder / run.name
+        if (what := _damage(path, run.file) or _check_run(folder, manifest, run)) is not None:
             problems.append(Problem(str(path), what, _RESTORE))
-    if _being_written(folder):
-        return problems  # what no manifest refers to may be the next commit
+    try:
+        if is_held(folder):
+            return problems  # what no manifest refers to may be the next commit
+    except OSError as e:
+        what = f"cannot be looked at: {e.strerror or e}"
+        problems.append(Problem(str(folder / LOCK_NAME), what, _REMOVE))
     problems += [
         Problem(
             str(path),
@@ -94,22 +107,13 @@ def _problems(folder: Path, manifest: Manifest, progress: Callable[[str], None])
     return problems
 
 
-def _being_written(folder: Path) -> bool:
-    try:
-        with WriterLock(folder):
-            return False
-    except IndexLocked:
-        return True
-    except StoreError:  # a read-only folder has no writer
-        return False
-
-
+_REMOVE = "remove it: a writer makes it anew"
 _KEPT = "`mmsearch index` over one of its folders writes it anew, with the model at hand"
 _RESTORE = "restore it from a copy, or remove the index folder and index again"
 _REBUILD = "remove that file and run `mmsearch index` again: it is built anew"
 
 
-def _damage(path: Path, ref: FileRef, sums: FileRef | None = None) -> str | None:
+def _damage(path: ConfinedPath, ref: FileRef, sums: FileRef | None = None) -> str | None:
     """What is wrong with a file; ``sums`` refers to the checks of its blocks, if it has any."""
     try:
         size = path.stat().st_size
@@ -131,7 +135,7 @@ def _damage(path: Path, ref: FileRef, sums: FileRef | None = None) -> str | None
     return None
 
 
-def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
+def _check_files(folder: ConfinedPath, ref: SegmentRef) -> list[Problem]:
     problems = []
     for name, file in ref.files.items():
         path = folder / "segments" / ref.name / name
@@ -141,26 +145,34 @@ def _check_files(folder: Path, ref: SegmentRef) -> list[Problem]:
     return problems
 
 
-def _check_rows(folder: Path, manifest: Manifest, ref: SegmentRef, seen: set[str]) -> list[Problem]:
-    """Alignment inside a segment whose files are whole."""
-    from pyarrow import parquet as pq
+def _check_run(folder: ConfinedPath, manifest: Manifest, run: LedgerRef) -> str | None:
+    """What is wrong with a run of the ledger whose bytes are whole."""
+    try:
+        rows = check_run(folder, run, manifest.roots)
+    except IndexDamaged as e:
+        return str(e)
+    return None if rows == run.rows else f"{rows} rows; the manifest says {run.rows}"
 
+
+def _check_rows(
+    folder: ConfinedPath, manifest: Manifest, ref: SegmentRef, seen: set[str], lists: CheckLists
+) -> list[Problem]:
+    """Alignment inside a segment whose files are whole."""
     where = folder / "segments" / ref.name
     try:
-        segment = Segment(folder, ref, manifest.space, {})
-        parquet = pq.read_table(where / PARQUET_NAME)
+        names = {lane: ann.name for lane, ann in manifest.anns.items()}
+        segment = Segment(folder, ref, manifest.space, names)
         arrow = pa.Table.from_batches(segment.batches(), schema=PARTS_SCHEMA)
+        packed = difference(where / PARQUET_NAME, where / ARROW_NAME, ref.rows)
     except (IndexDamaged, OSError, pa.ArrowInvalid) as e:
         return [Problem(str(where), str(e), _RESTORE)]
     problems = []
-    if parquet.num_rows != ref.rows:
-        what = f"{parquet.num_rows} rows; the manifest says {ref.rows}"
-        problems.append(Problem(str(where), what, _RESTORE))
-    elif not parquet.cast(PARTS_SCHEMA).equals(arrow):
-        problems.append(Problem(str(where / ARROW_NAME), f"differs from {PARQUET_NAME}", _RESTORE))
+    if packed is not None:
+        problems.append(Problem(str(where / PARQUET_NAME), packed, _RESTORE))
     for i, space in enumerate(manifest.space.each):
         if (found := _vectors(segment, i, space)) is not None:
             problems.append(Problem(str(where), found, _RESTORE))
+        problems += _check_lists(folder, manifest, segment.lanes[i], where, lists)
     known_roots = {r.id for r in manifest.roots}
     ids = arrow.column("id").to_pylist()
     for row in np.flatnonzero(segment.live).tolist():
@@ -170,7 +182,33 @@ def _check_rows(folder: Path, manifest: Manifest, ref: SegmentRef, seen: set[str
         seen.add(ids[row])
     if not set(arrow.column("root").to_pylist()) <= known_roots:
         problems.append(Problem(str(where), "rows of a root that is not known", _RESTORE))
+    try:
+        for text in arrow.column("meta").to_pylist():
+            if text is not None:
+                meta_of(text)
+    except ValueError as e:
+        problems.append(Problem(str(where / ARROW_NAME), f"holds {e}", _RESTORE))
     return problems
+
+
+def _check_lists(
+    folder: ConfinedPath,
+    manifest: Manifest,
+    lane: LaneFiles,
+    where: ConfinedPath,
+    lists: CheckLists,
+) -> list[Problem]:
+    """Whether a lane's lists, whose bytes are whole, are those of its vectors and quantiser."""
+    ann = manifest.anns.get(lane.fingerprint)
+    if ann is None or lane.code_blocks is None:
+        return []
+    try:
+        trained = Whole(ann_path(folder, ann.name), ann.file)
+        trained.check_all()
+    except (IndexDamaged, OSError):
+        return []  # that file is a problem of its own
+    what = lists(lane.vectors.shape, lane.code_blocks, trained, ann.facts)
+    return [] if what is None else [Problem(str(where / codes_name(ann.name)), what, _REBUILD)]
 
 
 def _vectors(segment: Segment, lane: int, space: Space) -> str | None:

@@ -7,6 +7,7 @@ the new files, and a crash leaves only strays that the next writer removes.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,26 +19,34 @@ from numpy.typing import NDArray
 
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
+from mmsearch.store import npy
 from mmsearch.store.blocks import SUFFIX, seal
+from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import (
     Bytes,
     checksum,
-    link_or_copy,
+    make_folder,
     remove,
     replace_file,
-    sync_file,
-    sync_folder,
     writing_to,
 )
 from mmsearch.store.lane_files import codes_name
-from mmsearch.store.ledger import LedgerRow, read_ledger, write_ledger
+from mmsearch.store.layout import is_ours
+from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
+from mmsearch.store.names import mark_home
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
 from mmsearch.store.segment import Segment, write_segment
+from mmsearch.store.sharing import keep
 from mmsearch.store.snapshot import Snapshot, ann_path
-from mmsearch.store.strays import is_ours, refuse_foreign, strays
+from mmsearch.store.strays import refuse_foreign, strays
 from mmsearch.types import Space
+
+# Rows of segments: (segment, first row, how many).
+Replaced = Sequence[tuple[Segment, int, int]]
+# An item's place, one of its parts, its vector, and the rows that go when it comes.
+_Buffered = tuple[int, PartRow, NDArray[np.float16], Replaced]
 
 # A segment with more than this share of deleted rows is rewritten.
 _MAX_DEAD = 0.3
@@ -52,18 +61,19 @@ class Writer:
     Raises IndexLocked, IndexNotWritable, SpaceMismatch and what reading raises.
     """
 
-    def __init__(self, folder: Path, space: Space, version: str = "") -> None:
-        self.folder = folder
+    def __init__(self, folder: AnyPath, space: Space, version: str = "") -> None:
+        self.place = ConfinedPath(folder)
         self._version = version
-        self._buffer: list[tuple[int, PartRow, NDArray[np.float16]]] = []
+        self._buffer: list[_Buffered] = []
         self._order: dict[str, int] = {}  # item id -> place of its first buffered part
         self._dead: dict[str, set[int]] = {}  # segment name -> rows to delete at the next commit
         self._retired: list[str] = []  # files that the next manifest replaces
         self._sums: dict[str, FileRef] = {}  # path below the index -> the checks of its blocks
-        refuse_foreign(folder)
         with writing_to(folder):
-            (folder / "segments").mkdir(parents=True, exist_ok=True)
-        self._lock = WriterLock(folder)
+            refuse_foreign(self.place)
+            make_folder(folder)
+            (self.place / "segments").mkdir()
+        self._lock = WriterLock(self.place)
         self._lock.acquire()
         try:
             self._begin(space)
@@ -71,18 +81,24 @@ class Writer:
             self._lock.release()
             raise
 
+    @property
+    def folder(self) -> Path:
+        """The index's folder."""
+        return self.place.path
+
     def _begin(self, space: Space) -> None:
         try:
-            self.manifest = manifests.read(self.folder)
+            self.manifest = manifests.read(self.place)
         except errors.IndexNotFound:
-            if any((self.folder / "segments").iterdir()):
+            if (self.place / "segments").iterdir():
                 raise errors.IndexDamaged(
                     f"{self.folder} holds segments, but its {manifests.MANIFEST_NAME} is gone. "
                     "Restore that from a copy, or remove the folder and index again."
                 ) from None
+            mark_home(self.folder)
             with writing_to(self.folder):
                 self.manifest = Manifest(space=space, written_by=self._version)
-                manifests.write(self.folder, self.manifest)
+                manifests.write(self.place, self.manifest)
         if self.manifest.space.fingerprint != space.fingerprint:
             raise errors.SpaceMismatch(
                 f"{self.folder} holds {self.manifest.space}; the encoder is {space}. "
@@ -90,27 +106,26 @@ class Writer:
             )
         # a moved model's place is the one named last
         self.manifest = replace(self.manifest, space=space)
-        self.snapshot = Snapshot.open(self.folder)
+        self.snapshot = Snapshot.open(self.place)
         self._earlier = {s.name for s in self.manifest.segments}
-        self.ledger = read_ledger(self.folder, self.manifest)
         self.remove_strays()
 
-    def keep_space(self, files: Mapping[str, Path]) -> None:
+    def keep_space(self, files: Mapping[str, AnyPath], shared: ConfinedPath | None = None) -> None:
         """Keeps the space's files inside the index; the next commit names them.
 
         files: name -> where it lies; of lanes, a name is FINGERPRINT/NAME. They take the place
-        of those of before; with none, those stay.
+        of those of before; with none, those stay. shared: a folder of copies of them, see
+        ``sharing``.
         """
         if not files:
             return
         kept = {}
         with writing_to(self.folder):
-            where = self.folder / "query" / self.manifest.space.fingerprint
-            where.mkdir(parents=True, exist_ok=True)
+            where = self.place / "query" / self.manifest.space.fingerprint
             for name, path in files.items():
-                (where / name).parent.mkdir(exist_ok=True)
-                link_or_copy(path, where / name)
-                kept[name] = FileRef(*checksum(where / name))
+                (where / name).parent.mkdir()
+                copy = None if shared is None else shared / name
+                kept[name] = keep(path, where / name, copy)
         before = (n for n in self.manifest.query if n not in kept)
         self._retired += [f"{self.manifest.kept_space}/{name}" for name in before]
         self.manifest = replace(self.manifest, query=kept)
@@ -131,15 +146,19 @@ class Writer:
         self.manifest = replace(self.manifest, roots=(*self.manifest.roots, new))
         return new.id
 
-    def extend(self, parts: Iterable[tuple[PartRow, NDArray[Any]]]) -> None:
+    def extend(
+        self, parts: Iterable[tuple[PartRow, NDArray[Any]]], instead_of: Replaced = ()
+    ) -> None:
         """Buffers an item's parts and unit vectors (d,) for the next commit.
 
-        All or none, wherever a signal strikes.
+        instead_of: rows that the commit deletes, as (segment, first row, rows). All of it is
+        done or nothing, wherever a signal strikes.
         """
-        rows = []
+        rows: list[_Buffered] = []
         for row, vector in parts:
             order = self._order.setdefault(row.item_id, len(self._order))
-            rows.append((order, row, np.asarray(vector, np.float16)))
+            replaced = tuple(instead_of) if not rows else ()
+            rows.append((order, row, np.asarray(vector, np.float16), replaced))
         self._buffer.extend(rows)
 
     def drop(self, *item_ids: str) -> set[str]:
@@ -167,15 +186,18 @@ class Writer:
         self,
         *,
         unfinished: Iterable[Unfinished] = (),
-        ledger: list[LedgerRow] | None = None,
-        include: Iterable[str] = (),
+        ledger: Sequence[LedgerRow] = (),
         segments: Sequence[SegmentRef] = (),
     ) -> None:
-        """Makes the buffered rows, the deletions and a new ledger visible, in one swap.
+        """Makes the buffered rows, the deletions and new rows of the ledger visible, in one swap.
 
         segments: others that were written, numbered from ``manifest.next_segment`` on.
         """
+        self._lock.check()
         with writing_to(self.folder):
+            for *_, replaced in self._buffer:
+                for segment, first, n in replaced:
+                    self.delete(segment, range(first, first + n))
             all_segments = [self._with_deletions(ref) for ref in self.manifest.segments]
             all_segments += segments
             number = self.manifest.next_segment + len(segments)
@@ -187,14 +209,11 @@ class Writer:
                 segments=tuple(s for s in all_segments if s.deleted < s.rows),
                 next_segment=number,
                 unfinished=tuple(unfinished),
-                include=tuple(sorted({*self.manifest.include, *include})),
             )
-            if ledger is not None and ledger != self.ledger:
-                name, file = write_ledger(self.folder, new.generation + 1, ledger)
-                if new.ledger is not None:
-                    self._retired.append(new.ledger)
-                new = replace(new, ledger=name, ledger_file=file)
-                self.ledger = ledger
+            if ledger:
+                runs = append(self.place, new.generation + 1, ledger, new.ledger, new.roots)
+                self._retired += [run.name for run in new.ledger if run not in runs]
+                new = replace(new, ledger=runs)
             self._retire(s for s in all_segments if s.deleted >= s.rows)
             # before the swap: if that is cut off, a later commit must not write them twice
             self._buffer, self._order, self._dead = [], {}, {}
@@ -235,6 +254,25 @@ class Writer:
             memory_bytes=known.memory_bytes if memory_bytes is None else memory_bytes,
         )
 
+    def remember(
+        self,
+        *,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = None,
+        follow_links: bool | None = None,
+    ) -> None:
+        """Says what later runs do without being told; None leaves a wish as it is.
+
+        The next commit keeps it. See ``Manifest``.
+        """
+        known = self.manifest
+        self.manifest = replace(
+            known,
+            include=known.include if include is None else tuple(sorted(set(include))),
+            exclude=known.exclude if exclude is None else tuple(sorted(set(exclude))),
+            follow_links=known.follow_links if follow_links is None else follow_links,
+        )
+
     def codes_of(self, segment: str, ann_name: str) -> FileRef:
         """The reference of a segment's codes under a quantiser, for ``set_ann``."""
         ref = next(s for s in self.manifest.segments if s.name == segment)
@@ -263,7 +301,7 @@ class Writer:
         anns = {n: a for n, a in self.manifest.anns.items() if n != lane}
         old = self.manifest.anns.get(lane)
         if old is not None and (ann is None or ann.name != old.name):
-            self._retired.append(f"ann/{old.name}.faiss")
+            self._retired.append(f"ann/{old.name}.quantiser")
         if ann is not None:
             anns[lane] = ann
         new = replace(self.manifest, anns=anns, segments=tuple(segments))
@@ -273,9 +311,9 @@ class Writer:
 
     def write_ann(self, name: str, content: NDArray[np.uint8]) -> FileRef:
         """Writes a trained, empty quantiser durably; ``set_ann`` makes it current."""
-        path = ann_path(self.folder, name)
+        path = ann_path(self.place, name)
         with writing_to(self.folder):
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir()
             replace_file(path, content)
             return FileRef(*checksum(path))
 
@@ -285,7 +323,7 @@ class Writer:
 
         content: the whole file, or pieces of it, which are written as they come.
         """
-        path = self.folder / "segments" / segment / codes_name(name)
+        path = self.place / "segments" / segment / codes_name(name)
         with writing_to(self.folder):
             replace_file(path, content)
             files = seal(path)
@@ -311,20 +349,22 @@ class Writer:
 
     def _swap(self, new: Manifest) -> None:
         """Publishes a manifest; then removes what the one before had retired."""
+        self._lock.check()
         doomed = self.manifest.retired
-        still = tuple(p for p in doomed if (self.folder / p).exists() and _in_use(self.folder / p))
+        still = tuple(path for path in doomed if _in_use(self.place / path))
         new = replace(
             new,
             generation=self.manifest.generation + 1,
             retired=(*self._retired, *still),
             written_by=self._version,
+            committed_ns=time.time_ns(),
         )
-        manifests.write(self.folder, new)
+        manifests.write(self.place, new)
         self.manifest, self._retired = new, []
-        self.snapshot = Snapshot.open(self.folder, self.snapshot)
+        self.snapshot = Snapshot.open(self.place, self.snapshot)
         for path in doomed:
             if path not in new.retired:
-                remove(self.folder / path)
+                remove(self.place / path)
 
     def _write_buffer(self, number: int) -> SegmentRef:
         buffer = sorted(self._buffer, key=lambda b: (b[0], b[1].part_no))
@@ -332,9 +372,10 @@ class Writer:
         def chunks() -> Iterator[tuple[object, NDArray[np.float16]]]:
             for start in range(0, len(buffer), BATCH_ROWS):
                 piece = buffer[start : start + BATCH_ROWS]
-                yield rows_to_batch([row for _, row, _ in piece]), np.stack([v for *_, v in piece])
+                vectors = np.stack([vector for _, _, vector, _ in piece])
+                yield rows_to_batch([row for _, row, *_ in piece]), vectors
 
-        return write_segment(self.folder, number, self.manifest.space, len(buffer), chunks())
+        return write_segment(self.place, number, self.manifest.space, len(buffer), chunks())
 
     def _with_deletions(self, ref: SegmentRef) -> SegmentRef:
         doomed = self._dead.get(ref.name)
@@ -342,7 +383,7 @@ class Writer:
             return ref
         segment = next(s for s in self.snapshot.segments if s.ref.name == ref.name)
         dead = np.union1d(segment.dead, np.fromiter(doomed, np.uint32, len(doomed)))
-        dead = dead.astype(np.uint32)
+        dead = dead.astype("<u4")
         if len(dead) == ref.deleted:
             return ref
         files = dict(ref.files)
@@ -350,10 +391,8 @@ class Writer:
             del files[ref.deletions]
             self._retired.append(f"segments/{ref.name}/{ref.deletions}")
         name = f"deleted-{self.manifest.generation + 1:06d}.npy"
-        path = segment.folder / name
-        np.save(path, dead, allow_pickle=False)
-        sync_file(path)
-        sync_folder(segment.folder)
+        path = segment.place / name
+        replace_file(path, [npy.head("<u4", dead.shape), dead])
         files[name] = FileRef(*checksum(path))
         return replace(ref, files=files, deletions=name, deleted=len(dead))
 
@@ -379,7 +418,7 @@ class Writer:
                     first += batch.num_rows
 
         merged = write_segment(
-            self.folder,
+            self.place,
             self.manifest.next_segment,
             self.manifest.space,
             live,
@@ -402,7 +441,8 @@ class Writer:
 
     def remove_strays(self) -> list[str]:
         """Removes what no manifest refers to: the leavings of a killed writer."""
-        ours = (p for p in strays(self.folder, self.manifest) if is_ours(self.folder, p))
+        found = strays(self.place, self.manifest)
+        ours = (path for path in found if is_ours(path.relative_to(self.place)))
         return [str(path) for path in ours if remove(path)]
 
     def close(self) -> None:
@@ -442,9 +482,9 @@ def _groups(segments: tuple[SegmentRef, ...]) -> list[list[str]]:
     ]
 
 
-def _in_use(path: Path) -> bool:
+def _in_use(path: ConfinedPath) -> bool:
     """Whether removing must wait: only Windows refuses while a reader maps a file."""
-    if os.name != "nt" or path.is_dir():
+    if os.name != "nt" or not path.is_file():
         return False
     try:
         with path.open("rb+"):

@@ -104,7 +104,7 @@ class Net(nn.Module):
 
     def before(self) -> Callable[[NDArray[Any]], list[NDArray[Any]]]:
         """What runs the untouched part in ONNX Runtime: one input to the values that cross."""
-        from mmsearch.spaces.folder import open_session
+        from mmsearch.spaces.graphs import open_session
 
         if self.crossing == self.inputs:
             return lambda x: [x]

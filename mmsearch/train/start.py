@@ -15,6 +15,7 @@ from mmsearch.seen import Packed, joined, read
 from mmsearch.spaces import load_encoder
 from mmsearch.spaces.folder import CARD, SEEN, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.portable import write_tokenizer
+from mmsearch.store.confined import plain
 from mmsearch.train.clip import ClipModel, ClipTower
 from mmsearch.train.recipe import Recipe
 from mmsearch.train.towers import Tower
@@ -104,7 +105,7 @@ class Start:
             }
         else:
             assert self._space is not None
-            shutil.copyfile(self._space.files[TOKENIZER], folder / TOKENIZER)
+            shutil.copyfile(plain(self._space.files[TOKENIZER]), folder / TOKENIZER)
             before = read_card(self._space.files[CARD].parent)
             kept = ("preprocess", "max_tokens", "end", "languages", "towers", "limits", "terms")
             card |= {name: before[name] for name in kept if name in before}
@@ -121,13 +122,16 @@ class Start:
 
     def _seen_before(self) -> list[Packed]:
         path = self._space.files.get(SEEN) if self._space is not None else None
-        return [] if path is None else [read(path.read_bytes())]
+        if path is None:
+            return []
+        with path.open("rb") as file:
+            return [read(file.read())]
 
     def _copy(self, folder: Path, stem: str) -> None:
         assert self._space is not None
         for name, path in self._space.files.items():
-            if path.stem == stem:
-                shutil.copyfile(path, folder / name)
+            if plain(path).stem == stem:
+                shutil.copyfile(plain(path), folder / name)
 
 
 def _folder_space(recipe: Recipe) -> FolderSpace:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody reads
 
 from mmsearch.spaces.folder import FolderSpace
+from mmsearch.store.confined import plain
 from mmsearch.train import recipe as asked
 from mmsearch.train.onnx_torch import OUTPUT, Net, stacked
 from mmsearch.types import Modality
@@ -59,7 +60,7 @@ class Tower(nn.Module):
     def __init__(self, space: FolderSpace, modality: Modality, what: asked.Tower) -> None:
         super().__init__()
         self.modality, self.what = modality, what
-        self._space, self._path = space, space.files[f"{modality}.onnx"]
+        self._space, self._path = space, plain(space.files[f"{modality}.onnx"])
         self.net = Net(self._path, what.layers)
         width = space.space.dimension
         self.head = Head(what.head, width, what.hidden, what.dropout, what.noise)

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from mmsearch.seen import pack
-from mmsearch.spaces.folder import SEEN, TOKENIZER, open_session
+from mmsearch.spaces.folder import SEEN, TOKENIZER
+from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import (
     card,
     data,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from mmsearch.spaces.folder import open_session
+from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import data, drawings, export, use
 from mmsearch.train.mini.towers import EfficientNetLite
 

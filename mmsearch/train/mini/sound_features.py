@@ -16,7 +16,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from mmsearch.spaces.folder import open_session
+from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import data
 from mmsearch.train.mini.export_audio import write_features
 from mmsearch.train.mini.sound_effects import effects

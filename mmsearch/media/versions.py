@@ -1,0 +1,28 @@
+"""Which programs decode files: what they refused is tried again when one of them changes."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from mmsearch.version import __version__
+
+_PACKAGES = ("pillow", "pillow-heif", "soundfile", "soxr", "pypdf", "charset-normalizer")
+
+
+@cache
+def decoders() -> str:
+    """The versions of all that recognises and decodes files, such as "mmsearch 0.1.0, pillow 12.0".
+
+    Two processes with the same text read the same files in the same way.
+    """
+    return ", ".join(
+        [f"mmsearch {__version__}", *(f"{name} {_version(name)}" for name in _PACKAGES)]
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # bundled by somebody without its metadata
+        return "unknown"

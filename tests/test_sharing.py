@@ -1,0 +1,140 @@
+"""Files of a space that several indexes keep: once on the disk, and nobody else's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import mmsearch
+from mmsearch.spaces import cache
+from mmsearch.spaces.mini import ASSETS
+from mmsearch.store import manifest, sharing
+from tiny_space import write_space
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="names and modes of POSIX")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's cache, empty."""
+    monkeypatch.setattr(cache, "_home", lambda: tmp_path / "cache")
+    cache._can_be_used.cache_clear()
+    yield tmp_path / "cache"
+    cache._can_be_used.cache_clear()
+
+
+def space_of(work: Path) -> Path:
+    return write_space(work / "space")
+
+
+def note(work: Path) -> Path:
+    (work / "docs").mkdir(exist_ok=True)
+    (work / "docs" / "note.txt").write_text("a red square")
+    return work / "docs"
+
+
+def kept(index: Path) -> dict[str, Path]:
+    where = index / str(manifest.read(index).kept_space)
+    return {path.name: path for path in where.iterdir()}
+
+
+def inodes(folder: Path) -> set[int]:
+    return {path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+
+
+@POSIX
+def test_no_file_of_an_index_is_a_file_of_the_package(tmp_path: Path, home: Path) -> None:
+    before = {path: path.stat() for path in ASSETS.iterdir()}
+    mmsearch.index(note(tmp_path), tmp_path / "ix")
+    mmsearch.index(note(tmp_path), tmp_path / "other")
+    assert not inodes(tmp_path / "ix") & inodes(ASSETS)
+    for path in (tmp_path / "ix").rglob("*"):
+        path.chmod(0o700)
+    for path, was in before.items():
+        now = path.stat()
+        assert (now.st_mode, now.st_nlink, now.st_ctime_ns) == (
+            was.st_mode,
+            was.st_nlink,
+            was.st_ctime_ns,
+        )
+    # two indexes and the cache have one copy
+    for name, path in kept(tmp_path / "ix").items():
+        assert path.samefile(kept(tmp_path / "other")[name])
+        assert path.stat().st_nlink == 3
+        assert path.read_bytes() == (ASSETS / name).read_bytes()
+
+
+@POSIX
+def test_a_space_folder_of_the_user_is_copied_and_stays_as_it_is(
+    tmp_path: Path, home: Path
+) -> None:
+    space = space_of(tmp_path)
+    mmsearch.index(note(tmp_path), tmp_path / "ix", str(space))
+    assert not inodes(tmp_path / "ix") & inodes(space)
+    (space / "text.onnx").write_bytes(b"trained again")
+    assert mmsearch.open(tmp_path / "ix").search("a red square")[0].path is not None
+
+
+@POSIX
+def test_the_copy_in_the_cache_can_only_be_read(tmp_path: Path, home: Path) -> None:
+    mmsearch.index(note(tmp_path), tmp_path / "ix", str(space_of(tmp_path)))
+    copies = [path for path in home.rglob("*") if path.is_file()]
+    assert {path.name for path in copies} == {*kept(tmp_path / "ix")}
+    assert {path.stat().st_mode & 0o777 for path in copies} == {0o444}
+
+
+@POSIX
+def test_a_damaged_copy_is_never_used(tmp_path: Path, home: Path) -> None:
+    space = space_of(tmp_path)
+    mmsearch.index(note(tmp_path), tmp_path / "ix", str(space))
+    good = (space / "text.onnx").read_bytes()
+    copy = next(home.rglob("text.onnx"))
+    copy.chmod(0o600)
+    copy.write_bytes(b"x" + good[1:])
+    os.utime(copy, ns=(1, 1))
+    mmsearch.index(note(tmp_path), tmp_path / "other", str(space))
+    assert kept(tmp_path / "other")["text.onnx"].read_bytes() == good
+    assert next(home.rglob("text.onnx")).read_bytes() == good
+
+
+@POSIX
+def test_without_a_cache_an_index_has_copies_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder can be made here")
+    monkeypatch.setattr(cache, "_home", lambda: tmp_path / "file" / "cache")
+    cache._can_be_used.cache_clear()
+    space = space_of(tmp_path)
+    mmsearch.index(note(tmp_path), tmp_path / "ix", str(space))
+    cache._can_be_used.cache_clear()
+    for name, path in kept(tmp_path / "ix").items():
+        assert path.stat().st_nlink == 1
+        assert path.read_bytes() == (space / name).read_bytes()
+
+
+@POSIX
+def test_a_cache_on_another_disk_gets_no_copy(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "same_disk", lambda one, other: False)
+    mmsearch.index(note(tmp_path), tmp_path / "ix", str(space_of(tmp_path)))
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+    assert {path.stat().st_nlink for path in kept(tmp_path / "ix").values()} == {1}
+
+
+@POSIX
+def test_a_link_in_the_cache_is_replaced_and_not_followed(tmp_path: Path, home: Path) -> None:
+    space = space_of(tmp_path)
+    mmsearch.index(note(tmp_path), tmp_path / "ix", str(space))
+    copy = next(home.rglob("text.onnx"))
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    copy.unlink()
+    copy.symlink_to(victim)
+    sharing._known.clear()
+    mmsearch.index(note(tmp_path), tmp_path / "other", str(space))
+    assert victim.read_bytes() == b"precious" and not copy.is_symlink()
+    found = kept(tmp_path / "other")["text.onnx"]
+    assert not found.is_symlink() and found.read_bytes() == (space / "text.onnx").read_bytes()
