@@ -19,6 +19,7 @@ from mmsearch.types import Modality, Vectors
 # vectors, float32 (m, d), and the number of the item that each is of, int64 (m,)
 Sample = tuple[Vectors, NDArray[np.int64]]
 SAMPLE = 2048  # parts of a kind that scores are held against; of fewer, all
+_COPY = 0.95  # cosine from which two parts are taken for copies: JPEG at quality 20 leaves 0.96
 
 
 class Chances:
@@ -64,8 +65,8 @@ class Chances:
             asked, own = self._sample(lane, kind)
             scores = asked @ parts.T
             if kind is modality:
-                # a part itself, and others of its item: the next window is no chance hit
-                scores[own[:, None] == items] = -np.inf
+                # the part itself, other windows of its item and copies are no chance hits
+                scores[(own[:, None] == items) | (scores > _COPY)] = -np.inf
             best = scores.max(1, initial=-np.inf)
             found.append(best[np.isfinite(best)])
         return chance(np.concatenate(found), len(parts)) if found else None
