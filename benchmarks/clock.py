@@ -43,8 +43,8 @@ class Clock:
 
 @contextmanager
 def clocks() -> Iterator[tuple[Clock, Clock]]:
-    """(segment indexes, FAISS): clocks around every class of ``ann.KINDS``, and around the C++
-    that FAISS's classes call (the methods whose names end in ``_c`` are its bare ones).
+    """(segment indexes, FAISS): clocks around the classes of ``ann`` that search, and around the
+    C++ that FAISS's classes call (the methods whose names end in ``_c`` are its bare ones).
 
     Whoever opens an index inside is measured; for one thread.
     """
@@ -55,7 +55,7 @@ def clocks() -> Iterator[tuple[Clock, Clock]]:
         replaced.append((owner, name, owner.__dict__[name]))
         setattr(owner, name, clock.around(owner.__dict__[name]))
 
-    for kind in ann.KINDS.values():
+    for kind in (*ann.KINDS.values(), ann.Together):
         put(kind, "search", outer)
     for owner in {one for one in vars(faiss).values() if isinstance(one, type)}:
         for name in [n for n in vars(owner) if n.endswith("_c") and callable(vars(owner)[n])]:

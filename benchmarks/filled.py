@@ -60,19 +60,25 @@ def fill(
     vectors: Sequence[NDArray[np.float16]] | NDArray[np.float16],
     texts: Iterator[str],
     ann: str = "auto",
+    segments: int = 1,
 ) -> None:
-    """Makes an index of ``mini``'s space in that folder, one text passage a vector."""
+    """Makes an index of ``mini``'s space in that folder, one text passage a vector.
+
+    segments: so many of equal size are left, where there is to be more than one.
+    """
     encoder = load_encoder("mini")
+    rows = _COMMIT_ROWS if segments == 1 else -(-len(vectors) // segments)
     with Writer(folder, encoder.space, "benchmark") as writer:
         writer.keep_space(encoder.files)
         root = writer.root("/corpus")
         parts = enumerate(zip(vectors, islice(texts, len(vectors)), strict=True))
-        while some := list(islice(parts, _COMMIT_ROWS)):
+        while some := list(islice(parts, rows)):
             for n, (vector, text) in some:
                 writer.extend([(_row(n, root, text), vector)])
             writer.want(ann)
             writer.commit()
-        writer.compact()
+        if segments == 1:
+            writer.compact()
         update_ann(writer)
         writer.finish()
 

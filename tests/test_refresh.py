@@ -13,10 +13,10 @@ import pytest
 from asked import Corpus, add_texts, answers, make
 from filter_parts import IMAGE, SPACE, TEXT, D, part
 from mmsearch import Index, UsageError, ann, filters
+from mmsearch.ann import NOTHING
 from mmsearch.filters import engine
 from mmsearch.indexer import tune
 from mmsearch.indexer.quantise import update_ann
-from mmsearch.searcher.masks import NOTHING
 from mmsearch.store import Segment, Snapshot, Writer
 
 ROWS = 700  # of a segment: enough to train lists from

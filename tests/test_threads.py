@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsearch.ann import ivfpq
+from mmsearch.ann import masked
 from mmsearch.once import Memo, once
 
 STRESS = Path(__file__).parent / "stress.py"
@@ -117,10 +117,19 @@ def test_each_key_of_a_memo_is_made_once() -> None:
 
 def test_a_filters_bits_live_as_long_as_faiss_points_to_them() -> None:
     mask = np.random.default_rng(0).random(16_384) < 0.5  # 2 KB of bits
-    selector = ivfpq._Filter(mask).selector  # whose owner is gone by now
+    selector = masked.Masked(mask).selector  # whose owner is gone by now
     gc.collect()
     others = [np.zeros(2048, np.uint8) for _ in range(100)]  # would take the freed place
     assert [selector.is_member(i) for i in range(len(mask))] == mask.tolist()
+    assert len(others) == 100
+
+
+def test_what_faiss_is_told_keeps_a_filters_bits() -> None:
+    mask = np.random.default_rng(0).random(16_384) < 0.5
+    parameters = masked.Masked(mask).parameters
+    gc.collect()
+    others = [np.zeros(2048, np.uint8) for _ in range(100)]
+    assert [parameters.sel.is_member(i) for i in range(len(mask))] == mask.tolist()
     assert len(others) == 100
 
 

@@ -1,7 +1,7 @@
 """Vectors in, the nearest rows out: ``(D, I)`` over one segment.
 
 One class a kind of index, one line each in ``KINDS``; the only room that imports
-faiss. A snapshot is searched segment by segment and merged with ``merge``.
+faiss. ``Together`` searches all segments of a snapshot.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mmsearch.ann.flat import Flat
 from mmsearch.ann.ivfpq import IvfPq
 from mmsearch.ann.lists import what_is_wrong
 from mmsearch.ann.quantiser import MIN_TRAIN
-from mmsearch.ann.topk import merge
+from mmsearch.ann.together import NOTHING, Together
 from mmsearch.ann.when import AUTO_MIN, wanted
 from mmsearch.types import Ids, Mask, Scores, Vectors
 
@@ -29,7 +29,8 @@ class SegmentIndex(Protocol):
     ) -> tuple[Scores, Ids]:
         """The nearest k allowed rows for each query, best first.
 
-        xq: float32 (nq, d), rows of unit L2 norm. allowed: bool (n,), or None for all.
+        xq: float32 (nq, d), rows of unit L2 norm. allowed: bool (n,), not changed afterwards,
+        or None for all.
         recall: the share of the ten nearest that should be found, on average; None is what
         the index was tuned for, 1 compares every vector.
         Returns D float32 (nq, k) inner products and I int64 (nq, k) row numbers;
@@ -43,10 +44,11 @@ __all__ = [
     "CHOICES",
     "KINDS",
     "MIN_TRAIN",
+    "NOTHING",
     "Flat",
     "IvfPq",
     "SegmentIndex",
-    "merge",
+    "Together",
     "same_effort",
     "wanted",
     "what_is_wrong",

@@ -1,20 +1,17 @@
-"""Exact search: the inner product with every stored vector, in blocks."""
+"""Exact search of a segment without lists."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.ann.topk import best, merge, rescored
+from mmsearch.ann import exact, without_faiss
+from mmsearch.ann.masked import Masked, Masks
+from mmsearch.ann.topk import nothing
+from mmsearch.once import once
 from mmsearch.types import CheckRows, Ids, Mask, Scores, Vectors
-
-_BLOCK_ROWS = 16384  # 32 MiB of float32 at d = 512: fits beside the caches, feeds BLAS well
-_BLOCK_QUERIES = 256
-# Widened to float32 once and kept when no more than this: a query over 10,000
-# parts is then a 6 ms product instead of that and a 12 ms conversion.
-_KEEP_BYTES = 64 << 20
-# A matrix product's rounding may swap neighbours at the border: these more are looked at.
-_SPARE = 8
 
 
 class Flat:
@@ -26,61 +23,59 @@ class Flat:
     def __init__(self, vectors: NDArray[np.float16], check: CheckRows = lambda rows: None) -> None:
         self._xb = vectors
         self._check = check
-        self._kept: Vectors | None = None
+        self._checked = False  # whether all rows have been checked
+        self._masks = Masks()
 
     def search(
         self, xq: Vectors, k: int, allowed: Mask | None, recall: float | None = None
     ) -> tuple[Scores, Ids]:
-        """See ``ann.SegmentIndex``; the scores are exact for the stored vectors."""
-        _, ids = self._candidates(xq, k + _SPARE, allowed)
-        return rescored(xq, self._xb, ids, k)
+        """See ``ann.SegmentIndex``; every row that may be found is compared."""
+        n, d = self._xb.shape
+        only = None if allowed is None else self._masks.of(allowed)
+        m = n if only is None else only.n
+        if not len(xq) or not m:
+            return nothing(len(xq), k)
+        self._check_rows(only)
+        xq = np.ascontiguousarray(xq, np.float32)
+        if without_faiss.serves(len(xq), m, d):
+            rows = None if only is None else only.rows
+            if (found := without_faiss.nearest(xq, self._xb, k, rows)) is not None:
+                return found
+        return exact.nearest(xq, self._view, self._xb, k, only)
 
-    def _candidates(self, xq: Vectors, k: int, allowed: Mask | None) -> tuple[Scores, Ids]:
-        n = len(self._xb)
-        if allowed is not None and np.count_nonzero(allowed) * 4 < n:
-            return self._search_rows(xq, k, np.flatnonzero(allowed))
-        found: list[tuple[Scores, Ids]] = []
-        for start in range(0, n, _BLOCK_ROWS):
-            stop = min(start + _BLOCK_ROWS, n)
-            mask = None if allowed is None else allowed[start:stop]
-            if mask is not None and not mask.any():
-                continue
-            new = _block(xq, self._block(start, stop), np.arange(start, stop), k, mask)
-            found = [merge([*found, new], k)]
-        return found[0] if found else _nothing(len(xq), k)
+    def scan(self, allowed: Mask | None) -> exact.Scan | None:
+        """Check the rows of a mask and return a scan for them; None if another way is faster.
 
-    def _search_rows(self, xq: Vectors, k: int, rows: NDArray[np.intp]) -> tuple[Scores, Ids]:
-        found: list[tuple[Scores, Ids]] = []
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            some = rows[start : start + _BLOCK_ROWS]
-            self._check(some)
-            xb = self._kept[some] if self._kept is not None else self._xb[some].astype(np.float32)
-            found = [merge([*found, _block(xq, xb, some, k, None)], k)]
-        return found[0] if found else _nothing(len(xq), k)
+        Raises IndexDamaged.
+        """
+        n, d = self._xb.shape
+        only = None if allowed is None else self._masks.of(allowed)
+        m = n if only is None else only.n
+        if not m or not exact.scans(1, n, d, 1, m):
+            return None
+        self._check_rows(only)
+        return exact.Scan.of(self._view, only)
 
-    def _block(self, start: int, stop: int) -> Vectors:
-        if self._xb.size * 4 > _KEEP_BYTES:
-            self._check(np.arange(start, stop))
-            return self._xb[start:stop].astype(np.float32)
-        if self._kept is None:
-            self._check(np.arange(len(self._xb)))
-            self._kept = self._xb.astype(np.float32)
-        return self._kept[start:stop]
+    @property
+    def vectors(self) -> NDArray[np.float16]:
+        """The vectors (n, d)."""
+        return self._xb
 
+    def checked(self) -> NDArray[np.float16]:
+        """Check all vectors (n, d) and return them. Raises IndexDamaged."""
+        self._check_rows(None)
+        return self._xb
 
-def _block(
-    xq: Vectors, xb: Vectors, rows: NDArray[np.intp], k: int, allowed: Mask | None
-) -> tuple[Scores, Ids]:
-    found = []
-    for at in range(0, len(xq), _BLOCK_QUERIES):
-        scores = xq[at : at + _BLOCK_QUERIES] @ xb.T
-        ids = np.broadcast_to(rows.astype(np.int64), scores.shape)
-        if allowed is not None:
-            scores = np.where(allowed, scores, np.float32(-np.inf))
-            ids = np.where(allowed, ids, -1)
-        found.append(best(scores, ids, k))
-    return np.concatenate([D for D, _ in found]), np.concatenate([ids for _, ids in found])
+    @once
+    def _view(self) -> Any:
+        """The vectors as a FAISS index, which only points to them."""
+        return exact.view(self._xb)
 
-
-def _nothing(nq: int, k: int) -> tuple[Scores, Ids]:
-    return np.full((nq, k), -np.inf, np.float32), np.full((nq, k), -1, np.int64)
+    def _check_rows(self, only: Masked | None) -> None:
+        if self._checked or (only is not None and only.checked):
+            return
+        self._check(np.arange(len(self._xb)) if only is None else only.rows)
+        if only is None:
+            self._checked = True
+        else:
+            only.checked = True

@@ -20,15 +20,16 @@ from mmsearch.ann import exact
 from mmsearch.ann.effort import Effort, effort_for
 from mmsearch.ann.library import faiss_module
 from mmsearch.ann.lists import Lists
+from mmsearch.ann.masked import Masked, Masks
 from mmsearch.ann.quantiser import coarse_parameters
-from mmsearch.ann.topk import ordered
+from mmsearch.ann.topk import nothing, ordered
 from mmsearch.ann.trained import Trained
 from mmsearch.once import once
 from mmsearch.types import Checked, Ids, Mask, Scores, Vectors
 
 # With fewer allowed rows than this, looking at each costs no more than the lists do.
 _EXACT_ROWS = 2_000
-_GATHERED_ROWS = 20_000  # so many are copied side by side (20 MB) and compared
+_TAKEN_ROWS = 20_000  # so many are checked and compared alone, not the whole file
 # Where a filter leaves only what is far from the query (more than so many times the lists
 # that its share asks for), scores lie close together, and lists and codes order them badly.
 # Up to so many rows are then compared each (a few ms); above it so many times the lists are
@@ -36,7 +37,6 @@ _GATHERED_ROWS = 20_000  # so many are copied side by side (20 MB) and compared
 # compared (and at least some).
 _FAR, _EXACT_FAR_ROWS, _FAR_SHARE, _FAR_LISTS = 2, 100_000, 4, 0.05
 _MAX_WIDER, _FAR_CANDIDATES = 8, 2000
-_MAX_FILTERS = 16  # masks of which something is kept
 _BATCH_QUERIES = 1024  # bounds the memory of a batch: some 10 MB at 200 candidates
 # A query may touch lists and vectors that nobody touched before; so many queries at once
 # touch so many of them that all are read and checked in one go.
@@ -69,7 +69,7 @@ class IvfPq:
         self._parts: tuple[Lists, Any, Any] | None = None
         self._lock = threading.Lock()
         self._asked: dict[tuple[Effort, int], Any] = {}  # what FAISS is told for an effort
-        self._filters: dict[int, _Filter] = {}  # id of a mask -> what was made of it
+        self._masks = Masks()
         forks.renewed(self, IvfPq._renew)
 
     def _renew(self) -> None:
@@ -121,7 +121,7 @@ class IvfPq:
         lists, index, _ = self._open()
         lists.load(None, index)
         near, wanted = _nearest(index, xq, effort.nprobe)
-        selector = None if allowed is None else self._filter(allowed).selector
+        selector = None if allowed is None else self._masks.of(allowed).selector
         return _candidates(index, xq, near, wanted, effort, selector)
 
     # -- inside ----------------------------------------------------------------
@@ -130,10 +130,10 @@ class IvfPq:
         self, xq: Vectors, k: int, allowed: Mask | None, recall: float | None
     ) -> tuple[Scores, Ids]:
         n = len(self._xb)
-        only = None if allowed is None else self._filter(allowed)
+        only = None if allowed is None else self._masks.of(allowed)
         n_allowed = n if only is None else only.n
         if len(xq) == 0 or n_allowed == 0:
-            return _nothing(len(xq), k)
+            return nothing(len(xq), k)
         xq = np.ascontiguousarray(xq, np.float32)
         if n_allowed <= _EXACT_ROWS or k + exact.SPARE > n_allowed // 2 or recall == 1:
             return self._exactly(xq, k, only)
@@ -153,7 +153,7 @@ class IvfPq:
         lists, index, _ = self._open()
         n = len(self._xb)
         effort = Effort(effort.nprobe, min(max(effort.candidates, k + exact.SPARE), n))
-        selector = None if allowed is None else self._filter(allowed).selector
+        selector = None if allowed is None else self._masks.of(allowed).selector
         if len(xq) >= _MANY_QUERIES:
             lists.load(None, index)
             self._vector_file.check_all()
@@ -192,39 +192,23 @@ class IvfPq:
         self._vector_file.check_more(_AHEAD_BYTES)
         return np.concatenate([D for D, _ in found]), np.concatenate([i for _, i in found])
 
-    def _exactly(self, xq: Vectors, k: int, only: _Filter | None) -> tuple[Scores, Ids]:
-        if only is not None and only.n <= _GATHERED_ROWS:
+    def _exactly(self, xq: Vectors, k: int, only: Masked | None) -> tuple[Scores, Ids]:
+        if only is not None and only.n <= _TAKEN_ROWS and not self._vector_file.whole:
             return self._compare(xq, only.rows, k)
-        faiss = faiss_module()
         self._vector_file.check_all()
-        selector, n = (None, len(self._xb)) if only is None else (only.selector, only.n)
-        D, ids = self._exact.search(
-            xq, min(k + exact.SPARE, n), params=faiss.SearchParameters(sel=selector)
-        )
-        return ordered(D, ids, k)
+        return exact.nearest(xq, self._exact, self._xb, k, only)
 
     def _compare(self, xq: Vectors, rows: NDArray[np.int64], k: int) -> tuple[Scores, Ids]:
         """The k best of some rows, checked first, by their exact scores."""
         if not len(rows):
-            return _nothing(len(xq), k)
+            return nothing(len(xq), k)
         if self._vector_file.whole:
             return exact.among(xq, self._xb[rows], rows, k)
         width = self._xb.shape[1] * self._xb.itemsize
         some = self._vector_file.take(self._vectors_at + rows * width, width)
         return exact.among(xq, some.view(np.float16), rows, k)
 
-    def _filter(self, allowed: Mask) -> _Filter:
-        """What was made of a mask: the same filter is asked again and again."""
-        filters = self._filters
-        known = filters.get(id(allowed))
-        if known is None:
-            if len(filters) >= _MAX_FILTERS:
-                filters = self._filters = {}
-            # it keeps the mask, so that no other gets the same id while it is held here
-            known = filters.setdefault(id(allowed), _Filter(allowed))
-        return known
-
-    def _widened(self, xq: Vectors, only: _Filter, effort: Effort) -> Effort:
+    def _widened(self, xq: Vectors, only: Masked, effort: Effort) -> Effort:
         """The effort that costs a filtered search no recall.
 
         What is allowed may lie far from the query (pictures of snow, asked for a beach): the
@@ -276,34 +260,6 @@ class IvfPq:
         return lists, index, faiss_module().IndexRefine(index, self._exact)
 
 
-class _Filter:
-    """A mask (n,) and what searching with it takes, made when it is first wanted.
-
-    Safe to use from several threads: a mask is a filter of one segment, so of one ``Lists``.
-    """
-
-    def __init__(self, allowed: Mask) -> None:
-        self.allowed = allowed
-        self.n = int(np.count_nonzero(allowed))
-        self._held: NDArray[np.int64] | None = None
-
-    @once
-    def rows(self) -> NDArray[np.int64]:
-        """int64 (n,): the rows that may be found."""
-        return np.flatnonzero(self.allowed)
-
-    @once
-    def selector(self) -> Any:
-        """The mask as FAISS takes it. It keeps the bits that FAISS points to."""
-        return faiss_module().IDSelectorBitmap(np.packbits(self.allowed, bitorder="little"))
-
-    def held(self, lists: Lists) -> NDArray[np.int64]:
-        """int64 (nlist,): how many of the rows are in each list."""
-        if self._held is None:
-            self._held = np.bincount(lists.of_row[self.allowed], minlength=lists.nlist)
-        return self._held
-
-
 def _nearest(index: Any, xq: Vectors, n: int) -> tuple[Scores, Ids]:
     """The n nearest lists of each query: scores and numbers, (nq, n)."""
     found: tuple[Scores, Ids] = index.quantizer.search(xq, n, params=coarse_parameters(index, n))
@@ -331,7 +287,3 @@ def _candidates(
         pointer(scores), pointer(ids), False, _parameters(index, effort, selector),
     )  # fmt: skip
     return ids
-
-
-def _nothing(nq: int, k: int) -> tuple[Scores, Ids]:
-    return np.full((nq, k), -np.inf, np.float32), np.full((nq, k), -1, np.int64)

@@ -89,7 +89,7 @@ def train(
     size = code_bytes(n, d, memory_bytes)
     m = next(m for m in (_pieces(d, width) for width in _CODE_DIMS) if (m + 1) // 2 == size)
     index: Any = faiss.IndexIVFPQFastScan(coarse, d, nlist, m, 4, faiss.METRIC_INNER_PRODUCT)
-    with _one_thread():
+    with one_thread():
         index.train(sample[:_CODES_TRAIN])
     facts = {"nlist": nlist, "code_bytes": size}
     return Trained.of(index).to_bytes(), facts
@@ -148,11 +148,12 @@ def _pieces(d: int, width: int) -> int:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keeps FAISS to this thread: training codes is a great many small k-means.
+def one_thread() -> Iterator[None]:
+    """Keeps FAISS to this thread, where there is nothing to share out, or too little each time.
 
-    On a busy machine threads that wait for each other in each of them took 30 s for 0.5 s
-    of work. (OpenMP's number of threads is one of the calling thread.)
+    Waiting for threads that have nothing to do takes milliseconds on a busy machine, for each
+    query; and training codes is a great many small k-means, in each of which they waited: 30 s
+    for 0.5 s of work. (OpenMP's number of threads is one of the calling thread.)
     """
     faiss = faiss_module()
     before = faiss.omp_get_max_threads()
@@ -192,7 +193,7 @@ def _empty_coarse(d: int, nlist: int, sample: Vectors) -> Any:
         return exact
     m = _pieces(d, _COARSE_CODE_DIM)
     codes = faiss.IndexPQFastScan(d, m, 4, faiss.METRIC_INNER_PRODUCT)
-    with _one_thread():
+    with one_thread():
         codes.train(sample[:_CODES_TRAIN])
     return refined(codes, exact)
 

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from mmsearch import forks
 from mmsearch.ann.effort import TARGET, Effort, K
+from mmsearch.ann.flat import Flat
 from mmsearch.ann.ivfpq import IvfPq
-from mmsearch.ann.library import faiss_module
-from mmsearch.ann.topk import best
+from mmsearch.ann.topk import merge, nothing
 from mmsearch.types import Ids, Mask, Scores, Vectors
 
 _COMPARED_QUERIES = 64  # with their candidates: 400,000 comparisons at a time
-_BLOCK_ROWS = 32_768  # 64 MB of float32 at d = 512
 _CANDIDATES = (20, 40, 60, 80, 100, 140, 200, 300, 400, 600, 1000)
 _MORE_CANDIDATES = (2000, 4000)  # where neighbours lie so close that codes do not tell them
 _LEAST = 0.8  # less recall than this is of no use, and its speed is not measured
@@ -42,22 +41,12 @@ def exact_nearest(
     vectors: float16 (n, d) of each segment; masks: which rows count, None for all.
     Returns D float32 and I int64 (nq, k); ids count rows over all segments.
     """
-    faiss = faiss_module()
-    found = (np.full((len(xq), k), -np.inf, np.float32), np.full((len(xq), k), -1, np.int64))
-    first = 0
+    found, first = [], 0
     for xb, mask in zip(vectors, masks, strict=True):
-        for start in range(0, len(xb), _BLOCK_ROWS):
-            rows = np.arange(start, min(start + _BLOCK_ROWS, len(xb)))
-            if mask is not None:
-                rows = rows[mask[rows]]
-            if len(rows):
-                block = np.ascontiguousarray(xb[rows], np.float32)
-                D, at = faiss.knn(xq, block, min(k, len(rows)), faiss.METRIC_INNER_PRODUCT)
-                ids = np.where(at >= 0, rows[at] + first, -1)
-                both = np.concatenate([found[0], D], 1), np.concatenate([found[1], ids], 1)
-                found = best(*both, k)
+        D, ids = Flat(xb).search(xq, k, mask)
+        found.append((D, np.where(ids >= 0, ids + first, -1)))
         first += len(xb)
-    return found
+    return merge(found, k) if found else nothing(len(xq), k)
 
 
 @forks.native

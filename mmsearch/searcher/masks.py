@@ -10,13 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mmsearch import filters
+from mmsearch.ann import NOTHING
 from mmsearch.filters import Kept, Known, MaskCache
 from mmsearch.once import Memo
 from mmsearch.store import Segment, Snapshot
 from mmsearch.store.rows import MODALITIES
 from mmsearch.types import Mask, Modality
-
-NOTHING: Mask = np.empty(0, np.bool_)  # stands for a mask of a segment without a True
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,13 @@ from mmsearch.calibrate import surprise
 from mmsearch.errors import IndexDamaged, SpaceUnavailable
 from mmsearch.once import once
 from mmsearch.searcher.chances import Chances
-from mmsearch.searcher.masks import NOTHING, Group, Masks
+from mmsearch.searcher.masks import Group, Masks
 from mmsearch.store import HitRow, Segment, Snapshot
 from mmsearch.store.rows import BATCH_ROWS
 from mmsearch.store.snapshot import join
 from mmsearch.types import Hit, Ids, Modality, Scores, Space, Vectors
+
+_SegmentIndex: TypeAlias = ann.Flat | ann.IvfPq
 
 # What altered bytes lead to: Arrow's errors are ValueErrors and IndexErrors.
 _UNREADABLE = (ValueError, LookupError, TypeError)
@@ -48,7 +50,8 @@ class View:
     """
 
     snapshot: Snapshot
-    lanes: tuple[tuple[ann.SegmentIndex, ...], ...]  # of each lane, for each segment
+    lanes: tuple[tuple[_SegmentIndex, ...], ...]  # of each lane, for each segment
+    together: tuple[ann.Together, ...]  # of each lane, all segments
     first: tuple[int, ...]  # segment -> number of its first row
     prefixes: dict[int, str]  # root -> what stands before a path below it
     masks: Masks
@@ -64,9 +67,12 @@ class View:
         for segment in snapshot.segments:
             first.append(n)
             n += segment.ref.rows
+        spaces = range(len(snapshot.manifest.space.each))
+        lanes = tuple(_indexes(snapshot, i, earlier) for i in spaces)
         return cls(
             snapshot,
-            tuple(_indexes(snapshot, i, earlier) for i in range(len(snapshot.manifest.space.each))),
+            lanes,
+            tuple(ann.Together(indexes) for indexes in lanes),
             tuple(first),
             {root.id: join(root.path, "") for root in snapshot.manifest.roots},
             Masks(snapshot, None if earlier is None else earlier.masks),
@@ -97,21 +103,10 @@ class View:
     def _nearest(
         self, xq: Vectors, k: int, group: Group, recall: float | None
     ) -> tuple[Scores, Ids]:
-        found = []
-        segments = zip(self.lanes[group.lane], self.first, group.masks, strict=True)
-        for i, (index, first, mask) in enumerate(segments):
-            if mask is NOTHING:
-                continue
-            D, ids = index.search(xq, k, mask, recall)
-            of = self.snapshot.segments[i].rows_of(group.lane)
-            if of is not None and len(of):
-                ids = np.where(ids >= 0, of[ids], -1)
-            found.append((D, np.where(ids >= 0, ids + first, -1) if first else ids))
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            return np.full((len(xq), k), -np.inf, np.float32), np.full((len(xq), k), -1, np.int64)
-        return ann.merge(found, k)
+        D, ids = self.together[group.lane].search(xq, k, group.masks, recall)
+        if self.snapshot.manifest.space.lanes and len(rows := self._rows_of[group.lane]):
+            ids = np.where(ids >= 0, rows[ids], -1)
+        return D, ids
 
     def _across(self, xq: Vectors, k: int, groups: Sequence[Group], recall: float | None) -> Found:
         """What several lanes find, each the parts that it is the first to hold of those lanes that
@@ -210,6 +205,17 @@ class View:
         )
 
     @once
+    def _rows_of(self) -> list[NDArray[np.int64]]:
+        """Of each lane int64 (vectors,): the number of the row that each of its vectors is of."""
+        found = []
+        for lane in range(len(self.lanes)):
+            each = zip(self.snapshot.segments, self.first, strict=True)
+            rows = ((segment.rows_of(lane), first) for segment, first in each)
+            numbers = [of + first for of, first in rows if of is not None]
+            found.append(np.concatenate([np.empty(0, np.int64), *numbers]))
+        return found
+
+    @once
     def _id_columns(self) -> list[pa.Array]:
         return [ids for segment in self.snapshot.segments for ids in segment.ids]
 
@@ -221,7 +227,7 @@ class View:
         return np.concatenate([np.empty(0, np.int64), *starts])
 
 
-def _indexes(snapshot: Snapshot, lane: int, earlier: View | None) -> tuple[ann.SegmentIndex, ...]:
+def _indexes(snapshot: Snapshot, lane: int, earlier: View | None) -> tuple[_SegmentIndex, ...]:
     """What searches a lane's vectors in each segment: with lists, or exactly where it has none.
 
     Those of an earlier view that search the same, with what they loaded, are taken over.
@@ -229,7 +235,7 @@ def _indexes(snapshot: Snapshot, lane: int, earlier: View | None) -> tuple[ann.S
     name = snapshot.manifest.space.each[lane].fingerprint
     quantiser, trained = snapshot.manifest.anns.get(name), snapshot.ann_blocks.get(name)
     before = {} if earlier is None else _earlier_indexes(snapshot, lane, earlier)
-    indexes: list[ann.SegmentIndex] = []
+    indexes: list[_SegmentIndex] = []
     for files in (segment.lanes[lane] for segment in snapshot.segments):
         lists = None if quantiser is None or trained is None else files.code_blocks
         if (known := before.get((id(files.vectors), id(lists)))) is not None:
@@ -244,7 +250,7 @@ def _indexes(snapshot: Snapshot, lane: int, earlier: View | None) -> tuple[ann.S
 
 def _earlier_indexes(
     snapshot: Snapshot, lane: int, earlier: View
-) -> dict[tuple[int, int], ann.SegmentIndex]:
+) -> dict[tuple[int, int], _SegmentIndex]:
     """What an earlier view searches a lane with, by the ids of vectors and lists (or of None)."""
     now, then = snapshot.manifest, earlier.snapshot.manifest
     if now.space.fingerprint != then.space.fingerprint:
@@ -254,7 +260,7 @@ def _earlier_indexes(
     same_lists = trained is earlier.snapshot.ann_blocks.get(name) and ann.same_effort(
         quantiser.facts if quantiser else {}, then.anns[name].facts if name in then.anns else {}
     )
-    found: dict[tuple[int, int], ann.SegmentIndex] = {}
+    found: dict[tuple[int, int], _SegmentIndex] = {}
     for segment, index in zip(earlier.snapshot.segments, earlier.lanes[lane], strict=True):
         files = segment.lanes[lane]
         if isinstance(index, ann.Flat):

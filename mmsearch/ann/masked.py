@@ -1,0 +1,70 @@
+"""Masks in the forms that searching needs, made once: the same filter is asked again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.ann.library import faiss_module
+from mmsearch.ann.lists import Lists
+from mmsearch.once import once
+from mmsearch.types import Mask
+
+_MOST = 16  # masks of a segment of which something is kept
+
+
+class Masked:
+    """A mask (n,) and its other forms, each made when it is first used.
+
+    Safe to use from several threads: a mask is a filter of one segment, so of one ``Lists``.
+    """
+
+    def __init__(self, allowed: Mask) -> None:
+        """allowed: bool (n,), not changed afterwards."""
+        self.allowed = allowed
+        self.n = int(np.count_nonzero(allowed))
+        self.checked = False  # whether all rows that it allows have been checked
+        self._held: NDArray[np.int64] | None = None
+
+    @once
+    def rows(self) -> NDArray[np.int64]:
+        """int64 (m,): the rows that may be found, ascending."""
+        return np.flatnonzero(self.allowed)
+
+    @once
+    def selector(self) -> Any:
+        """The mask as FAISS takes it, a bit a row. It keeps the bits that FAISS points to."""
+        return faiss_module().IDSelectorBitmap(np.packbits(self.allowed, bitorder="little"))
+
+    @once
+    def parameters(self) -> Any:
+        """What FAISS is told in a search of an index without lists."""
+        return faiss_module().SearchParameters(sel=self.selector)
+
+    def held(self, lists: Lists) -> NDArray[np.int64]:
+        """Count the rows that each list holds: int64 (nlist,)."""
+        held = self._held
+        if held is None:
+            held = np.bincount(lists.of_row[self.allowed], minlength=lists.nlist)
+            self._held = held
+        return held
+
+
+class Masks:
+    """The masks that a segment was searched with last."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Masked] = {}  # id of a mask, which is held -> what was made of it
+
+    def of(self, allowed: Mask) -> Masked:
+        """Return the forms of a mask (n,), and keep them for queries with the same array."""
+        all_known = self._known
+        known = all_known.get(id(allowed))
+        if known is None:
+            if len(all_known) >= _MOST:
+                all_known = self._known = {}
+            # it keeps the mask, so that no other gets the same id while it is held here
+            known = all_known.setdefault(id(allowed), Masked(allowed))
+        return known
