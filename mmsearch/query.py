@@ -176,14 +176,22 @@ def check_text(text: Any) -> None:
         raise UsageError("the query is empty: say what to look for.")
 
 
-def unknown_share(encoder: Encoder, text: str) -> float:
-    """The share of a text's letters that the encoder's tokenizer does not know, in [0, 1).
+def readable(encoder: Encoder, text: str) -> tuple[str, float]:
+    """What an encoder reads of a text query, and the share of its letters that are unknown, [0, 1).
 
-    Raises UsageError if it knows none: all such texts have one vector, which says nothing.
+    Words without a known letter are left out. Otherwise the query would be near to every passage
+    that is full of unknown letters, whatever both say.
+    Raises UsageError if no letter is known: all such texts have one vector, which says nothing.
     """
+    encoder.space.require(Modality.TEXT)
     share = encoder.unknown([text])[0]
+    if share == 0:
+        return text, share
     if share < 1:
-        return share
+        words = text.split()
+        unknown = encoder.unknown(words)
+        known = [word for word, one in zip(words, unknown, strict=True) if one < 1]
+        return " ".join(known) or text, share
     reads = f" It reads {encoder.languages}." if encoder.languages else ""
     raise UsageError(
         f"the space {encoder.space.name} knows no letter of the query.{reads} Ask in other words, "

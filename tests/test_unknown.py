@@ -103,6 +103,9 @@ def test_a_query_that_is_read_in_part_is_answered_with_a_note(notes: Path) -> No
     index = mmsearch.open(notes / "ix")
     plain, mixed = index.search("dog"), index.search("dog собака")
     assert plain.unknown == 0 and "unknown" not in plain.to_json()
+    assert [(h.id, h.score) for h in mixed] == [(h.id, h.score) for h in plain]
+    (batch,) = index.search_batch(["собака \U0001f984 dog"])
+    assert [h.id for h in batch] == [h.id for h in plain]
     assert mixed.to_json()["unknown"] == pytest.approx(2 / 3, abs=1e-4)
     code, out, err = asked("query", "dog собака", "--index", notes / "ix")
     assert code == 0 and out.count("notes") == 4

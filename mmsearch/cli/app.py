@@ -223,7 +223,8 @@ def index(
         if report.unknown:
             say(
                 f"mmsearch: {report.unknown:,} passages are mostly in letters that the space does "
-                "not know: they cannot be found by what they say."
+                "not know: they cannot be found by what they say. `mmsearch spaces` lists spaces "
+                "for other languages."
             )
         if ann == "ivfpq" and (known := read(folder).live) < MIN_TRAIN:
             say(

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
-from mmsearch.query import Query, check_text, checked, many_vectors, several, unknown_share
+from mmsearch.query import Query, check_text, checked, many_vectors, readable, several
 from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
 from mmsearch.searcher.view import Found, View
@@ -140,9 +141,11 @@ class Index:
         if encoder is None and vector is None:
             found = _nothing(1, query.k)
         else:
-            xq = query.vector_in(view.snapshot.manifest.space, encoder, self._decoder)
+            read = query
             if text is not None and encoder is not None:
-                unknown = unknown_share(encoder, text)
+                known, unknown = readable(encoder, text)
+                read = replace(query, text=known)
+            xq = read.vector_in(view.snapshot.manifest.space, encoder, self._decoder)
             found = _search(view, xq, query.k, groups, recall)
         D, rows, surprise, beyond = found
         surprises = None if surprise is None else surprise[0]
@@ -315,11 +318,11 @@ class Index:
             if (encoder := self._encoder_for(view)) is None:
                 yield np.zeros((len(block), view.snapshot.manifest.space.dimension), np.float32)
                 continue
-            xq = encoder.encode(Modality.TEXT, block, asked=True)
+            read = []
             for i, text in enumerate(block, len(asked) - len(block)):
                 with _naming(i):
-                    unknown_share(encoder, text)
-            yield xq
+                    read.append(readable(encoder, text)[0])
+            yield encoder.encode(Modality.TEXT, read, asked=True)
 
 
 def _decoder() -> IsolatedDecoder:
