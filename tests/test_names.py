@@ -126,6 +126,20 @@ def test_a_name_that_is_not_utf8_is_removed(tmp_path: Path) -> None:
     assert done.returncode == 2 and "is called" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_removing_a_link_that_was_indexed_leaves_what_it_leads_to(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a dog")
+    (folder / "link.txt").symlink_to("a.txt")
+    (tmp_path / "linked").symlink_to(folder, target_is_directory=True)
+    index = mmsearch.index(folder, tmp_path / "ix")
+    names = {Path(str(hit.path)).name for hit in index.search("dog")}
+    assert names == {"a.txt", "link.txt"}
+    assert index.remove([folder / "link.txt"]) == 1
+    assert [Path(str(hit.path)).name for hit in index.search("dog")] == ["a.txt"]
+    assert index.remove([tmp_path / "linked" / "a.txt"]) == 1 and len(index) == 0
+
+
 def test_a_file_that_is_added_through_a_link_is_the_item_that_it_leads_to(tmp_path: Path) -> None:
     folder = write(tmp_path / "notes", "a.txt")
     index = mmsearch.index(folder, tmp_path / "ix")

@@ -98,9 +98,9 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
     """Removes items by id, or by the path of a file or folder; returns how many.
 
     A word that is the id of an item (or of one of its parts) means that item, else
-    it is taken as a path. If nothing is called exactly so, what is canonically equal in
-    Unicode is meant: "é" as one character or as a letter and its accent. A file that is
-    still there comes back with the next run over its folder.
+    it is taken as a path. If nothing is called exactly so, its links are followed; then what is
+    canonically equal in Unicode is meant: "é" as one character or as a letter and its accent.
+    A file that is still there comes back with the next run over its folder.
     """
     return remove_named(folder, what)[0]
 
@@ -117,11 +117,12 @@ def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[
         items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
         removed = writer.drop(*(item for item in items.values() if _can_be_id(item)))
         places = {w: _places(w) for w, item in items.items() if item not in removed}
-        for form in (str, _nfc):  # as it is written, then what is equal to it
-            named = {w: {form(place) for place in several} for w, several in places.items()}
-            below, found = _remove_below(writer, {p for own in named.values() for p in own}, form)
+        # as it is written, then where its links lead, then what is equal to either in Unicode
+        for form, at in ((str, 0), (str, 1), (_nfc, 0), (_nfc, 1)):
+            named = {w: form(several[at]) for w, several in places.items() if several}
+            below, found = _remove_below(writer, set(named.values()), form)
             removed |= below
-            places = {w: places[w] for w, own in named.items() if not found & own}
+            places = {w: several for w, several in places.items() if named.get(w) not in found}
         _finish(writer, removed)
     return len(removed), list(places)
 
