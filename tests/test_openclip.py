@@ -374,8 +374,10 @@ def test_a_text_tower_is_written_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("mmsearch.spaces.portable.export_text", refuse)
     assert load_encoder(name).files == first
-    weights = first["text.bin"].read_bytes()
-    first["text.bin"].write_bytes(weights[:100] + b"damaged" + weights[107:])
+    file = Path(str(first["text.bin"]))
+    weights = file.read_bytes()
+    file.chmod(0o600)
+    file.write_bytes(weights[:100] + b"damaged" + weights[107:])
     assert load_encoder(name).files == {}  # what cannot be written is not kept
 
 
