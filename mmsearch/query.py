@@ -178,6 +178,29 @@ def check_text(text: Any) -> None:
         raise UsageError("the query is empty: say what to look for.")
 
 
+def readable(encoder: Encoder, text: str) -> tuple[str, float]:
+    """What an encoder reads of a text query, and the share of its letters that are unknown, [0, 1).
+
+    Words without a known letter are left out. Otherwise the query would be near to every passage
+    that is full of unknown letters, whatever both say.
+    Raises UsageError if no letter is known: all such texts have one vector, which says nothing.
+    """
+    encoder.space.require(Modality.TEXT)
+    share = encoder.unknown([text])[0]
+    if share == 0:
+        return text, share
+    if share < 1:
+        words = text.split()
+        unknown = encoder.unknown(words)
+        known = [word for word, one in zip(words, unknown, strict=True) if one < 1]
+        return " ".join(known) or text, share
+    reads = f" It reads {encoder.languages}." if encoder.languages else ""
+    raise UsageError(
+        f"the space {encoder.space.name} knows no letter of the query.{reads} Ask in other words, "
+        "or index with a space for that language: `mmsearch spaces` lists some."
+    )
+
+
 def unit_vector(vector: Any, space: Space) -> Vectors:
     """One vector that somebody gave as float32 (1, d) of unit length.
 

@@ -34,6 +34,7 @@ LAYERS = {
     "sample_queries": 1,
     "filters": 3,
     "pairs": 4,
+    "seen": 4,
     "indexer": 4,
     "searcher": 4,
     "info": 5,

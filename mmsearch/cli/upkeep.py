@@ -273,6 +273,8 @@ def reencode(
             say(f"mmsearch: … and {len(done.lost) - _NAMED:,} more (--json lists them)")
         if done.report.cut:
             say(f"mmsearch: the ends of {done.report.cut:,} passages are beyond what it reads.")
+        if done.report.unknown:
+            say(f"mmsearch: {done.report.unknown:,} passages are in letters that it does not know.")
         if done.kept is not None:
             typer.echo(f"the old index is {plain(str(done.kept))}")
 

@@ -36,7 +36,7 @@ from mmsearch.media.pool import (
     Task,
 )
 from mmsearch.query import checked_recall
-from mmsearch.spaces import Encoder
+from mmsearch.spaces import Encoder, placeable
 from mmsearch.store import PartRow, Snapshot
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow, Outcome
@@ -148,7 +148,9 @@ class Run:
         self.started_ns = time.time_ns()
         self.batches = Batches(encoder)
         self.open: dict[Task, OpenItem] = {}
-        self.report = Report(stages=Stages(cores=available_cores(), wall_s=load_s, load_s=load_s))
+        stages = Stages(cores=available_cores(), wall_s=load_s, load_s=load_s)
+        stages.placeable = placeable(encoder.space)
+        self.report = Report(stages=stages)
         self.last_commit = time.monotonic()
         self.committing = False
         self.write_s = 0.0  # spent writing rows and commits
@@ -481,7 +483,7 @@ class Run:
         report.ignored = plan.counts[Outcome.IGNORED]
         report.skipped = plan.counts[Outcome.SKIPPED]
         report.failed = plan.counts[Outcome.FAILED]
-        report.cut = self.batches.cut
+        report.cut, report.unknown = self.batches.cut, self.batches.unknown
 
     def _commit(self, final: bool = False) -> None:
         unfinished = []

@@ -117,6 +117,16 @@ class Encoder(Protocol):
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text the tower leaves out; mostly 0."""
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """The share of each text's letters that the tokenizer does not know; mostly 0.
+
+        Texts of a script that it lacks (1.0) all have one vector: nothing can be told of them.
+        """
+
+    @property
+    def languages(self) -> str:
+        """What texts may be in, for people; empty where that is not known."""
+
 
 @forks.native
 def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
@@ -175,6 +185,11 @@ def family_of(name: str) -> tuple[str, str, str] | None:
     """The line of ``FAMILIES``, or of a package that is installed, for a space's name."""
     family, colon, _ = name.partition(":")
     return (FAMILIES.get(family) or plugins().get(family)) if colon else None
+
+
+def placeable(space: Space) -> bool:
+    """Whether a placement can be chosen for a space, or for one of its lanes."""
+    return any(family_of(lane.name) is not None for lane in space.each)
 
 
 def _of_family(name: str, module: str, cls: str, placement: Placement) -> Encoder:

@@ -25,6 +25,7 @@ from mmsearch.spaces.naming import (
     looks_like_path,
     of_folder,
 )
+from mmsearch.spaces.network import can_fetch
 from mmsearch.spaces.on_torch import (
     OnTorch,
     cached_revision,
@@ -200,6 +201,8 @@ def pull(name: str) -> str:
     if folder := _folder(name):
         return f"{PREFIX}{folder}"
     asked = name.removeprefix(PREFIX)
+    if not can_fetch(name, check_here):
+        return name
     try:
         with quiet(progress=True):
             transformers.ClapModel.from_pretrained(asked, use_safetensors=True)

@@ -147,6 +147,18 @@ class Lanes:
         ]
         return [max(several) for several in zip(*each, strict=True)]
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """What the lane does not know that knows most of each."""
+        each = [
+            encoder.unknown(texts) for _, encoder, held in self._lanes() if Modality.TEXT in held
+        ]
+        return [min(several) for several in zip(*each, strict=True)]
+
+    @property
+    def languages(self) -> str:
+        """Those of each lane."""
+        return "; ".join(dict.fromkeys(filter(None, (e.languages for e in self._encoders))))
+
     def _lanes(self) -> list[tuple[slice, Encoder, tuple[Modality, ...]]]:
         return list(zip(self.space.columns, self._encoders, self.space.held, strict=True))
 
