@@ -96,6 +96,7 @@ class ConfinedPath:
         """The same folder, open for a while: paths below it are found in fewer steps. They must
         not be used afterwards, but for their names."""
         if not _BY_DESCRIPTOR:
+            _check_way(self)
             yield self
             return
         found = object.__new__(ConfinedPath)
