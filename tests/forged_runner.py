@@ -1,7 +1,7 @@
 """Opens forged indexes with every command, each in a forked child: forged_runner.py WORK JOBS.json.
 
-JOBS is a list of [case, command]; prints what became of each as a list of JSON objects. Around each
-run a folder outside of the index is compared byte for byte, with all its metadata, and watched for
+JOBS is a list of [case, command]; prints what became of each, a JSON object a line. Around each run
+a folder outside of the index is compared byte for byte, with all its metadata, and watched for
 anything that is opened in it.
 """
 
@@ -241,7 +241,8 @@ def warm() -> None:
 
 def main(work: Path, jobs: list[list[str]]) -> None:
     warm()
-    print(json.dumps([one(work, case, command) for case, command in jobs]))
+    for case, command in jobs:
+        print(json.dumps(one(work, case, command)), flush=True)
 
 
 if __name__ == "__main__":
