@@ -140,14 +140,13 @@ class Parts:
         data, size = self._checked.data, len(self._checked.data)
         if size < max(ipc_file.TAIL_BYTES, _LEAST_ROW_BYTES * self._rows):
             raise ValueError("it is too short")
-        self._check([(size - ipc_file.TAIL_BYTES, size)])
         start, footer = ipc_file.footer_of(data)
-        self._check([(start, size)])
         dictionaries, batches = ipc_file.listed(footer, start)
         if len(batches) != n or len(dictionaries) != 1:
             raise ValueError(f"{len(batches)} batches do not fit {self._rows:,} rows")
-        head = min(int(batches[0, 0]), int(dictionaries[0, 0]))
-        self._check([(0, head), (int(dictionaries[0, 0]), int(dictionaries[0, 2]))])
+        first, last = int(dictionaries[0, 0]), int(dictionaries[0, 2])
+        # what was read so far is compared now: nothing of it was believed
+        self._check([(0, min(int(batches[0, 0]), first)), (first, last), (start, size)])
         ipc_file.check_plain(data, *dictionaries[0].tolist())
         return batches
 
