@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def corpus(tmp_path: Path, samples: Path) -> Path:
     """A folder of nine samples, old enough for their times to be trusted."""
     copy_samples(samples, tmp_path / "corpus")
     return tmp_path / "corpus"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_of_all_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What indexes of tests share lies in no user's cache, and each run begins without any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -92,14 +92,14 @@ def replace_file(
     """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync.
 
     content: bytes, or pieces of them, which are written as they come. durable: whether to sync.
-    mode: who may do what with the file; None as usual.
+    mode: who may do what with the file; None as usual, and always on Windows.
     """
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as f:
             for piece in _pieces(content):
                 f.write(memoryview(piece))  # type: ignore[arg-type]
-            if mode is not None and hasattr(os, "fchmod"):  # not on Windows
+            if mode is not None:
                 os.fchmod(f.fileno(), mode)
             if durable:
                 f.flush()
@@ -145,19 +145,17 @@ def remove(path: ConfinedPath) -> bool:
     return not path.exists()
 
 
-def link_or_copy(source: AnyPath, target: ConfinedPath) -> None:
-    """Puts the content of a file at another place, durably.
+def link_or_copy(source: ConfinedPath, target: ConfinedPath) -> None:
+    """Puts the content of a file of ours at another place, durably.
 
-    A file of ours gets a second name where the file system allows it, which costs no space; else,
-    and for a plain path, which is somebody else's, it is copied.
+    It gets a second name where the file system allows that, which costs no space; else it is
+    copied.
     """
     temporary = _temporary(target)
     with suppress(OSError):
         temporary.unlink()
     try:
         try:
-            if not isinstance(source, ConfinedPath):
-                raise OSError
             temporary.link_from(source)
         except OSError:
             with source.open("rb") as old, temporary.open("wb") as new:
