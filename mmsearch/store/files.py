@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -71,6 +72,12 @@ def sync_folder(folder: ConfinedPath) -> None:
     folder.sync()
 
 
+def sync_above(folder: Path) -> None:
+    """Waits until the name of a folder is on the disk, if the one above it may be read."""
+    with suppress(OSError):
+        ConfinedPath(folder.parent).sync()
+
+
 def make_folder(folder: AnyPath) -> None:
     """Makes a folder, and those above it, where they are not there; durably."""
     if isinstance(folder, ConfinedPath):
@@ -80,7 +87,7 @@ def make_folder(folder: AnyPath) -> None:
     new = new[: next((i for i, path in enumerate(new) if path.exists()), 0)]
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:
-        ConfinedPath(path.parent).sync()
+        sync_above(path)
 
 
 def replace_file(

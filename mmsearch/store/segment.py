@@ -74,13 +74,12 @@ def write_segment(
     """
     name = f"{number:06d}-{secrets.token_hex(2)}"
     segment = folder / "segments" / name
-    segment.mkdir()
+    segment.mkdir()  # durably: its name is on the disk before its files are
     try:
         files = _write_files(segment, space, n, chunks)
     except BaseException:
         remove(segment)  # a full disk needs the room back at once
         raise
-    sync_folder(segment.parent)
     return SegmentRef(name=name, rows=n, files=files)
 
 
