@@ -28,10 +28,11 @@ def corpus(tmp_path: Path, samples: Path) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache_of_all_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What indexes of tests share lies in no user's cache, and each run begins without any."""
+def own_folders_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests keep for all indexes lies in no real user's folders, and each run begins anew."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name in ("CACHE", "DATA"):
+            patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(name.lower())))
         yield
 
 

@@ -379,6 +379,18 @@ def test_a_folder_called_indexes_is_used_only_after_it_was_named(
     shutil.copytree(work, clone)
     monkeypatch.chdir(clone)
     assert default_home() == usual
+    # nor is one that a clone brings to the same path, by somebody who knows that and not the key
+    marker = work / "indexes" / ".mmsearch-home"
+    assert str(work / "indexes") in marker.read_text()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "of somebody else"))
+    usual_there = default_home()
+    fill(tmp_path / "mine" / "indexes" / "photos", range(1))  # who has a key, another one
+    assert default_home() == usual_there
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert default_home() == work / "indexes"
+    if os.name != "nt":
+        assert (tmp_path / "data" / "mmsearch" / "home.key").stat().st_mode & 0o777 == 0o600
     # nor is it used through links, or where it is somebody else's
     monkeypatch.chdir(work)
     (work / "indexes").rename(work / "real")
