@@ -35,6 +35,7 @@ MAX_MB = 1000
 SHORT = [  # in `make test`; all cases and commands are a campaign
     ("retired_leads_through_a_link", "index"),
     ("stray_segment_holds_links", "remove"),
+    ("stray_segment_is_deep", "add"),
     ("link_holder_to_a_file", "compact"),
     ("link_segment", "query text"),
     ("fifo_arrow", "info"),
@@ -203,6 +204,18 @@ def test_a_manifest_that_retires_what_no_writer_makes_is_refused(base: Path, ret
     del body["checksum"]
     write(base, {**body, "retired": [retired]})
     with pytest.raises(IndexDamaged, match=r"retired\[0\]"):
+        manifest.read(base)
+
+
+@pytest.mark.parametrize("name", ["target", "queries", "queries_of"])
+def test_a_curve_without_what_it_was_measured_with_is_refused(base: Path, name: str) -> None:
+    body = json.loads((base / "manifest.json").read_bytes())
+    del body["checksum"]
+    (ann,) = body["anns"].values()
+    assert ann["facts"]["curve"]
+    del ann["facts"][name]
+    write(base, body)
+    with pytest.raises(IndexDamaged, match=f"hold a curve and lack {name}"):
         manifest.read(base)
 
 

@@ -261,7 +261,8 @@ class ConfinedPath:
         with _Place(self) as (folder, name):
             kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
             if stat.S_ISDIR(kind):
-                shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
+                with suppress(RecursionError):  # before Python 3.13, for a thousand folders deep
+                    shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
             else:
                 os.unlink(name, dir_fd=folder)
 
