@@ -45,9 +45,12 @@ _KINDS = pa.array([str(m) for m in MODALITIES], pa.string())
 class Parts:
     """The rows of a segment's ``parts.arrow``. Safe to use from several threads."""
 
-    def __init__(self, path: ConfinedPath, checked: Checked, rows: int) -> None:
-        """Raises IndexDamaged for a file that cannot be read or has not that many rows."""
-        self._path, self._checked, self._rows = path, checked, rows
+    def __init__(
+        self, path: ConfinedPath, checked: Checked, rows: int, roots: frozenset[int]
+    ) -> None:
+        """roots: the ids of roots that rows may have. Raises IndexDamaged for a file that cannot
+        be read or has not that many rows."""
+        self._path, self._checked, self._rows, self._roots = path, checked, rows, roots
         self._base = checked.data.ctypes.data
         self._open = threading.Lock()  # Arrow's reader is for one thread at a time
         self._hits: dict[int, HitColumns] = {}  # batch -> its columns, for hits
@@ -164,7 +167,7 @@ class Parts:
             self._check(span for name in new for span in self._spans(batch.column(name)))
         try:
             for name in new:
-                _validate(batch, name)
+                _validate(batch, name, self._roots)
         except (pa.ArrowException, ValueError) as e:
             raise self._unreadable(e) from e
         self._valid.add(i, new)
@@ -211,7 +214,7 @@ class Parts:
         return IndexDamaged(f"{self._path} cannot be read: {why}. Run `mmsearch verify`.")
 
 
-def _validate(batch: pa.RecordBatch, name: str) -> None:
+def _validate(batch: pa.RecordBatch, name: str, roots: frozenset[int]) -> None:
     """Raises ValueError, or an error of Arrow's, for a column that Arrow cannot compute with, or
     whose values no writer writes."""
     from pyarrow import compute as pc
@@ -222,6 +225,8 @@ def _validate(batch: pa.RecordBatch, name: str) -> None:
         raise ValueError(f"a part without {name}")
     if name == "modality" and not column.dictionary.equals(_KINDS):
         raise ValueError("kinds that there are not")
+    if name == "root" and not roots.issuperset(column.unique().to_pylist()):
+        raise ValueError("a root that is not known")
     if name in ("start_s", "end_s") and pc.all(pc.is_finite(column)).as_py() is False:
         raise ValueError("a time that is no number")
     if name in ("path", "path_bytes") and pc.any(pc.match_substring(column, "..")).as_py():
