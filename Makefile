@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.made
 
 demo: $(VENV)/.made
 	@echo "-- indexing the bundled samples"
-	@$(BIN)/mmsearch index $(SAMPLES)/photos $(SAMPLES)/drawings $(SAMPLES)/sounds $(SAMPLES)/texts --index $(DEMO)
+	$(BIN)/mmsearch index $(SAMPLES)/photos $(SAMPLES)/drawings $(SAMPLES)/sounds $(SAMPLES)/texts --index $(DEMO)
 	@sh tests/demo.sh $(BIN)/mmsearch $(DEMO) $(SAMPLES)
 
 test: $(VENV)/.dev
@@ -41,9 +41,9 @@ $(TRAIN_VENV)/.made: pyproject.toml
 # Two files at a time: each process has a PyTorch of its own.
 test-torch: $(TRAIN_VENV)/.made
 	OMP_NUM_THREADS=1 $(TRAIN_VENV)/bin/python -m pytest -n 2 --dist loadfile \
-		tests/test_openclip.py tests/test_clap.py tests/test_kept.py tests/test_fork_torch.py \
+		tests/test_openclip*.py tests/test_clap.py tests/test_kept.py tests/test_fork_torch.py \
 		tests/test_gemma*.py tests/test_captions.py tests/test_failures_torch.py tests/test_mcr.py \
-		tests/test_train*.py tests/test_readme.py
+		tests/test_pull.py tests/test_train*.py tests/test_readme.py
 
 test-train: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py

@@ -188,9 +188,15 @@ class Sleeper:
         self._spans.append((started, time.perf_counter()))
         return np.tile(np.eye(1, 8, dtype=np.float32), (len(data), 1))
 
+    languages = ""
+
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """None are."""
         return [0] * len(texts)
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """Nothing is."""
+        return [0.0] * len(texts)
 
     @property
     def busy(self) -> float:

@@ -2,10 +2,11 @@
 
     python benchmarks/quality.py --data DIR [--stamps DIR] [--clipart DIR] [--before FOLDER]
 
-DIR as for the trainer: see ``mmsearch.train.mini.data``. Five parts, each a file of its own
-(``quality_*.py``): ``photos``, ``drawings`` (with --stamps, --clipart), ``sounds``, ``speed``
-and ``same``; ``--only`` chooses some. ``--space`` measures another folder than the built-in
-space. ``--before``: the weights that R@1 is compared with, paired; of an earlier commit:
+DIR as for the trainer: see ``mmsearch.train.mini.data``. Six parts, each a file of its own
+(``quality_*.py``): ``photos``, ``spelling``, ``drawings`` (with --stamps, --clipart), ``sounds``,
+``speed`` and ``same``; ``--only`` chooses some. ``--space`` measures another folder than the
+built-in space. ``--before``: the weights that recall is compared with, paired; of an earlier
+commit:
 
     git archive 7f2e983 mmsearch/spaces/mini_assets | tar -x -C OLD
     python benchmarks/quality.py --data DIR --before OLD/mmsearch/spaces/mini_assets
@@ -27,11 +28,12 @@ import quality_photos
 import quality_same
 import quality_sounds
 import quality_speed
+import quality_spelling
 from common import Line, save, table
 from mmsearch.train.mini.data import Sources
 
 BUILT_IN = Path(mmsearch.__file__).parent / "spaces" / "mini_assets"
-PARTS = ("photos", "drawings", "sounds", "speed", "same")
+PARTS = ("photos", "spelling", "drawings", "sounds", "speed", "same")
 
 
 def arguments() -> argparse.Namespace:
@@ -71,6 +73,7 @@ def main() -> None:
         work = Path(name)
         parts: dict[str, Callable[[], list[Line]]] = {
             "photos": lambda: quality_photos.lines(args.data, space, args.before, work),
+            "spelling": lambda: quality_spelling.lines(args.data, space, args.before, work),
             "drawings": lambda: drawing_lines(sources, space, work),
             "sounds": lambda: quality_sounds.lines(args.folds, folder),
             "speed": lambda: quality_speed.lines(sources, folder, space, work),

@@ -33,6 +33,7 @@ from mmsearch.errors import (
     StoreError,
     UsageError,
 )
+from mmsearch.given import checked_flag, checked_path
 from mmsearch.version import __version__
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ def index(
     from mmsearch.spaces import Placement
 
     several = [sources] if isinstance(sources, str | os.PathLike) else sources
-    folder = Path(path).expanduser().absolute()
+    folder = Path(checked_path(path, "an index")).expanduser().absolute()
     options = Options(placement=Placement(device, dtype, batch_size, tower, carry=carry))
-    run(several, folder, None if space is None else os.fspath(space), options)
+    run(several, folder, None if space is None else _space_name(space), options)
     return Index(folder)
 
 
@@ -128,7 +129,8 @@ def open(
     from mmsearch.searcher import Index
     from mmsearch.store import resolve
 
-    return Index(resolve(path), None if space is None else os.fspath(space), isolate)
+    named = None if space is None else _space_name(space)
+    return Index(resolve(path), named, checked_flag(isolate, "isolate"))
 
 
 def load_space(
@@ -149,7 +151,11 @@ def load_space(
     from mmsearch.loaded_space import LoadedSpace
     from mmsearch.spaces import Placement
 
-    return LoadedSpace(os.fspath(name), Placement(device, dtype, batch_size))
+    return LoadedSpace(_space_name(name), Placement(device, dtype, batch_size))
+
+
+def _space_name(name: str | os.PathLike[str]) -> str:
+    return checked_path(name, "a space", named=True)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,15 @@ import numpy as np
 from mmsearch.errors import MmsearchError, SpaceUnavailable, StoreError
 from mmsearch.searcher import Index
 from mmsearch.spaces import SPACES, load_encoder, missing_for
-from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, recommended
-from mmsearch.spaces.folder import read_card, reading_of, space_of
+from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, languages_of, recommended
+from mmsearch.spaces.folder import Reading, languages_in, read_card, reading_of, space_of
 from mmsearch.spaces.kept import kept_folders
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.store.ledger import Outcome, read_ledger
 from mmsearch.store.manifest import read
 from mmsearch.store.rows import MODALITIES
 from mmsearch.store.switching import next_folders
+from mmsearch.types import Modality
 
 
 def describe(index: Index) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def describe(index: Index) -> dict[str, Any]:
         "modalities": {str(m): int(n) for m, n in zip(MODALITIES, counts, strict=True)},
         "space": f"{manifest.space.name}@{manifest.space.fingerprint}",
         "dimension": manifest.space.dimension,
+        "languages": _languages(index),
         "kept": _kept(index),
         "search": "; ".join(dict.fromkeys(_search(index, i) for i in range(len(lanes)))),
         "ann": manifest.ann.facts if manifest.ann and not manifest.space.lanes else None,
@@ -99,28 +103,46 @@ def _next(index: Index) -> str | None:
     return None
 
 
+def _languages(index: Index) -> str:
+    """The languages that texts may be in: as published, or as the kept cards list them."""
+    kept = _kept_towers(index)
+    found = [
+        languages_of(lane.name)
+        or (languages_in(kept[lane.fingerprint][0]) if lane.fingerprint in kept else "")
+        for lane in index.space.each
+    ]
+    return "; ".join(dict.fromkeys(filter(None, found)))
+
+
+def _kept_towers(index: Index) -> dict[str, tuple[Reading, Sequence[Modality]]]:
+    """Fingerprint of each lane -> what its kept card says, and which towers are kept.
+
+    A lane whose card cannot be read is left out.
+    """
+    where = index.snapshot.kept_space
+    found: dict[str, tuple[Reading, Sequence[Modality]]] = {}
+    for name, folder in kept_folders(index.space, where).items() if where else ():
+        with suppress(MmsearchError):
+            card = read_card(folder)
+            reading = reading_of(card, folder)
+            held = space_of(card, folder).modalities if reading.holds is None else reading.holds
+            found[name] = reading, held
+    return found
+
+
 def _kept(index: Index) -> dict[str, Any] | None:
     """What the index keeps of its space: its size and, of a model's text tower, in which form its
     weights are stored and the least cosine to the model's own vectors of some texts. Of several
     lanes the towers of all, and the least of these."""
-    where = index.snapshot.kept_space
-    if where is None:
+    if index.snapshot.kept_space is None:
         return None
-    readings, towers = [], []
-    for folder in kept_folders(index.space, where).values():
-        try:
-            card = read_card(folder)
-            reading = reading_of(card, folder)
-            held = space_of(card, folder).modalities if reading.holds is None else reading.holds
-        except MmsearchError:
-            continue
-        readings.append(reading)
-        towers += [str(modality) for modality in held]
-    least = [one.least_cosine for one in readings if one.least_cosine is not None]
-    stored = [one.stored for one in readings if one.stored is not None]
+    kept = _kept_towers(index).values()
+    least = [one.least_cosine for one, _ in kept if one.least_cosine is not None]
+    stored = [one.stored for one, _ in kept if one.stored is not None]
+    towers = [str(modality) for _, held in kept for modality in held]
     return {
         "bytes": sum(file.bytes for file in index.snapshot.manifest.query.values()),
-        "holds": list(dict.fromkeys(towers)) if readings else None,
+        "holds": list(dict.fromkeys(towers)) if kept else None,
         "stored": ", ".join(dict.fromkeys(stored)) or None,
         "least_cosine": min(least, default=None),
     }
@@ -142,13 +164,14 @@ def skipped_files(index: Index) -> dict[str, list[dict[str, Any]]]:
 def list_spaces() -> list[dict[str, Any]]:
     """Every space by name: what it takes, whether it can be used here, what it needs.
 
-    Of models that must be fetched also ``licence``, ``megabytes``, ``languages`` and the
-    published ``recall_at_1`` and ``recall_at_5`` in percent, with their ``source``.
+    Of what can be used, or is known, also the ``languages`` of texts; of models that must be
+    fetched ``licence``, ``megabytes`` and the published ``recall_at_1`` and ``recall_at_5`` in
+    percent, with their ``source``.
     """
     rows = []
     for name, (_, _, needs) in SPACES.items():
         try:
-            space = load_encoder(name).space
+            encoder = load_encoder(name)
         except MmsearchError as e:
             rows.append(
                 {
@@ -164,10 +187,11 @@ def list_spaces() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "available": True,
-                "modalities": [str(m) for m in space.modalities],
-                "dimension": space.dimension,
+                "modalities": [str(m) for m in encoder.space.modalities],
+                "dimension": encoder.space.dimension,
                 "needs": needs,
-                "fingerprint": space.fingerprint,
+                "languages": encoder.languages,
+                "fingerprint": encoder.space.fingerprint,
             }
         )
     rows += [_known(known) for known in CATALOGUE]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import UsageError
-from mmsearch.query import audio_parts, image_part, listed, mean_of_windows
+from mmsearch.given import checked_flag, listed
+from mmsearch.query import audio_parts, image_part, mean_of_windows
 from mmsearch.spaces import ANYWHERE, Placement, load_encoder
 from mmsearch.types import Modality, Space, SpaceVectors, Vectors
 
@@ -40,6 +41,7 @@ class LoadedSpace:
         for text in several:
             if not isinstance(text, str):
                 raise UsageError(f"a text is a str, not {type(text).__name__}.")
+        asked = checked_flag(asked, "asked")
         return self._encode(Modality.TEXT, iter(several), len(several), asked)
 
     def encode_images(self, images: Sequence[Any]) -> Vectors:

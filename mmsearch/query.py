@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,7 @@ from mmsearch.errors import (
     SpaceMismatch,
     UsageError,
 )
+from mmsearch.given import checked_path, shown
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part, Preprocess, Space, SpaceVectors, Vectors
 
@@ -132,13 +133,12 @@ def mean_of_windows(encoder: Encoder, windows: Iterator[Any]) -> Vectors:
 
 def modality_of(to: str | None) -> Modality | None:
     """The modality a caller named; None for ``any`` or None. Raises UsageError."""
-    if to is None or to == "any":
+    if to is None or (isinstance(to, str) and to == "any"):
         return None
-    try:
+    if isinstance(to, str) and to in list(Modality):
         return Modality(to)
-    except ValueError:
-        names = ", ".join([*Modality, "any"])
-        raise UsageError(f"hits can be of {names}; not {to!r}.") from None
+    names = ", ".join([*Modality, "any"])
+    raise UsageError(f"hits can be of {names}; not {shown(to)}.")
 
 
 def checked(
@@ -149,7 +149,7 @@ def checked(
     Raises UsageError.
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
-        raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {k!r}.")
+        raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {shown(k)}.")
     if where is not None and not isinstance(where, str):
         raise UsageError(f"a filter is a str, not {type(where).__name__}.")
     checked_recall(recall)
@@ -160,7 +160,9 @@ def checked_recall(recall: float | None) -> None:
     """Raises UsageError for a recall that cannot be aimed at."""
     number = isinstance(recall, int | float | np.floating) and not isinstance(recall, bool)
     if recall is not None and not (number and MIN_RECALL <= recall <= 1):
-        raise UsageError(f"a recall is between {MIN_RECALL} and 1, such as 0.95; not {recall!r}.")
+        raise UsageError(
+            f"a recall is between {MIN_RECALL} and 1, such as 0.95; not {shown(recall)}."
+        )
 
 
 def check_text(text: Any) -> None:
@@ -174,6 +176,29 @@ def check_text(text: Any) -> None:
         )
     if not text.strip():
         raise UsageError("the query is empty: say what to look for.")
+
+
+def readable(encoder: Encoder, text: str) -> tuple[str, float]:
+    """What an encoder reads of a text query, and the share of its letters that are unknown, [0, 1).
+
+    Words without a known letter are left out. Otherwise the query would be near to every passage
+    that is full of unknown letters, whatever both say.
+    Raises UsageError if no letter is known: all such texts have one vector, which says nothing.
+    """
+    encoder.space.require(Modality.TEXT)
+    share = encoder.unknown([text])[0]
+    if share == 0:
+        return text, share
+    if share < 1:
+        words = text.split()
+        unknown = encoder.unknown(words)
+        known = [word for word, one in zip(words, unknown, strict=True) if one < 1]
+        return " ".join(known) or text, share
+    reads = f" It reads {encoder.languages}." if encoder.languages else ""
+    raise UsageError(
+        f"the space {encoder.space.name} knows no letter of the query.{reads} Ask in other words, "
+        "or index with a space for that language: `mmsearch spaces` lists some."
+    )
 
 
 def unit_vector(vector: Any, space: Space) -> Vectors:
@@ -237,7 +262,7 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         array: NDArray[Any] = np.asarray(given)
         if array.dtype.kind == "O":
             array = array.astype(np.float32)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise UsageError(f"{name} cannot be read as an array of numbers: {e}") from None
     if array.dtype.kind not in "fiub":
         raise UsageError(f"{name} must be real numbers, not {array.dtype}.")
@@ -272,30 +297,19 @@ def _scaled(rows: NDArray[Any], lengths: NDArray[np.float32]) -> Vectors:
     return unit
 
 
-def several(things: Any, what: str) -> Iterable[Any]:
-    """What a caller gave as several things. Raises UsageError for one alone, or for none."""
-    if isinstance(things, str | bytes | os.PathLike | dict):
-        raise UsageError(f"give a list of {what}, not one alone: [{things!r}].")
-    if not isinstance(things, Iterable):
-        raise UsageError(f"give a list of {what}, not {things!r}.")
-    return things
-
-
-def listed(things: Any, what: str) -> list[Any]:
-    """What a caller gave as several things, as a list. Raises UsageError as ``several`` does."""
-    return list(several(things, what))
-
-
 @contextmanager
 def _named(source: Any, wanted: Modality) -> Iterator[None]:
     """Puts the file's name before the reason why it cannot be read.
 
     A file of another modality is called that, and not a damaged one of this.
     """
+    named = isinstance(source, str | os.PathLike)
+    if named:
+        checked_path(source, f"an {wanted}" if wanted is Modality.IMAGE else "a sound")
     try:
         yield
     except (DecodeError, LimitExceeded) as e:
-        if isinstance(source, str | os.PathLike):
+        if named:
             kind = _kind_of(source)
             reason = str(e)
             if kind in list(Modality) and kind != wanted:

@@ -61,7 +61,7 @@ def commands(ix: Path, work: Path) -> dict[str, Callable[[], object]]:
             *("--keep", str(work / "kept"), *index),
         ),
         "abandon": run("reencode", "--abandon", *index),
-        "eval": run("eval", str(ix), str(work / "pairs.jsonl")),
+        "eval": run("eval", str(work / "pairs.jsonl"), *index),
         "caption": run("caption", *index),
         "add": lambda: add(ix),
     }

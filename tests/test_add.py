@@ -63,7 +63,7 @@ def test_a_bad_item_in_add_changes_nothing(tmp_path: Path) -> None:
     [
         (lambda ix: ix.get(5), "an id is a str, not int"),
         (lambda ix: ix.remove(None), "give a list of ids and paths, not None"),
-        (lambda ix: ix.remove([5]), "ids (str) and paths"),
+        (lambda ix: ix.remove([5]), "a name or a path, not 5"),
         (lambda ix: ix.add("a.jpg"), "not one alone"),
         (lambda ix: ix.add([{"text": "a"}], ids=["b", "c"]), "got 2"),
         (lambda ix: ix.search_batch("dog"), "not one alone"),

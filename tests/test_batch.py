@@ -58,8 +58,13 @@ class Letters:
         self.as_questions.append(asked)
         return np.stack([unit(ord(text[0])) for text in data])
 
+    languages = "letters"
+
     def truncated(self, texts: Sequence[str]) -> list[int]:
         return [0] * len(texts)
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        return [float("?" in text) for text in texts]
 
 
 def reading_letters(index: Index) -> Letters:

@@ -239,6 +239,7 @@ def test_ctrl_c_while_fetching_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("mmsearch.spaces.clap.can_fetch", lambda *_: True)
     monkeypatch.setattr(transformers.ClapModel, "from_pretrained", stopped)
     rc, out, err = cli("spaces", "pull", "clap:nobody/clap")
     assert rc == 130

@@ -468,7 +468,8 @@ def mmsearch(*args: str | Path, code: str = "") -> subprocess.CompletedProcess[s
 def test_the_command_prints_one_json_object_and_draws(
     indexed: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    done = mmsearch("eval", *indexed, "--json", "--plot", tmp_path / "recall.png")
+    index, path = indexed
+    done = mmsearch("eval", path, "--index", index, "--json", "--plot", tmp_path / "recall.png")
     assert done.returncode == 0 and done.stderr == ""
     body = json.loads(done.stdout)
     assert body == json.loads(json.dumps(evaluate(*indexed).to_json()))
@@ -479,7 +480,7 @@ def test_the_command_prints_one_json_object_and_draws(
 
 def test_the_command_prints_a_table_for_people(indexed: tuple[Path, Path]) -> None:
     index, path = indexed
-    done = mmsearch("eval", index, path, "--compare", index)
+    done = mmsearch("eval", path, "-i", index, "--compare", index)
     assert done.returncode == 0 and done.stderr == ""
     assert "each against all image items of the index (4)" in done.stdout
     assert "each against the en captions of the pairs (6)" in done.stdout
@@ -495,17 +496,17 @@ def test_what_goes_wrong_is_one_line(indexed: tuple[Path, Path], tmp_path: Path)
     no_plot = "import sys; sys.modules['matplotlib'] = None"
     for args, code, words, exit_code in (
         (
-            (index, path, "--plot", "x.png"),
+            (path, "--index", index, "--plot", "x.png"),
             no_plot,
             "install the extra plot: pip install '.[plot]' in",
             2,
         ),
-        ((index, path, "--plot", "x.doc"), "", "a plot is one of", 2),
-        ((index, path, "--plot", folder), "", "is a folder", 2),
-        ((index, path, "--plot", tmp_path / "no" / "x.png"), "", "is no folder", 2),
-        ((index, tmp_path / "none"), "", "cannot be read", 2),
-        ((tmp_path / "none", path), "", "", 3),
-        ((index, path, "--compare", tmp_path / "none"), "", "", 3),
+        ((path, "--index", index, "--plot", "x.doc"), "", "a plot is one of", 2),
+        ((path, "--index", index, "--plot", folder), "", "is a folder", 2),
+        ((path, "--index", index, "--plot", tmp_path / "no" / "x.png"), "", "is no folder", 2),
+        ((tmp_path / "none", "--index", index), "", "cannot be read", 2),
+        ((path, "--index", tmp_path / "none"), "", "", 3),
+        ((path, "--index", index, "--compare", tmp_path / "none"), "", "", 3),
     ):
         done = mmsearch("eval", *args, code=code)
         assert done.returncode == exit_code and done.stdout == ""

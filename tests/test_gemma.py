@@ -376,7 +376,7 @@ def test_evaluation_asks_with_one_prompt_and_finds_with_the_other(
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     name = f"gemma:{folder}"
     mmsearch.index(photos, tmp_path / "ix", space=name)
-    rc, out, err = cli("eval", tmp_path / "ix", pairs, "--json")
+    rc, out, err = cli("eval", pairs, "--index", tmp_path / "ix", "--json")
     assert rc == 0, err
     found = {(d["query"], d["target"]): d["measures"] for d in json.loads(out)["directions"]}
     space = mmsearch.load_space(name)

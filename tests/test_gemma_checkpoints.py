@@ -225,7 +225,7 @@ def hub() -> Iterator[str]:
     [
         ("GatedRepo", "licence must be accepted first, at https://huggingface.co/google/embedding"),
         ("RepoNotFound", "Hugging Face has no google/embeddinggemma-2"),
-        (None, "could not be fetched"),
+        (None, "could not be fetched: 127.0.0.1:1 cannot be reached"),
     ],
 )
 def test_what_cannot_be_fetched_is_one_line(

@@ -115,7 +115,9 @@ def test_an_evaluation_asks_what_a_lane_can_answer(made: Path, tmp_path: Path) -
     shutil.copy(made / "pairs.jsonl", made / "pairs" / "pairs.jsonl")
     figures = {}
     for name in ("both", "one", "other"):
-        code, out, err = cli("eval", made / name, made / "pairs" / "pairs.jsonl", "--json")
+        code, out, err = cli(
+            "eval", made / "pairs" / "pairs.jsonl", "--index", made / name, "--json"
+        )
         assert code == 0, err
         figures[name] = {
             (d["query"], d["target"]): d["measures"] for d in json.loads(out)["directions"]
@@ -389,8 +391,8 @@ def test_lanes_on_the_command_line(made: Path, tmp_path: Path) -> None:
 
 
 def best_of(nq: int, parts: int, seed: int = 0) -> np.ndarray:
-    """What chance gives: the best of so many normally distributed scores."""
-    return np.random.default_rng(seed).standard_normal((nq, parts)).astype(np.float32).max(1)
+    """What chance gives: the best of so many cosines of a mean of 0 and a deviation of 0.1."""
+    return 0.1 * np.random.default_rng(seed).standard_normal((nq, parts)).astype(np.float32).max(1)
 
 
 @pytest.mark.parametrize("n", [1, 8, 100, 512, 20_000])
@@ -405,7 +407,8 @@ def test_chance_is_as_surprising_in_small_collections_as_in_large(n: int) -> Non
 
 def test_surprise_says_how_rare_a_score_is_and_keeps_the_order() -> None:
     by_chance = Chance(0.3, 0.05, 100)
-    scores = np.array([[0.53, 0.3, 0.1, -np.inf]], np.float32)
+    scores = np.tanh(np.array([[0.53, 0.3, 0.1, -np.inf]], np.float32))
+    scores[0, 3] = -np.inf  # none
     found = surprise(scores, by_chance, 100)[0]
     assert found[0] == pytest.approx(2, abs=0.01) and found[1] == pytest.approx(0, abs=0.01)
     assert found[1] > found[2] > found[3] == -np.inf
@@ -414,18 +417,28 @@ def test_surprise_says_how_rare_a_score_is_and_keeps_the_order() -> None:
 
 def test_no_more_parts_than_there_are_score_as_high_and_what_is_far_above_has_an_order() -> None:
     by_chance = Chance(0.3, 0.01, 8)
-    scores = np.linspace(-1, 1, 41, dtype=np.float32)[None]
+    scores = np.tanh(np.linspace(-2, 2, 41, dtype=np.float32))[None]
     found = surprise(scores, by_chance, 8)[0]
     assert found[0] == pytest.approx(-np.log10(8), abs=1e-6)
     assert (np.diff(found) >= 0).all() and (np.diff(found[28:]) > 0).all()
     assert np.diff(found[28:], 2) == pytest.approx(0, abs=1e-3)  # a straight line there
 
 
-def test_surprise_is_the_same_whatever_unit_scores_come_in() -> None:
+def test_surprise_hardly_depends_on_how_far_the_cosines_of_a_space_spread() -> None:
     best, scores = best_of(128, 200), best_of(40, 200, 1)
     found = surprise(scores, chance(best, 200), 200)
-    other = surprise(0.05 * scores + 0.3, chance(0.05 * best + 0.3, 200), 200)
-    assert other == pytest.approx(found, abs=1e-3)
+    for times, more in ((0.2, 0.0), (0.2, 0.3), (0.4, 0.4)):
+        other = surprise(times * scores + more, chance(times * best + more, 200), 200)
+        assert other == pytest.approx(found, abs=0.15)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.4), (0.5, 0.8), (0.85, 0.97)])
+def test_the_same_thing_again_is_beyond_chance_among_things_that_are_alike(
+    low: float, high: float
+) -> None:
+    by_chance = chance(np.random.default_rng(0).uniform(low, high, 40), 40)
+    again, copied, alike = surprise(np.float32([[0.9998, 0.99, high]]), by_chance, 40)[0]
+    assert again > 3 and again > copied > alike and alike < 1.5
 
 
 def test_a_few_queries_that_do_fit_change_little() -> None:

@@ -19,6 +19,7 @@ LAYERS = {
     "checking": 0,
     "child_python": 0,
     "errors": 0,
+    "given": 0,
     "types": 0,
     "version": 0,
     "cores": 0,
@@ -34,6 +35,7 @@ LAYERS = {
     "sample_queries": 1,
     "filters": 3,
     "pairs": 4,
+    "seen": 4,
     "indexer": 4,
     "searcher": 4,
     "info": 5,
@@ -48,6 +50,7 @@ LAYERS = {
 # measures with the measures of evaluation
 NEIGHBOURS = {
     ("once", "forks"),
+    ("given", "errors"),
     ("types", "errors"),
     ("types", "checking"),
     ("types", "once"),

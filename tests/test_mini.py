@@ -66,7 +66,7 @@ def parts_of_every_kind(mini: Mini) -> dict[Modality, list]:
 def test_the_card_names_the_files_that_are_there() -> None:
     digest = hashlib.sha256()
     for path in sorted(ASSETS.iterdir()):
-        if path.name != "card.json":
+        if path.name not in ("card.json", "seen.npy"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     card = json.loads((ASSETS / "card.json").read_text("utf-8"))
     assert card["digest"] == digest.hexdigest() == Mini().space.digest
@@ -75,7 +75,7 @@ def test_the_card_names_the_files_that_are_there() -> None:
 
 def test_the_files_stay_small() -> None:
     sizes = {path.name: path.stat().st_size for path in ASSETS.iterdir()}
-    named = "audio.onnx card.json image.onnx text.bin text.onnx tokenizer.json"
+    named = "audio.onnx card.json image.onnx seen.npy text.bin text.onnx tokenizer.json"
     assert sorted(sizes) == named.split()
     assert max(sizes.values()) < 40 * MEGABYTE
     assert sum(sizes.values()) < 80 * MEGABYTE
@@ -140,10 +140,39 @@ def test_a_word_that_the_vocabulary_lost_falls_into_smaller_pieces(mini: Mini) -
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(ASSETS / "tokenizer.json"))
-    for word in ("Wahrscheinlich", "bulunuyordu", "beschreibung", "żółć"):
+    for word in ("wahrscheinlich", "bulunuyordu", "beschreibung", "płaszcz"):
         pieces = tokenizer.encode(word).tokens[1:-1]
         assert len(pieces) > 1
         assert "".join(pieces) == "▁" + word
+
+
+@pytest.mark.parametrize(
+    ("several", "one"),
+    [
+        (("a dog on the beach", "A DOG ON THE BEACH", "A Dog On The Beach"), True),
+        (("a dog on the beach", "ａ　ｄｏｇ　ｏｎ　ｔｈｅ　ｂｅａｃｈ"), True),
+        (("a cafe", "A CAFÉ", "a cafe\u0301", "a ｃａｆé"), True),
+        (("istanbul", "İstanbul", "ISTANBUL"), True),
+        (("Christmas in New York", "christmas in new york", "CHRISTMAS IN NEW YORK"), True),
+        (("a ﬁne day", "A FINE DAY"), True),
+        (("一只狗 ok", "一只狗 OK"), True),
+        (("ハト", "バト"), False),  # a mark of another script is a part of the letter
+        (("a dog", "a god"), False),
+    ],
+)
+def test_case_width_and_the_accents_of_latin_letters_make_no_difference(
+    mini: Mini, several: tuple[str, ...], one: bool
+) -> None:
+    rows = {row.tobytes() for row in mini.encode(Modality.TEXT, several)}
+    assert len(rows) == (1 if one else len(several))
+
+
+def test_a_name_is_one_piece_in_whatever_case(mini: Mini) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(ASSETS / "tokenizer.json"))
+    for name in ("Christmas", "ENGLISH", "monday", "Paris", "japan"):
+        assert tokenizer.encode(name).tokens[1:-1] == ["▁" + name.lower()]
 
 
 def test_the_log_mel_is_librosas(mini: Mini) -> None:
@@ -160,6 +189,7 @@ def test_long_texts_are_cut_and_the_loss_is_told(mini: Mini) -> None:
     words = ["sea"] * (MAX_TOKENS + 100)
     fits, longer = " ".join(words[: MAX_TOKENS - 2]), " ".join(words)
     assert mini.truncated([fits, longer, "", "狗" * 50, "短"]) == [0, 102, 0, 0, 0]
+    assert mini.truncated([fits.upper(), longer.upper(), longer.replace("e", "é")]) == [0, 102, 102]
     same = mini.encode(Modality.TEXT, [fits, longer])
     assert same[0].tobytes() == same[1].tobytes()
 

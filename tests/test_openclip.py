@@ -174,6 +174,7 @@ def broken(folder: Path, how: str) -> str:
         case "file":
             return f"openclip:ViT-B-32/{weights}"
         case "pickled file":
+            (folder / "weights.pt").write_bytes(b"x")
             return f"openclip:ViT-B-32/{folder}/weights.pt"
         case "no file":
             return f"openclip:ViT-B-32/{folder}/weights.safetensors"
@@ -189,11 +190,13 @@ def broken(folder: Path, how: str) -> str:
         ("another model's", "cannot be loaded"),
         ("no weights", "holds no weights"),
         ("pickle", "would have to be unpickled"),
+        ("pickle", "spaces pull 'openclip:local-dir:/"),
         ("no config", "holds no open_clip_config.json"),
         ("config cut", "cannot be loaded"),
         ("renamed", "is no folder"),
         ("file", "cannot be loaded"),
         ("pickled file", "is no safetensors file"),
+        ("pickled file", "/weights.pt'`."),
         ("no file", "there are no weights at"),
         ("empty config", "lacks embed_dim, vision_cfg, text_cfg in its model_cfg"),
         ("no model config", "lacks the object model_cfg"),
@@ -338,7 +341,7 @@ def test_fetching_without_a_network_is_one_line(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     rc, _, err = cli("spaces", "pull", "openclip:ViT-B-32/laion2b_s34b_b79k")
     assert rc == 6
-    assert "could not be fetched" in err
+    assert "could not be fetched: huggingface.co cannot be reached" in err and "offline" in err
     assert len(err.strip().splitlines()) == 1, err
     rc, _, err = cli("spaces", "pull", "mini")
     assert rc == 2
@@ -371,8 +374,10 @@ def test_a_text_tower_is_written_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("mmsearch.spaces.portable.export_text", refuse)
     assert load_encoder(name).files == first
-    weights = first["text.bin"].read_bytes()
-    first["text.bin"].write_bytes(weights[:100] + b"damaged" + weights[107:])
+    file = Path(str(first["text.bin"]))
+    weights = file.read_bytes()
+    file.chmod(0o600)
+    file.write_bytes(weights[:100] + b"damaged" + weights[107:])
     assert load_encoder(name).files == {}  # what cannot be written is not kept
 
 
@@ -447,7 +452,7 @@ def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
     rows = [{"image": str(photo), "en": f"a picture, {i}"} for i, photo in enumerate(photos)]
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rc, out, err = cli("eval", where, pairs, "--json")
+    rc, out, err = cli("eval", pairs, "--index", where, "--json")
     assert rc == 0, err
     body = json.loads(out)
     assert [d["queries"] for d in body["directions"]] == [2, 2]
@@ -456,7 +461,7 @@ def test_eval_names_what_it_cannot_ask_with_for_want_of_the_model(
         f"left out: {pairs}:3: image: {photos[2]} is not in the index and cannot"
     )
     assert f"{model} is no folder: openclip:local-dir:FOLDER names a model's." in note
-    rc, out, err = cli("eval", where, pairs, "--strict")
+    rc, out, err = cli("eval", pairs, "--index", where, "--strict")
     assert rc == 2
     assert str(photos[2]) in err
     assert len(err.strip().splitlines()) == 1, err
@@ -492,6 +497,7 @@ def test_ctrl_c_while_fetching_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("mmsearch.spaces.openclip.can_fetch", lambda *_: True)
     monkeypatch.setattr(open_clip, "create_model", stopped)
     name = "openclip:ViT-B-32/laion2b_s34b_b79k"
     rc, out, err = cli("spaces", "pull", name)

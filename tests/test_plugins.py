@@ -41,8 +41,13 @@ class Bright:
         rows += 1e-3
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
+    languages = "English"
+
     def truncated(self, texts):
         return [0] * len(texts)
+
+    def unknown(self, texts):
+        return [0.0] * len(texts)
 
 class Boom:
     def __init__(self, name, placement):
@@ -138,6 +143,9 @@ class Slow:
 
     def truncated(self, texts: list[str]) -> list[int]:
         return [0] * len(texts)
+
+    def unknown(self, texts: list[str]) -> list[float]:
+        return [0.0] * len(texts)
 
 
 def test_each_device_takes_a_batch_when_it_is_free() -> None:

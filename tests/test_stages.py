@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from mmsearch.indexer import Options, run
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.stages import Stages
 from mmsearch.media.pool import Task
+from mmsearch.spaces import placeable
 from mmsearch.types import Item, Modality, Part, Preprocess, Space, Vectors
 
 SPACE = Space("counting", "0" * 64, 4, tuple(Modality), Preprocess(8, 16_000, 10.0))
@@ -48,8 +51,13 @@ class Counting:
         numbers = [int(x) if x.isdigit() else 1 for x in data]  # words are of the probe
         return np.array([[number, 0, 0, 0] for number in numbers], np.float32)
 
+    languages = ""
+
     def truncated(self, texts: Sequence[str]) -> list[int]:
         return [7 if text == "5" else 0 for text in texts]
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        return [0.75 if text == "6" else 0.5 for text in texts]
 
 
 def item(name: str) -> OpenItem:
@@ -74,7 +82,9 @@ def test_batches_wait_for_the_encoder_and_come_in_order(side_by_side: int) -> No
     assert [int(vector[0]) for _, vector in one.encoded] == list(range(20))
     assert encoder.most <= side_by_side
     assert batches.cut == 1
-    assert [part.meta for part, _ in one.encoded if part.meta] == [{"cut_tokens": 7}]
+    assert batches.unknown == 1
+    metas = [{"cut_tokens": 7}, {"unknown_share": 0.75}]
+    assert [part.meta for part, _ in one.encoded if part.meta] == metas
     assert batches.busy_s > 0
 
 
@@ -143,6 +153,32 @@ def test_the_advice_names_what_was_waited_for(figures: dict[str, float], said: s
     assert told[0].startswith("time: 108.0 s = loading the model 8.0 + waiting for the encoder 0.0")
     assert f"for decoders 60.0 + writing {given['write_s']:.1f} + other" in told[0]
     assert Stages(workers=2, cores=2, wall_s=3).told() == []
+
+
+@pytest.mark.parametrize("busy", [95, 60])
+def test_a_gpu_and_fewer_bits_are_advised_only_to_a_space_that_takes_them(busy: int) -> None:
+    given = {"encoder_busy_s": busy, "decode_s": 90, "decoders_waited_s": 60}
+    facts = {"workers": 2, "cores": 2, "wall_s": 108, "load_s": 8, **given}
+    on_torch, built_in = (Stages(**facts, placeable=p) for p in (True, False))  # type: ignore[arg-type]
+    assert "GPU" in on_torch.advice() and ("--dtype" in on_torch.advice()) == (busy == 95)
+    assert not re.search("GPU|--dtype|model", built_in.advice())
+    assert "cores" in built_in.advice()
+    assert "placeable" not in on_torch.to_json()
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [(["mini"], False), (["openclip:ViT-B-32/x"], True), (["mini", "clap:x/y"], True)],
+)
+def test_a_space_takes_a_placement_where_one_of_its_lanes_does(
+    names: list[str], taken: bool
+) -> None:
+    pictures, sounds = (Modality.IMAGE, Modality.TEXT), (Modality.TEXT, Modality.AUDIO)
+    several = [
+        replace(SPACE, name=name, modalities=taking)
+        for name, taking in zip(names, (pictures, sounds), strict=False)
+    ]
+    assert placeable(several[0] if len(several) == 1 else Space.joined(several)) is taken
 
 
 def test_a_large_model_on_few_files_is_said_to_have_taken_the_time() -> None:

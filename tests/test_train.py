@@ -23,6 +23,7 @@ for needed in ("open_clip", "peft", "onnx", "safetensors"):
 
 import mmsearch
 from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.evaluation import evaluate
 from mmsearch.train import train
 from mmsearch.train.losses import Contrast
 from mmsearch.train.onnx_torch import Net
@@ -231,6 +232,31 @@ def test_a_trained_space_indexes_and_answers_as_it_was_measured(work: Path) -> N
     assert "- pairs of pairs.jsonl: not stated" in readme
     assert f"| text:en to image | 10 | {report.before['text:en to image'][-1]:.1f}%" in readme
     assert "## What it must not be used for" in readme
+
+
+def test_a_trained_space_tells_what_it_was_trained_on_and_so_does_one_trained_further(
+    work: Path,
+) -> None:
+    report = train(write_recipe(work, steps=1))
+    index = mmsearch.index(work, work / "ix", space=report.out)
+    things = read_pairs(work / "pairs.jsonl")
+    lines = (work / "pairs.jsonl").read_text("utf-8").splitlines()
+    out = held_out(things, 0.3)
+    for aside in (True, False):
+        own = [line for line, held in zip(lines, out, strict=True) if held is aside]
+        (work / "some.jsonl").write_text("\n".join(own), "utf-8")
+        found = evaluate(index, work / "some.jsonl")
+        assert found.seen_in_training == (0 if aside else len(own))
+    assert evaluate(index, work / "pairs.jsonl").seen_in_training == out.count(False)
+    (work / "some.jsonl").write_text(
+        "\n".join(line for line, h in zip(lines, out, strict=True) if h)
+    )
+    text = (work / "recipe.toml").read_text().replace('"space"', '"out"', 1)
+    text = text.replace('out = "out"', 'out = "further"').replace("pairs.jsonl", "some.jsonl")
+    (work / "recipe.toml").write_text(text.replace("share = 0.3", "share = 0"))
+    further = train(work / "recipe.toml")
+    again = mmsearch.index(work, work / "iy", space=further.out)
+    assert evaluate(again, work / "pairs.jsonl").seen_in_training == len(things)
 
 
 def test_three_modalities_are_trained_at_once(work: Path) -> None:

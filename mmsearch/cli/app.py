@@ -220,6 +220,12 @@ def index(
                 f"mmsearch: {report.cut:,} passages were longer than the space reads: "
                 "what stands at their ends cannot be found."
             )
+        if report.unknown:
+            say(
+                f"mmsearch: {report.unknown:,} passages are mostly in letters that the space does "
+                "not know: they cannot be found by what they say. `mmsearch spaces` lists spaces "
+                "for other languages."
+            )
         if ann == "ivfpq" and (known := read(folder).live) < MIN_TRAIN:
             say(
                 f"mmsearch: of {known:,} parts every vector is compared, which is exact; lists are "
@@ -288,10 +294,15 @@ def query(
         )
         if json:
             print_json(results.to_json())
-            return
-        from mmsearch.cli.show import show_results
+        else:
+            from mmsearch.cli.show import show_results
 
-        show_results(results, empty=len(opened) == 0)
+            show_results(results, empty=len(opened) == 0)
+        if results.unknown:
+            say(
+                f"mmsearch: {results.space.name} does not know {max(0.01, results.unknown):.0%} of "
+                "the query's letters: they count for nothing."
+            )
 
 
 @app.command()

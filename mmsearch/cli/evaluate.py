@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmsearch.cli.edge import edge, folder_of, print_json
+from mmsearch.cli.edge import IndexOption, JsonOption, edge, folder_of, print_json
 from mmsearch.cli.text import plain
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ _COLUMNS = {
 
 
 def evaluate(
-    index: Annotated[str, typer.Argument(metavar="INDEX", help="The index: a name or a folder.")],
     pairs: Annotated[
         Path, typer.Argument(metavar="PAIRS.jsonl", help="What belongs together, a line each.")
     ],
+    index: IndexOption = "default",
     compare: Annotated[
         str | None,
-        typer.Option(metavar="INDEX_B", help="Say how this index differs from INDEX."),
+        typer.Option(metavar="NAME|PATH", help="Say how this index differs from that one."),
     ] = None,
     plot: Annotated[
         Path | None,
@@ -42,9 +42,7 @@ def evaluate(
         bool,
         typer.Option("--strict", help="Fail where a file cannot be read, and measure nothing."),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = (
-        False
-    ),
+    json: JsonOption = False,
 ) -> None:
     """Evaluate an index on pairs of things that belong together.
 
@@ -53,9 +51,9 @@ def evaluate(
     {"image": "a.jpg", "en": ["a dog runs", "a brown dog"]}
 
     \b
-    mmsearch eval photos pairs.jsonl
-    mmsearch eval photos pairs.jsonl --plot recall.png
-    mmsearch eval photos pairs.jsonl --compare photos-v2
+    mmsearch eval pairs.jsonl
+    mmsearch eval pairs.jsonl --index photos --plot recall.png
+    mmsearch eval pairs.jsonl --index photos --compare photos-v2
     """
     with edge():
         from mmsearch import evaluation

@@ -87,6 +87,8 @@ def show_info(body: dict[str, Any]) -> None:
     _echo(f"space     {body['space']} (d={body['dimension']})")
     for lane in body["lanes"]:
         _echo(f"lane      {lane['space']} (d={lane['dimension']}) for {', '.join(lane['holds'])}")
+    if body["languages"]:
+        _echo(f"reads     {body['languages']}")
     if (kept := body["kept"]) is not None:
         _echo(f"kept      {_kept(kept)}")
     for lane in body["lanes"] or [body]:

@@ -55,8 +55,12 @@ def pull(
 ) -> None:
     """Fetch the weights of models, once; everything else works without a network.
 
+    A checkpoint of open_clip's own trainer (.pt) is read as weights alone and written as
+    safetensors beside it.
+
     \b
     mmsearch spaces pull openclip:ViT-B-32/laion2b_s34b_b79k
+    mmsearch spaces pull openclip:ViT-B-32/logs/checkpoints/epoch_32.pt
     """
     with edge():
         from mmsearch.spaces import pull

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -272,6 +273,8 @@ def reencode(
             say(f"mmsearch: … and {len(done.lost) - _NAMED:,} more (--json lists them)")
         if done.report.cut:
             say(f"mmsearch: the ends of {done.report.cut:,} passages are beyond what it reads.")
+        if done.report.unknown:
+            say(f"mmsearch: {done.report.unknown:,} passages are in letters that it does not know.")
         if done.kept is not None:
             typer.echo(f"the old index is {plain(str(done.kept))}")
 
@@ -326,7 +329,7 @@ def caption(
 def _lines(path: Path) -> list[str]:
     """The texts of a file, one a line. Raises UsageError."""
     try:
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise errors.UsageError(f"{path} is no file of texts.")
         if path.stat().st_size > _MAX_QUERIES_BYTES:
             raise errors.UsageError(f"{path} is larger than 64 MB: a thousand queries are enough.")

@@ -58,6 +58,7 @@ class Held:
     snapshot: Snapshot
     ids: dict[str, int] = field(default_factory=dict)  # item id -> number
     by_path: dict[str, int] = field(default_factory=dict)  # of the wanted paths: -> number
+    content: dict[str, bytes] = field(default_factory=dict)  # of the wanted paths: -> its hash
     # segment -> (row numbers, number of the item that each belongs to)
     rows: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
 
@@ -118,7 +119,7 @@ def held(snapshot: Snapshot, modality: Modality, wanted: set[str]) -> Held:
     """The live items of one modality; ``by_path`` has those of the wanted absolute paths."""
     pool = Held(snapshot)
     code = MODALITIES.index(modality)
-    names = ("id", "part_no", "root", "path", "path_bytes")
+    names = ("id", "part_no", "root", "path", "path_bytes", "content_hash")
     for segment in snapshot.segments:
         rows: list[NDArray[np.int64]] = []
         items: list[int] = []
@@ -131,9 +132,9 @@ def held(snapshot: Snapshot, modality: Modality, wanted: set[str]) -> Held:
                 continue
             rows.append(there)
             some = batch.take((there - before).tolist())
-            for part, part_no, root, path, raw in zip(
-                *(column.to_pylist() for column in some.columns), strict=True
-            ):
+            hashes = some.column("content_hash")
+            columns = (some.column(name).to_pylist() for name in names[:-1])
+            for row, (part, part_no, root, path, raw) in enumerate(zip(*columns, strict=True)):
                 item = part if part_no == 0 else part[: -len(f"#{part_no}")]
                 number = pool.ids.setdefault(item, len(pool.ids))
                 items.append(number)
@@ -142,6 +143,7 @@ def held(snapshot: Snapshot, modality: Modality, wanted: set[str]) -> Held:
                     absolute = snapshot.absolute(root, relative)
                     if absolute in wanted:
                         pool.by_path.setdefault(absolute, number)
+                        pool.content.setdefault(absolute, hashes[row].as_py())
         at = np.concatenate(rows) if rows else np.empty(0, np.int64)
         pool.rows.append((at.astype(np.int64), np.array(items, np.int64)))
     return pool

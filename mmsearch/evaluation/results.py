@@ -111,6 +111,7 @@ class Evaluation:
     classifications: tuple[Classification, ...]
     not_in_index: dict[str, int]  # image, audio -> files of the pairs that it does not hold
     unreadable: dict[str, int]  # image, audio -> files of the pairs that were left out
+    seen_in_training: int | None  # rows that the space was trained on; None if it does not tell
     notes: tuple[str, ...]  # what a reader must know, one sentence each
 
     def to_json(self) -> dict[str, Any]:
@@ -127,6 +128,7 @@ class Evaluation:
             "intervals": dict(_INTERVALS),
             "not_in_index": dict(self.not_in_index),
             "unreadable": dict(self.unreadable),
+            "seen_in_training": self.seen_in_training,
             "notes": list(self.notes),
         }
 

@@ -25,6 +25,7 @@ from mmsearch.evaluation.results import (
     Measure,
 )
 from mmsearch.evaluation.things import Side, Things, gather, places
+from mmsearch.evaluation.trained import count_seen, seen_by
 from mmsearch.searcher import Index
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import resolve
@@ -104,6 +105,10 @@ class _Run:
                 snapshot.manifest.space, snapshot.kept_space, snapshot.check_kept_space
             )
             self._benches.append(Bench(index, encoder, own, self._things, strict, progress))
+        self._seen = [
+            None if (seen := seen_by(snapshot)) is None else count_seen(seen, rows, meant, own)
+            for snapshot, own in zip(snapshots, pools, strict=True)
+        ]
         self._asked = [bench.ask() for bench in self._benches]
         self._named = [bench.name() for bench in self._benches]
         for bench, asked, named in zip(self._benches, self._asked, self._named, strict=True):
@@ -121,14 +126,24 @@ class _Run:
             return []
         return [f"fewer than {FEW_UNITS} independent groups, so rough intervals: {', '.join(few)}."]
 
+    def _too_good(self, seen: int | None) -> list[str]:
+        if not seen:
+            return []
+        return [
+            f"{seen:,} of {self._rows:,} pairs were seen in training: these figures are too good. "
+            "Measure with pairs that the space was not trained on."
+        ]
+
     def evaluations(self) -> list[Evaluation]:
         return [
-            self._evaluation(bench, asked, named)
-            for bench, asked, named in zip(self._benches, self._asked, self._named, strict=True)
+            self._evaluation(bench, asked, named, seen)
+            for bench, asked, named, seen in zip(
+                self._benches, self._asked, self._named, self._seen, strict=True
+            )
         ]
 
     def _evaluation(
-        self, bench: Bench, asked: Sequence[Asked], named: Sequence[Named]
+        self, bench: Bench, asked: Sequence[Asked], named: Sequence[Named], seen: int | None
     ) -> Evaluation:
         manifest = bench.index.snapshot.manifest
         directions = tuple(self._direction(one) for one in asked)
@@ -143,7 +158,8 @@ class _Run:
             classifications=tuple(_classification(one) for one in named),
             not_in_index={str(s): sum(p is None for p in bench.places[s]) for s in FILES},
             unreadable={str(s): len(bench.unreadable[s]) for s in FILES},
-            notes=(*bench.notes, *self._few(directions)),
+            seen_in_training=seen,
+            notes=(*self._too_good(seen), *bench.notes, *self._few(directions)),
         )
 
     def _units(self, query: Side, target: Side, numbers: Sequence[int]) -> Ranks:

@@ -86,5 +86,6 @@ COLUMNS: dict[str, Column] = {
         "when the file was last changed, UTC",
     ),
 }
+NAMES = ("path", "root")  # come as "é" in one character or in two, by who made the file
 META = "meta"
 META_ABOUT = "any other key that was stored with the part; `meta.camera.maker` inside an object"

@@ -3,31 +3,30 @@
 Nothing of the user's text is ever executed. Each kind of node, operator, function and type
 that may occur is listed here, and what is written consists of those, of the columns' own SQL
 and of literals that are quoted here; a node with a field that is not expected is refused.
-
-LIKE is not passed on as it is: DuckDB matches ILIKE, and patterns with ``_``, by trying every
-way (a few ``%`` over a page of one letter run for hours, and cannot be interrupted). Patterns
-of ``%`` alone are matched piece by piece, all others by RE2: both in linear time.
+LIKE is not passed on as it is, see ``patterns``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from mmsearch.errors import LimitExceeded, UsageError
 from mmsearch.filters.columns import (
     COLUMNS,
     MAX_FILTER_DEPTH,
-    MAX_PATTERN_CHARS,
-    MAX_PATTERN_ONES,
     META,
+    NAMES,
     meta_sql,
     quoted,
 )
+from mmsearch.filters.patterns import REGEX_CALLS, like_sql, tokens_of
 
 Node = dict[str, Any]
 
@@ -44,6 +43,12 @@ _COMPARISONS = {
 _CONJUNCTIONS = {"CONJUNCTION_AND": " AND ", "CONJUNCTION_OR": " OR "}
 _IS_NULL = {"OPERATOR_IS_NULL": "IS NULL", "OPERATOR_IS_NOT_NULL": "IS NOT NULL"}
 _IN = {"COMPARE_IN": "IN", "COMPARE_NOT_IN": "NOT IN"}
+# what compares texts -> how it is said of several forms of one; order is left as it is
+_OF_FORMS = {
+    **dict.fromkeys(("COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM", "COMPARE_IN"), " OR "),
+    **dict.fromkeys(("COMPARE_NOTEQUAL", "COMPARE_DISTINCT_FROM", "COMPARE_NOT_IN"), " AND "),
+    **dict.fromkeys(("contains", "starts_with", "ends_with"), " OR "),
+}
 _ARITHMETIC = ("+", "-", "*", "/", "//", "%")
 # DuckDB's name of LIKE in its forms -> (negated, whatever the case)
 _LIKES = {
@@ -133,6 +138,7 @@ class _Writer:
         self.stored: set[str] = set()
         self.calls = 0
         self._depth = 0
+        self._form: _Form | None = None  # in which texts are written that names are compared with
         self._kinds: dict[str, tuple[set[str], Callable[[Node], _Piece]]] = {
             # class -> (the fields it may have, what writes it)
             "COLUMN_REF": ({"column_names"}, self._column),
@@ -165,9 +171,27 @@ class _Writer:
         if extra:
             raise UsageError(f"{', '.join(sorted(extra))} cannot be used in a filter.")
         self._depth += 1
-        piece = write(node)
+        piece = self._in_each_form(node, write)
         self._depth -= 1
         return piece
+
+    def _in_each_form(self, node: Node, write: Callable[[Node], _Piece]) -> _Piece:
+        """A node as it is; if it compares a name with a text, with each form of the text.
+
+        Making names equal instead would take 6 µs for each that is not ASCII.
+        """
+        join = _joined_by(node)
+        if not join or self._form is not None or not _names_one(node):
+            return write(node)
+        several: list[str] = []
+        for form in _FORMS:
+            if not several or any(form(text) != text for text in _texts_in(node)):
+                self._form = form
+                several.append(write(node).sql)
+        self._form = None
+        different = list(dict.fromkeys(several))
+        sql = different[0] if len(different) == 1 else f"({join.join(different)})"
+        return _Piece(sql, "BOOLEAN")
 
     def _several(self, nodes: list[Node]) -> list[_Piece]:
         """Operands that are compared with each other: what is known of one tells the others."""
@@ -208,7 +232,7 @@ class _Writer:
         if node["value"]["is_null"]:
             return _Piece("NULL")
         if name == "VARCHAR":
-            return _Piece(quoted(_text(node)), name)
+            return _Piece(quoted(self._formed(_text(node))), name)
         if name in _INTEGERS and isinstance(value, int):
             return _Piece(f"({value})" if value < 0 else str(value), name)
         if name == "DECIMAL" and isinstance(value, int):
@@ -220,6 +244,9 @@ class _Writer:
             "a filter holds a number that is too large: numbers reach to 1e308, whole ones to 18 "
             "digits."
         )
+
+    def _formed(self, text: str) -> str:
+        return text if self._form is None else self._form(text)
 
     def _comparison(self, node: Node) -> _Piece:
         left, right = self._several([node["left"], node["right"]])
@@ -292,9 +319,9 @@ class _Writer:
                 "LIKE takes a pattern in single quotes: path like '%holiday%' (% is any text, "
                 "_ one character)."
             )
-        pattern, *escapes = [_text(t) for t in texts]
-        sql = _like_sql(self.write(what).sql, _tokens(pattern, "".join(escapes)), any_case)
-        self.calls += _REGEX_CALLS if sql.startswith("regexp") else 1
+        pattern, *escapes = [self._formed(_text(t)) for t in texts]
+        sql = like_sql(self.write(what).sql, tokens_of(pattern, "".join(escapes)), any_case)
+        self.calls += REGEX_CALLS if sql.startswith("regexp") else 1
         return _Piece(f"(NOT {sql})" if negated else sql, "BOOLEAN")
 
     def _cast(self, node: Node) -> _Piece:
@@ -313,6 +340,41 @@ class _Writer:
             for c in node["case_checks"]
         ]
         return _Piece(f"(CASE {' '.join(checks)} ELSE {self.write(node['else_expr']).sql} END)")
+
+
+_Form = Callable[[str], str]
+_FORMS: tuple[_Form, ...] = (  # as it is written, composed, and with accents apart
+    str,
+    partial(unicodedata.normalize, "NFC"),
+    partial(unicodedata.normalize, "NFD"),
+)
+
+
+def _joined_by(node: Node) -> str:
+    """How what a node says of several forms of a text is joined; empty for other nodes."""
+    name = str(node.get("function_name", node.get("type", "")))
+    if name in _LIKES:
+        return " AND " if _LIKES[name][0] else " OR "
+    return _OF_FORMS.get(name, "")
+
+
+def _nodes_in(node: Any) -> Iterator[Node]:
+    if isinstance(node, dict):
+        yield node
+    if isinstance(node, dict | list):
+        for one in node.values() if isinstance(node, dict) else node:
+            yield from _nodes_in(one)
+
+
+def _names_one(node: Node) -> bool:
+    """Whether a name is anywhere in a node."""
+    columns = (one.get("column_names", ()) for one in _nodes_in(node))
+    return any(len(words) == 1 and words[0].lower() in NAMES for words in columns)
+
+
+def _texts_in(node: Node) -> list[str]:
+    """Every text in a node."""
+    return [_text(one) for one in _nodes_in(node) if one.get("class") == "CONSTANT"]
 
 
 def too_deep() -> LimitExceeded:
@@ -375,55 +437,3 @@ def _no_function(name: str, n: int | None = None) -> str:
         f"{name} cannot be used in a filter. There are {', '.join(FUNCTIONS)}, "
         f"{' '.join(_ARITHMETIC)}, like and ilike.{note}"
     )
-
-
-_REGEX_CALLS = 8  # the worst pattern that is taken, over pages of one letter: 0.5 ms a part
-_ANY, _ONE = object(), object()  # what % and _ stand for in a pattern
-
-
-def _tokens(pattern: str, escape: str) -> list[object]:
-    """A pattern as characters, ``_ANY`` and ``_ONE``. Raises UsageError, LimitExceeded."""
-    if len(escape) > 1:
-        raise UsageError(f"ESCAPE takes one character, not {escape!r}.")
-    tokens: list[object] = []
-    at = 0
-    while at < len(pattern):
-        c = pattern[at]
-        if c == escape:
-            at += 1
-            if at == len(pattern):
-                raise UsageError(f"the pattern {pattern!r} ends with its escape character.")
-            tokens.append(pattern[at])
-        elif c == "%":
-            if not tokens or tokens[-1] is not _ANY:
-                tokens.append(_ANY)
-        else:
-            tokens.append(_ONE if c == "_" else c)
-        at += 1
-    return tokens
-
-
-def _like_sql(what: str, tokens: list[object], any_case: bool) -> str:
-    literal = all(t not in ("%", "_") for t in tokens)  # none that was escaped
-    if _ONE not in tokens and literal:
-        pattern = quoted("".join("%" if t is _ANY else str(t) for t in tokens))
-        return f"(lower({what}) LIKE lower({pattern}))" if any_case else f"({what} LIKE {pattern})"
-    if len(tokens) > MAX_PATTERN_CHARS:
-        raise LimitExceeded(
-            f"a pattern with _ or ESCAPE has {len(tokens):,} characters; at most "
-            f"{MAX_PATTERN_CHARS} are taken. Leave out what is certain anyway."
-        )
-    behind = tokens[tokens.index(_ANY) :] if _ANY in tokens else []
-    if behind.count(_ONE) > MAX_PATTERN_ONES:
-        raise LimitExceeded(
-            f"a pattern has {behind.count(_ONE)} times _ behind its first %; at most "
-            f"{MAX_PATTERN_ONES} are taken. If _ itself is meant: like '%a!_b%' escape '!'."
-        )
-    regex = "".join(
-        ".*" if t is _ANY else "." if t is _ONE else _regex_literal(str(t)) for t in tokens
-    )
-    return f"regexp_full_match({what}, {quoted(regex)}, {quoted('si' if any_case else 's')})"
-
-
-def _regex_literal(c: str) -> str:
-    return c if c.isalnum() else f"\\x{{{ord(c):x}}}"

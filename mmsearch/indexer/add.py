@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import DecodeError, ProcessingFailed, UsageError
+from mmsearch.given import checked_path, is_unicode, listed, one_for_each, shown
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.refusal import encode_all
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Skipped, Task
-from mmsearch.query import audio_parts, image_part, listed, text_parts
+from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
@@ -27,6 +28,7 @@ from mmsearch.types import Item, Modality, Part, Signature, Vectors
 from mmsearch.version import __version__
 
 MAX_ID_CHARS = 512
+MAX_META_DEPTH = 32  # of lists and dicts in each other; those who read it have such limits, too
 _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
 
 
@@ -97,8 +99,9 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
     """Removes items by id, or by the path of a file or folder; returns how many.
 
     A word that is the id of an item (or of one of its parts) means that item, else
-    it is taken as a path. A file that is still there comes back with the next run
-    over its folder.
+    it is taken as a path. If nothing is called exactly so, its links are followed; then what is
+    canonically equal in Unicode is meant: "é" as one character or as a letter and its accent.
+    A file that is still there comes back with the next run over its folder.
     """
     return remove_named(folder, what)[0]
 
@@ -106,19 +109,25 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
 def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[int, list[str]]:
     """As ``remove_items``; also which of the words named nothing, in their order."""
     several = listed(what, "ids and paths")
-    if not all(isinstance(w, str | os.PathLike) for w in several):
-        raise UsageError("what is removed is named by ids (str) and paths.")
-    wanted = dict.fromkeys(os.fspath(w) for w in several)
+    wanted = dict.fromkeys(checked_path(w, "what is removed", named=True) for w in several)
     if not all(wanted):
         raise UsageError("an empty name stands for nothing: give a path or an id.")
     with Writer(folder, manifest.read(folder).space, __version__) as writer:
         items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
-        removed = writer.drop(*items.values())
+        removed = writer.drop(*(item for item in items.values() if is_unicode(item)))
         places = {w: _places(w) for w, item in items.items() if item not in removed}
-        below, found = _remove_below(writer, [p for several in places.values() for p in several])
-        removed |= below
+        # as it is written, then where its links lead, then what is equal to either in Unicode
+        for form, at in ((str, 0), (str, 1), (_nfc, 0), (_nfc, 1)):
+            named = {w: form(several[at]) for w, several in places.items() if several}
+            below, found = _remove_below(writer, set(named.values()), form)
+            removed |= below
+            places = {w: several for w, several in places.items() if named.get(w) not in found}
         _finish(writer, removed)
-    return len(removed), [w for w, several in places.items() if not found & {*several}]
+    return len(removed), list(places)
+
+
+def _nfc(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
 
 
 def _finish(writer: Writer, replaced: set[str]) -> None:
@@ -129,12 +138,17 @@ def _finish(writer: Writer, replaced: set[str]) -> None:
     writer.finish()
 
 
-def _remove_below(writer: Writer, places: list[str]) -> tuple[set[str], set[str]]:
-    """Removes what lies at some places or below; the items, and the places that had any."""
+def _remove_below(
+    writer: Writer, places: set[str], form: Callable[[str], str]
+) -> tuple[set[str], set[str]]:
+    """Removes what lies at some places or below; the items, and the places that had any.
+
+    form: what a path is made into before it is compared; ``places`` are in that form.
+    """
     if not places:
         return set(), set()
     names = ("id", "part_no", "root", "path", "path_bytes")
-    exact, below = set(places), tuple(join(p, "") for p in places)
+    exact, below = places, tuple(join(p, "") for p in places)
     inside = list(zip(places, below, strict=True))
     snapshot, removed, found = writer.snapshot, set(), set()
     for segment in snapshot.segments:
@@ -146,6 +160,7 @@ def _remove_below(writer: Writer, places: list[str]) -> tuple[set[str], set[str]
                 if path is None or not segment.live[row]:
                     continue
                 absolute = snapshot.absolute(root, path if raw is None else os.fsdecode(raw)) or ""
+                absolute = form(absolute)
                 if absolute in exact or absolute.startswith(below):
                     found |= {p for p, q in inside if absolute == p or absolute.startswith(q)}
                     rows.append(row)
@@ -167,15 +182,17 @@ def _places(path: str) -> list[str]:
 def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
     if ids is None:
         return [None] * n
-    given = _as_many(ids, n, "ids")
+    given = one_for_each(ids, n, "ids")
     for one in given:
         if not isinstance(one, str) or not 0 < len(one) <= MAX_ID_CHARS:
-            raise UsageError(f"an id is a text of 1 to {MAX_ID_CHARS} characters, not {one!r}.")
+            raise UsageError(
+                f"an id is a text of 1 to {MAX_ID_CHARS} characters, not {shown(one)}."
+            )
         if _PART_SUFFIX.search(one):
             raise UsageError(
                 f"the id {one!r} ends like that of a part (#1, #2, …): choose another."
             )
-        if one != one.encode("utf-8", "replace").decode():
+        if not is_unicode(one):
             raise UsageError(f"the id {one!r} is no valid text.")
     if len(set(given)) != len(given):
         raise UsageError("the same id was given twice in one call of add.")
@@ -185,10 +202,12 @@ def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
 def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[str, Any]]:
     if meta is None:
         return [{} for _ in range(n)]
-    given = _as_many(meta, n, "meta")
+    given = one_for_each(meta, n, "meta")
     for one in given:
         if not isinstance(one, dict):
-            raise UsageError(f"meta is a dict for each item, not {one!r}.")
+            raise UsageError(f"meta is a dict for each item, not {shown(one)}.")
+        if _deeper_than(MAX_META_DEPTH, one):
+            raise UsageError(f"meta has at most {MAX_META_DEPTH} levels of lists and dicts.")
         try:
             json.dumps(one, allow_nan=False)
         except (TypeError, ValueError) as e:
@@ -196,11 +215,13 @@ def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[st
     return given
 
 
-def _as_many(given: Sequence[Any], n: int, name: str) -> list[Any]:
-    if isinstance(given, str | dict) or len(given) != n:
-        got = repr(given) if isinstance(given, str | dict) else len(given)
-        raise UsageError(f"{n} items need a list of {n} {name}, one for each item; got {got}.")
-    return list(given)
+def _deeper_than(most: int, value: Any) -> bool:
+    """Whether lists and dicts lie in each other more than so many levels deep."""
+    level = [value]
+    for _ in range(most):
+        inside = [x for x in level if isinstance(x, dict | list | tuple)]
+        level = [y for x in inside for y in (x.values() if isinstance(x, dict) else x)]
+    return any(isinstance(x, dict | list | tuple) for x in level)
 
 
 def _encoded(
@@ -210,7 +231,7 @@ def _encoded(
     files = {}  # place in items -> absolute path
     for i, thing in enumerate(items):
         if isinstance(thing, str | os.PathLike):
-            files[i] = str(Path(thing).expanduser().absolute())
+            files[i] = _real(thing)
         else:
             _kind(thing)
     decoded = decoded_files(encoder, list(files.values()))
@@ -219,6 +240,16 @@ def _encoded(
             yield _from_file(writer, encoder, files[i], ids[i], decoded)
         else:
             yield _from_object(writer, encoder, thing, ids[i])
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    """The absolute path of a file, with links followed as runs over folders do: a file that is
+    reached in two ways is one item. Raises UsageError for what is no path."""
+    given = checked_path(path, "an item")
+    try:
+        return os.path.realpath(Path(given).expanduser())
+    except RuntimeError as e:  # no such home
+        raise UsageError(f"{given!r} is no path: {e}.") from None
 
 
 def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None) -> New:
@@ -243,7 +274,7 @@ def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None
     new = New("", writer.root(""), None)
     encode_parts(encoder, hashed(), new)
     if not new.parts:
-        raise DecodeError(f"there is nothing in {reprlib.repr(thing)} to index")
+        raise DecodeError(f"there is nothing in {shown(thing)} to index")
     new.content_hash = digest.digest()
     new.id = given or new.content_hash.hex()
     return new
@@ -340,6 +371,6 @@ def _kind(thing: Any) -> tuple[str, Any]:
     if type(thing).__module__.startswith("PIL."):
         return "image", thing
     raise UsageError(
-        f"{reprlib.repr(thing)} cannot be added: give a path, or a dict with one of the keys "
+        f"{shown(thing)} cannot be added: give a path, or a dict with one of the keys "
         "'text', 'image' and 'audio'."
     )

@@ -26,7 +26,9 @@ from mmsearch.types import Modality, Part
 _WAITING = 1  # whole batches that wait for the encoder
 
 Pair = tuple["OpenItem", Part]
-Encoded = tuple[NDArray[np.float32], int] | Refused  # a vector and how many tokens were cut
+# a vector, how many tokens were cut, and the share of letters that the tokenizer does not know
+Encoded = tuple[NDArray[np.float32], int, float] | Refused
+_UNREADABLE = 0.5  # share of unknown letters above which a passage counts as unreadable
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Batches:
         self._threads: ThreadPoolExecutor | None = None  # from the first batch on
         self._busy = _Busy()
         self.cut = 0  # passages that were longer than the text tower takes
+        self.unknown = 0  # passages of which the tokenizer knows less than half
         self.waited_s = 0.0
 
     def __enter__(self) -> Batches:
@@ -127,10 +130,13 @@ class Batches:
         if isinstance(found, Refused):
             item.refused = item.refused or found
             return
-        vector, lost = found
+        vector, lost, unknown = found
         if lost:
             part.meta["cut_tokens"] = lost
             self.cut += 1
+        if unknown > _UNREADABLE:
+            part.meta["unknown_share"] = round(unknown, 2)
+            self.unknown += 1
         data = part.data if part.modality is Modality.TEXT else ""
         kept = Part(part.modality, part.part_no, data, part.start_s, part.end_s, part.meta)
         item.encoded.append((kept, vector.astype(np.float16)))
@@ -140,11 +146,13 @@ class Batches:
     def _encode(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
         with self._busy:
             found = encode_each(self._encoder, modality, data)
-            cut = [0] * len(data)
+            cut, unknown = [0] * len(data), [0.0] * len(data)
             if modality is Modality.TEXT:
-                cut = self._encoder.truncated(data)
-            both = zip(found, cut, strict=True)
-            return [one if isinstance(one, Refused) else (one, lost) for one, lost in both]
+                cut, unknown = self._encoder.truncated(data), self._encoder.unknown(data)
+            each = zip(found, cut, unknown, strict=True)
+            return [
+                one if isinstance(one, Refused) else (one, lost, share) for one, lost, share in each
+            ]
 
 
 class _Busy:

@@ -57,6 +57,7 @@ class Report:
     moved: int = 0
     parts: int = 0  # vectors made in this run
     cut: int = 0  # passages of which the text tower left something out
+    unknown: int = 0  # passages of which the space knows less than half of the letters
     seconds: float = 0.0
     kept: tuple[str, ...] = ()  # folders that are missing, unreadable or empty: nothing removed
     found: int = 0  # files met so far
@@ -79,6 +80,7 @@ class Report:
             "moved": self.moved,
             "parts": self.parts,
             "cut": self.cut,
+            "unknown": self.unknown,
             "kept": list(self.kept),
             "seconds": round(self.seconds, 3),
             "stages": self.stages.to_json(),

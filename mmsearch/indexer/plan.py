@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import UsageError
+from mmsearch.given import checked_path
 from mmsearch.indexer.vanished import MetFolders, inside, kept_folders
 from mmsearch.items import Folder, Scope, Unreadable, scope_of
 from mmsearch.media import decoders, included
@@ -42,8 +43,7 @@ def scopes_of(
     scopes: dict[str, Scope] = {}  # absolute path -> scope
     missing = []
     for source in sources:
-        if not isinstance(source, str | os.PathLike):
-            raise UsageError(f"a source is a path, not {source!r}.")
+        source = checked_path(source, "a source")
         try:
             scope = scope_of(source)
         except UsageError:

@@ -52,8 +52,8 @@ from mmsearch.store.switching import (
 from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
-_DECODED = META_KEYS | {"cut_tokens"}
-_OF_A_PART = {"offset", "page", "cut_tokens"}  # what differs from part to part
+_DECODED = META_KEYS | {"cut_tokens", "unknown_share"}
+_OF_A_PART = {"offset", "page", "cut_tokens", "unknown_share"}  # what differs from part to part
 _ROUNDS = 3  # of catching up with other writers, before they have to wait
 _NAMED = 3  # items, in a message
 _LISTED = 1_000  # in JSON
@@ -81,6 +81,7 @@ class Reencoded:
             "lost": len(self.lost),
             "left_out": [{"path": path, "why": why} for path, why in self.lost[:_LISTED]],
             "cut": self.report.cut,
+            "unknown": self.report.unknown,
             "kept": None if self.kept is None else str(self.kept),
             "seconds": round(self.report.seconds, 3),
             "stages": self.report.stages.to_json(),
@@ -219,6 +220,7 @@ def _bring_up(
         report.indexed += found.indexed + own.indexed
         report.parts += found.parts + own.parts
         report.cut += found.cut
+        report.unknown += found.unknown
         report.stages, report.seconds = found.stages, time.monotonic() - started
         lost, failed = {**plan.lost, **own.lost}, []
         for row in read_ledger(beside, writer.manifest):

@@ -23,7 +23,8 @@ class Stages:
     ``encoder_waited_s`` for the encoder, ``write_s`` writing, and ``other_s``. Beside it,
     ``encoder_busy_s`` of the encoder, and ``start_s``, ``read_s`` and ``decode_s`` of all
     decoders: what it took to start them, and what they did. ``workers`` is how many there were
-    at most, ``cores`` how many this process may use.
+    at most, ``cores`` how many this process may use. ``placeable``: whether the space can run on
+    a GPU, and in fewer bits.
     """
 
     workers: int = 0
@@ -37,6 +38,7 @@ class Stages:
     start_s: float = 0.0
     read_s: float = 0.0
     decode_s: float = 0.0
+    placeable: bool = False
 
     @property
     def work_s(self) -> float:
@@ -52,6 +54,7 @@ class Stages:
     def to_json(self) -> dict[str, Any]:
         """The object under ``stages`` of ``mmsearch index --json``."""
         rounded = {k: round(v, 3) if k.endswith("_s") else v for k, v in asdict(self).items()}
+        del rounded["placeable"]  # the advice says what follows from it
         return {**rounded, "other_s": round(self.other_s, 3), "advice": self.advice()}
 
     def advice(self) -> str:
@@ -78,9 +81,12 @@ class Stages:
         decoders = self.workers * self.work_s
         encoder, decoding = self.encoder_busy_s / self.work_s, self.read_s + self.decode_s
         if encoder >= _LIMIT:
+            remedy = "more cores make"
+            if self.placeable:
+                remedy = "a GPU, a --dtype of fewer bits, or a smaller model makes"
             return (
-                f"the encoder was busy {encoder:.0%} of the time: a GPU, --dtype fp16 or bf16, or "
-                "a smaller model makes it faster; more decoders do not"
+                f"the encoder was busy {encoder:.0%} of the time: {remedy} it faster; more "
+                "decoders do not"
             )
         if self.read_s >= _LIMIT * decoders / 2 and self.read_s > self.decode_s:
             more = ", or more --workers" if self.workers < _READERS_A_CORE * self.cores else ""
@@ -98,7 +104,7 @@ class Stages:
         return (
             f"neither the encoder ({encoder:.0%} busy) nor the decoders "
             f"({decoding / decoders:.0%}) held it up alone: on a CPU they share the cores, and "
-            "more of those, or a GPU, help"
+            f"more of those{', or a GPU,' if self.placeable else ''} help"
         )
 
     def told(self) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from mmsearch import ann
 from mmsearch.cores import available_cores
 from mmsearch.errors import IndexNotFound, MmsearchError, StoreError, UsageError
+from mmsearch.given import listed
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
@@ -34,8 +35,8 @@ from mmsearch.media.pool import (
     Skipped,
     Task,
 )
-from mmsearch.query import checked_recall, listed
-from mmsearch.spaces import Encoder
+from mmsearch.query import checked_recall
+from mmsearch.spaces import Encoder, placeable
 from mmsearch.store import PartRow, Snapshot
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow, Outcome
@@ -147,7 +148,9 @@ class Run:
         self.started_ns = time.time_ns()
         self.batches = Batches(encoder)
         self.open: dict[Task, OpenItem] = {}
-        self.report = Report(stages=Stages(cores=available_cores(), wall_s=load_s, load_s=load_s))
+        stages = Stages(cores=available_cores(), wall_s=load_s, load_s=load_s)
+        stages.placeable = placeable(encoder.space)
+        self.report = Report(stages=stages)
         self.last_commit = time.monotonic()
         self.committing = False
         self.write_s = 0.0  # spent writing rows and commits
@@ -480,7 +483,7 @@ class Run:
         report.ignored = plan.counts[Outcome.IGNORED]
         report.skipped = plan.counts[Outcome.SKIPPED]
         report.failed = plan.counts[Outcome.FAILED]
-        report.cut = self.batches.cut
+        report.cut, report.unknown = self.batches.cut, self.batches.unknown
 
     def _commit(self, final: bool = False) -> None:
         unfinished = []

@@ -8,8 +8,9 @@ from typing import Any
 
 from mmsearch import ann, store
 from mmsearch.errors import IndexNotFound, SpaceMismatch, UsageError
+from mmsearch.given import listed
 from mmsearch.indexer.quantise import tune_ann, update_ann
-from mmsearch.query import check_text, checked_recall, listed
+from mmsearch.query import check_text, checked_recall
 from mmsearch.spaces.kept import encoder_of, what_is_wrong
 from mmsearch.store import Problem, Snapshot, Writer, manifest
 from mmsearch.store.absorbing import absorb

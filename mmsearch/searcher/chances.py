@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from mmsearch.calibrate import Chance, chance
 from mmsearch.once import Memo, once
 from mmsearch.spaces.lanes import MADE_UP
-from mmsearch.store import Snapshot
+from mmsearch.store import Segment, Snapshot
 from mmsearch.store.rows import MODALITIES
-from mmsearch.store.sampling import row_sample
+from mmsearch.store.sampling import sampled_rows, vectors_at
 from mmsearch.types import Modality, Vectors
 
+# vectors, float32 (m, d), and the number of the item that each is of, int64 (m,)
+Sample = tuple[Vectors, NDArray[np.int64]]
 SAMPLE = 2048  # parts of a kind that scores are held against; of fewer, all
+_COPY = 0.95  # cosine from which two parts are taken for copies: JPEG at quality 20 leaves 0.96
 
 
 class Chances:
@@ -27,7 +30,7 @@ class Chances:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._space = snapshot, snapshot.manifest.space
-        self._samples: Memo[tuple[int, Modality], Vectors] = Memo()
+        self._samples: Memo[tuple[int, Modality], Sample] = Memo()
         self._found: Memo[tuple[int, Modality, bool], Chance | None] = Memo()
 
     def of(self, lane: int, modality: Modality, asked: Sequence[int]) -> Chance | None:
@@ -47,7 +50,7 @@ class Chances:
         return self._found.get((lane, modality, is_text), measured)
 
     def _texts(self, lane: int, modality: Modality) -> Chance | None:
-        parts = self._sample(lane, modality)
+        parts, _ = self._sample(lane, modality)
         texts = self._made_up[:, self._space.columns[lane]].astype(np.float32)
         if not len(parts) or not len(texts):
             return None
@@ -55,27 +58,31 @@ class Chances:
 
     def _among(self, lane: int, modality: Modality) -> Chance | None:
         """Of the lane's own pictures and sounds as queries."""
-        parts, found = self._sample(lane, modality), []
+        (parts, items), found = self._sample(lane, modality), []
         for kind in self._space.held[lane]:
             if kind is Modality.TEXT:
                 continue
-            scores = self._sample(lane, kind) @ parts.T
+            asked, own = self._sample(lane, kind)
+            scores = asked @ parts.T
             if kind is modality:
-                np.fill_diagonal(scores, -np.inf)  # itself
-            if scores.shape[1] > 1:
-                found.append(scores.max(1))
+                # the part itself, other windows of its item and copies are no chance hits
+                scores[(own[:, None] == items) | (scores > _COPY)] = -np.inf
+            best = scores.max(1, initial=-np.inf)
+            found.append(best[np.isfinite(best)])
         return chance(np.concatenate(found), len(parts)) if found else None
 
-    def _sample(self, lane: int, modality: Modality) -> Vectors:
-        """Vectors of an even sample of a lane's live parts of one kind: float32 (m, d)."""
+    def _sample(self, lane: int, modality: Modality) -> Sample:
+        """An even sample of a lane's live parts of one modality."""
         return self._samples.get((lane, modality), lambda: self._sampled(lane, modality))
 
-    def _sampled(self, lane: int, modality: Modality) -> Vectors:
+    def _sampled(self, lane: int, modality: Modality) -> Sample:
         code, segments = MODALITIES.index(modality), self._snapshot.segments
         masks = [segment.live & (segment.modality_codes == code) for segment in segments]
         if any(mask.any() for mask in masks):
-            return row_sample(segments, SAMPLE, masks, lane)
-        return np.empty((0, self._space.each[lane].dimension), np.float32)
+            chosen = sampled_rows(segments, SAMPLE, masks, lane)
+            return vectors_at(segments, chosen, lane), _items_of(segments, chosen, lane)
+        d = self._space.each[lane].dimension
+        return np.empty((0, d), np.float32), np.empty(0, np.int64)
 
     @once
     def _made_up(self) -> NDArray[np.float16]:
@@ -85,3 +92,23 @@ class Chances:
             return np.empty((0, self._space.dimension), np.float16)
         found: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
         return found
+
+
+def _items_of(
+    segments: Sequence[Segment], chosen: Sequence[NDArray[np.int64]], lane: int
+) -> NDArray[np.int64]:
+    """The number of the item that each of some vectors of a lane is of.
+
+    An item's parts follow each other in a segment; of one that was committed in pieces each piece
+    counts as an item.
+    """
+    found, before = [np.empty(0, np.int64)], 0
+    for segment, vectors in zip(segments, chosen, strict=True):
+        if not len(vectors):
+            continue
+        rows = segment.rows_of(lane)
+        numbers = [batch.column("part_no").to_numpy() for batch in segment.batches(["part_no"])]
+        items = before + np.cumsum(np.concatenate(numbers) == 0)
+        before = int(items[-1]) + 1
+        found.append(items[vectors if rows is None else rows[vectors]])
+    return np.concatenate(found).astype(np.int64)

@@ -6,6 +6,8 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +17,8 @@ import numpy as np
 
 from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
-from mmsearch.query import Query, check_text, checked, many_vectors, several
+from mmsearch.given import checked_flag, checked_path, is_unicode, several
+from mmsearch.query import Query, check_text, checked, many_vectors, readable
 from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
 from mmsearch.searcher.view import Found, View
@@ -135,15 +138,20 @@ class Index:
         )
         view = self._view
         groups, filter_ms = _timed_groups(view, query.to, query.where)
-        encoder = None if vector is not None else self._encoder_for(view)
+        encoder, unknown = None if vector is not None else self._encoder_for(view), 0.0
         if encoder is None and vector is None:
             found = _nothing(1, query.k)
         else:
-            xq = query.vector_in(view.snapshot.manifest.space, encoder, self._decoder)
+            read = query
+            if text is not None and encoder is not None:
+                known, unknown = readable(encoder, text)
+                read = replace(query, text=known)
+            xq = read.vector_in(view.snapshot.manifest.space, encoder, self._decoder)
             found = _search(view, xq, query.k, groups, recall)
         D, rows, surprise, beyond = found
         surprises = None if surprise is None else surprise[0]
-        results = Results(view, D[0], rows[0], query, self.path, 0.0, filter_ms, surprises, beyond)
+        told = surprises, beyond, unknown
+        results = Results(view, D[0], rows[0], query, self.path, 0.0, filter_ms, *told)
         results.hits  # noqa: B018 - read now: what is damaged is said here, not by a loop later
         results.took_ms = (time.perf_counter() - started) * 1000
         return results
@@ -210,7 +218,7 @@ class Index:
         view = self._view
         if not isinstance(part_id, str):
             raise UsageError(f"an id is a str, not {type(part_id).__name__}.")
-        found = view.snapshot.find(part_id)
+        found = view.snapshot.find(part_id) if is_unicode(part_id) else None
         if found is None:
             return None
         segment, row = found
@@ -258,10 +266,10 @@ class Index:
         """
         from mmsearch.indexer import reencode
 
-        if not isinstance(space, str | os.PathLike):
-            raise UsageError(f"a space is a name or a path, not {space!r}.")
+        name = checked_path(space, "a space", named=True)
         kept = None if keep is None else store.resolve(keep)
-        reencode(self.path, os.fspath(space), keep=kept, drop_missing=drop_missing)
+        drop_missing = checked_flag(drop_missing, "drop_missing")
+        reencode(self.path, name, keep=kept, drop_missing=drop_missing)
         self._place = None
         return self.refresh()
 
@@ -311,7 +319,11 @@ class Index:
             if (encoder := self._encoder_for(view)) is None:
                 yield np.zeros((len(block), view.snapshot.manifest.space.dimension), np.float32)
                 continue
-            yield encoder.encode(Modality.TEXT, block, asked=True)
+            read = []
+            for i, text in enumerate(block, len(asked) - len(block)):
+                with _naming(i):
+                    read.append(readable(encoder, text)[0])
+            yield encoder.encode(Modality.TEXT, read, asked=True)
 
 
 def _decoder() -> IsolatedDecoder:
@@ -321,8 +333,15 @@ def _decoder() -> IsolatedDecoder:
 
 
 def _check_text(text: Any, at: int) -> None:
-    try:
+    with _naming(at):
         check_text(text)
+
+
+@contextmanager
+def _naming(at: int) -> Iterator[None]:
+    """Puts before an error which of the texts it is about."""
+    try:
+        yield
     except UsageError as e:
         raise type(e)(f"texts[{at}]: {e}") from None
 

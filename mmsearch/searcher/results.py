@@ -23,7 +23,8 @@ class Results(Sequence[Hit]):
     what the index held when it was asked, whatever was written since. ``took_ms`` is what
     finding them took, in a batch this query's share of it; ``filter_ms`` is the part of it
     that the filter took, None without one. ``out_of_reach``: in an index of several spaces, kinds
-    of parts that no space takes together with what was asked; not told of a batch's.
+    of parts that no space takes together with what was asked. ``unknown``: the share of a text's
+    letters that the space does not know, and that count for nothing. A batch's do not tell these.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Results(Sequence[Hit]):
         filter_ms: float | None = None,
         surprises: Scores | None = None,
         out_of_reach: frozenset[Modality] = frozenset(),
+        unknown: float = 0.0,
     ) -> None:
         """scores: float32 (k,), best first. rows: int64 (k,) numbers of rows in the view;
         -1, at the end, where fewer than k were found. surprises: float32 (k,), where lanes
@@ -47,6 +49,7 @@ class Results(Sequence[Hit]):
         self.filter_ms = filter_ms
         self._found = scores, rows, surprises
         self.out_of_reach = tuple(sorted(out_of_reach))
+        self.unknown = unknown
         self._hits: tuple[Hit, ...] | None = None
         self._view: View | None = view
         self.space: Space = view.snapshot.manifest.space
@@ -90,6 +93,7 @@ class Results(Sequence[Hit]):
             "took_ms": round(self.took_ms, 3),
             "filter_ms": None if self.filter_ms is None else round(self.filter_ms, 3),
             **({"out_of_reach": beyond} if beyond else {}),
+            **({"unknown": round(self.unknown, 4)} if self.unknown else {}),
             "hits": [hit.to_json() for hit in self.hits],
         }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch import forks
 from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
+from mmsearch.given import checked_word, shown
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.spaces.spread import devices_of, spread
@@ -73,9 +74,11 @@ class Placement:
     carry: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("device", "dtype", "tower", "carry"):
+            checked_word(getattr(self, name), name)
         size = self.batch_size
         if size is not None and (type(size) is not int or not 1 <= size <= MAX_BATCH):
-            raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {size!r}.")
+            raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {shown(size)}.")
 
 
 ANYWHERE = Placement()
@@ -113,6 +116,16 @@ class Encoder(Protocol):
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text the tower leaves out; mostly 0."""
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """The share of each text's letters that the tokenizer does not know; mostly 0.
+
+        Texts of a script that it lacks (1.0) all have one vector: nothing can be told of them.
+        """
+
+    @property
+    def languages(self) -> str:
+        """What texts may be in, for people; empty where that is not known."""
 
 
 @forks.native
@@ -153,12 +166,12 @@ def _load_one(name: str, placement: Placement) -> Encoder:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
         return encoder
-    if colon and (near := _near_family(family)) and not Path(name).exists():
+    if colon and (near := _near_family(family)) and not os.path.exists(name):
         raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
     folder = Path(name).expanduser()
-    if not (folder / "card.json").exists() and (names := _meant(name)):
+    if not os.path.exists(folder / "card.json") and (names := _meant(name)):
         raise SpaceUnavailable(f"no space is called {name!r}{did_you_mean(names)}")
-    if os.sep in name or (os.altsep or os.sep) in name or (folder / "card.json").exists():
+    if os.sep in name or (os.altsep or os.sep) in name or os.path.exists(folder / "card.json"):
         return open_folder(folder)
     families = [f"{family}:MODEL" for family in [*FAMILIES, *plugins()]]
     known = ", ".join([*sorted(SPACES), *USUAL, *families])
@@ -172,6 +185,11 @@ def family_of(name: str) -> tuple[str, str, str] | None:
     """The line of ``FAMILIES``, or of a package that is installed, for a space's name."""
     family, colon, _ = name.partition(":")
     return (FAMILIES.get(family) or plugins().get(family)) if colon else None
+
+
+def placeable(space: Space) -> bool:
+    """Whether a placement can be chosen for a space, or for one of its lanes."""
+    return any(family_of(lane.name) is not None for lane in space.each)
 
 
 def _of_family(name: str, module: str, cls: str, placement: Placement) -> Encoder:

@@ -79,6 +79,15 @@ class Bridge:
         """See ``Encoder``."""
         return self._encoders["to"].truncated(texts)
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """See ``Encoder``."""
+        return self._encoders["to"].unknown(texts)
+
+    @property
+    def languages(self) -> str:
+        """Those of the space that keeps its vectors."""
+        return self._encoders["to"].languages
+
     def _side(self, modality: Modality) -> str:
         return "to" if modality in self._spaces["to"].modalities else "from"
 

@@ -65,6 +65,12 @@ CATALOGUE = (
 )  # fmt: skip
 
 
+def languages_of(name: str) -> str:
+    """What texts of a space may be in, by its name; empty where nothing is published of it."""
+    found = (known.languages for known in CATALOGUE if known.name == name.partition("@")[0])
+    return next(found, "")
+
+
 def recommended() -> tuple[str, str]:
     """The space that suits this machine, and why."""
     if find_spec("torch") is None or find_spec("open_clip") is None:

@@ -25,6 +25,7 @@ from mmsearch.spaces.naming import (
     looks_like_path,
     of_folder,
 )
+from mmsearch.spaces.network import can_fetch
 from mmsearch.spaces.on_torch import (
     OnTorch,
     cached_revision,
@@ -200,6 +201,8 @@ def pull(name: str) -> str:
     if folder := _folder(name):
         return f"{PREFIX}{folder}"
     asked = name.removeprefix(PREFIX)
+    if not can_fetch(name, check_here):
+        return name
     try:
         with quiet(progress=True):
             transformers.ClapModel.from_pretrained(asked, use_safetensors=True)
@@ -221,7 +224,7 @@ def _folder(name: str) -> Path | None:
         check_repository(name, asked)
         return None
     folder = Path(asked).expanduser().absolute()
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         other = of_folder(str(folder))
         hint = (
             did_you_mean([other])

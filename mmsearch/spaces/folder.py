@@ -31,6 +31,7 @@ from mmsearch.spaces import CPU_BATCH
 from mmsearch.spaces.cleaning import KINDS, cleaned, encodable
 from mmsearch.spaces.graphs import check_graph_file, open_session
 from mmsearch.spaces.tokens import MAX_TOKENS, encode, open_tokenizer
+from mmsearch.spaces.vocabulary import Vocabulary
 from mmsearch.store.confined import AnyPath, plain
 from mmsearch.types import Modality, Space, Vectors
 
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CARD = "card.json"
+LANGUAGES = {"en": "English", "zh": "Chinese"}  # by their codes in cards
 TOKENIZER = "tokenizer.json"
+SEEN = "seen.npy"  # what the space was trained on, see ``mmsearch.seen``
 MAX_CARD_BYTES = 1 << 20
 _FIRST_PARTS = 2  # that a large tower encodes as it is mapped
 MAX_TOKEN_CHARS = 16  # of one piece, on average over a text: a guard, not a promise
-_FILE = re.compile(r"(image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json")
+_FILE = re.compile(r"(image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json|seen\.npy")
 README = "README.md"  # for people: what the space is; not kept by an index
 
 
@@ -66,6 +69,7 @@ class FolderSpace:
         self.holds = tuple(m for m in self.space.modalities if m in holds)  # has towers for
         self._max_tokens, self._end = reading.max_tokens, reading.end
         self._cleaning = reading.cleaning  # of texts, before the tokenizer
+        self._languages = languages_in(reading)
         # a tower of a large model, kept by an index: see ``_session``
         self._large, self._asked = reading.stored is not None, 0
         self._assets = folder
@@ -160,7 +164,7 @@ class FolderSpace:
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""
-        tokenizer = self._load(TOKENIZER, open_tokenizer)
+        tokenizer = self._tokenizer()
         return [
             0  # a token of ASCII text is a character or more, so this one fits
             if text.isascii() and len(text) < self._max_tokens - 2
@@ -168,13 +172,29 @@ class FolderSpace:
             for text in texts
         ]
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """See ``Encoder``; of a long text what the tower reads is looked at."""
+        tokenizer = self._tokenizer()
+        vocabulary = self._load(TOKENIZER, lambda _: Vocabulary(tokenizer), "vocabulary")
+        return [vocabulary.unknown(self._read(text)) for text in texts]
+
+    @property
+    def languages(self) -> str:
+        """What the card says: see ``languages_in``."""
+        return self._languages
+
     def _tokens(self, text: str) -> NDArray[np.int64]:
-        tokenizer = self._load(TOKENIZER, open_tokenizer)
-        read = _clean(text[: self._max_tokens * MAX_TOKEN_CHARS], self._cleaning)
-        ids = encode(tokenizer, read).ids
+        ids = encode(self._tokenizer(), self._read(text)).ids
         if len(ids) > self._max_tokens:
             ids = [*ids[: self._max_tokens - 1], self._end]
         return np.array([ids], np.int64)
+
+    def _tokenizer(self) -> Any:
+        return self._load(TOKENIZER, open_tokenizer)
+
+    def _read(self, text: str) -> str:
+        """As much of a text as the tower can read, cleaned."""
+        return _clean(text[: self._max_tokens * MAX_TOKEN_CHARS], self._cleaning)
 
     def _picture(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         wanted = (self.space.preprocess.image_px, self.space.preprocess.image_px, 3)
@@ -230,6 +250,7 @@ class Reading:
     max_tokens: Annotated[int, Within(1, MAX_TOKENS)] = 512
     end: Annotated[int, Within(0)] = 2
     cleaning: Annotated[str, Matches("|".join(["", *KINDS]))] = ""
+    languages: Annotated[tuple[Annotated[str, Holds(32)], ...], Holds(64)] = ()  # mostly codes
     stored: Annotated[str, Holds(32)] | None = None  # how the weights of a kept tower are
     least_cosine: Annotated[float, Within(-1, 1)] | None = None  # of a kept tower to the model
 
@@ -255,6 +276,11 @@ def read_card(folder: AnyPath) -> dict[str, Any]:
     return card
 
 
+def languages_in(reading: Reading) -> str:
+    """The languages that a card lists, for people: ``English and Chinese``; empty for none."""
+    return " and ".join(LANGUAGES.get(code, code) for code in reading.languages)
+
+
 def space_of(card: dict[str, Any], folder: AnyPath) -> Space:
     """The space that a card describes. Raises SpaceUnavailable for one that lacks something."""
     return _of_card(Space, card, folder)
@@ -274,14 +300,14 @@ def _of_card(form: type[T], card: dict[str, Any], folder: AnyPath) -> T:
 
 
 def digest_of(folder: AnyPath) -> str:
-    """SHA-256 (hex) over a space folder's files, but for its card, which carries it.
+    """SHA-256 (hex) over the files of a space folder that make its vectors.
 
     Raises OSError for one that cannot be read."""
     import hashlib
 
     found = hashlib.sha256()
     for path in _files(folder):
-        if path.name != CARD:
+        if path.name not in (CARD, SEEN):
             found.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 while block := file.read(1 << 20):

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmsearch.errors import SpaceUnavailable, UsageError, install
 from mmsearch.spaces import USUAL
+from mmsearch.spaces.network import can_fetch
 from mmsearch.spaces.on_torch import imported, in_hub_cache, not_here, offline, quiet, reason
 
 PREFIX = "gemma:"
@@ -43,6 +44,8 @@ def pull(name: str) -> str:
     if _is_folder(place):
         raise UsageError(f"{name} names a folder: there is nothing to fetch.")
     checked_dimension(name, dimension)
+    if not can_fetch(name, check_here):
+        return name
     try:
         with quiet(progress=True):
             _check_access(place)  # at once: the library would try again for a minute and more
@@ -64,7 +67,7 @@ def pull(name: str) -> str:
 
 
 def _check_access(place: str) -> None:
-    """Raises GatedRepoError, RepositoryNotFoundError, or what says that there is no network."""
+    """Raises GatedRepoError or RepositoryNotFoundError."""
     hub, errors = imported("huggingface_hub"), imported("huggingface_hub.errors")
     try:
         hub.auth_check(place)
@@ -90,7 +93,7 @@ def parted(name: str) -> tuple[str, int | None]:
     """What a name says: a repository or folder, and the dimension. Raises UsageError."""
     asked = name.removeprefix(PREFIX)
     place, at, dimension = asked.rpartition("@")
-    if not at or os.sep in dimension or Path(asked).expanduser().is_dir():
+    if not at or os.sep in dimension or os.path.isdir(Path(asked).expanduser()):
         return asked, None
     if not (dimension.isascii() and dimension.isdigit()):
         raise UsageError(
@@ -103,7 +106,7 @@ def parted(name: str) -> tuple[str, int | None]:
 def _is_folder(place: str) -> bool:
     folder = Path(place).expanduser()
     plain = os.sep not in place
-    return folder.is_dir() or folder.is_absolute() or place.startswith((".", "~")) or plain
+    return os.path.isdir(folder) or folder.is_absolute() or place.startswith((".", "~")) or plain
 
 
 def resolved(name: str) -> tuple[str, Path, int | None]:

@@ -23,6 +23,7 @@ from mmsearch.spaces import (
     load_encoder,
     open_folder,
 )
+from mmsearch.spaces.catalogue import languages_of
 from mmsearch.spaces.folder import FolderSpace
 from mmsearch.spaces.lanes import Lanes, check_count, lanes_of
 from mmsearch.store.confined import AnyPath, ConfinedPath
@@ -136,6 +137,15 @@ class Later:
         """See ``Encoder``."""
         return self._encoder().truncated(texts)
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """See ``Encoder``."""
+        return self._encoder().unknown(texts)
+
+    @property
+    def languages(self) -> str:
+        """The encoder's own."""
+        return self._encoder().languages
+
     def _encoder(self) -> Encoder:
         with self._lock:
             if self._loaded is None:
@@ -191,6 +201,15 @@ class KeptTowers:
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """See ``Encoder``."""
         return self._towers().truncated(texts)
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """See ``Encoder``."""
+        return self._towers().unknown(texts)
+
+    @property
+    def languages(self) -> str:
+        """What is published of the model."""
+        return languages_of(self.space.name)
 
     def _holds(self) -> Sequence[Modality]:
         """What is kept by the card, before all is looked at; texts where that cannot be read."""

@@ -62,7 +62,7 @@ def _begins(piece: str) -> bool:
 
 def _is_space(place: str) -> bool:
     try:
-        return (Path(place).expanduser() / CARD).is_file()
+        return os.path.isfile(Path(place).expanduser() / CARD)
     except (OSError, RuntimeError, ValueError):
         return False
 
@@ -146,6 +146,18 @@ class Lanes:
             encoder.truncated(texts) for _, encoder, held in self._lanes() if Modality.TEXT in held
         ]
         return [max(several) for several in zip(*each, strict=True)]
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """What the lane does not know that knows most of each."""
+        each = [
+            encoder.unknown(texts) for _, encoder, held in self._lanes() if Modality.TEXT in held
+        ]
+        return [min(several) for several in zip(*each, strict=True)]
+
+    @property
+    def languages(self) -> str:
+        """Those of each lane."""
+        return "; ".join(dict.fromkeys(filter(None, (e.languages for e in self._encoders))))
 
     def _lanes(self) -> list[tuple[slice, Encoder, tuple[Modality, ...]]]:
         return list(zip(self.space.columns, self._encoders, self.space.held, strict=True))

@@ -31,7 +31,7 @@ def did_you_mean(names: Iterable[str]) -> str:
 def looks_like_path(name: str) -> bool:
     """Whether a name can only be that of a file or folder, or is one that is there."""
     return name.startswith((os.sep, "~", "." + os.sep, ".." + os.sep)) or (
-        name != "" and Path(name).is_dir()
+        name != "" and os.path.isdir(name)
     )
 
 
@@ -62,14 +62,14 @@ def meant(name: str, spaces: Iterable[str], known: Iterable[str]) -> list[str]:
 def of_folder(path: str) -> str | None:
     """The space of a folder by what lies in it; None where it holds no model."""
     folder = Path(path).expanduser()
-    if (folder / "open_clip_config.json").is_file():
+    if os.path.isfile(folder / "open_clip_config.json"):
         return f"{OPENCLIP}{LOCAL}{path}"
-    if (folder / "card.json").is_file():
+    if os.path.isfile(folder / "card.json"):
         return path
     try:
         with (folder / "config.json").open("rb") as file:
             config = json.loads(file.read(_CONFIG_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     kind = config.get("model_type") if isinstance(config, dict) else None
     family = {"clap": CLAP, "embedding_gemma2": GEMMA}.get(kind) if isinstance(kind, str) else None

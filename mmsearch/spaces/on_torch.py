@@ -21,7 +21,10 @@ import numpy as np
 from mmsearch import forks
 from mmsearch.errors import SpaceUnavailable, UsageError, install
 from mmsearch.spaces import CARRY, CPU_BATCH, FORMS, GPU_BATCH, Placement
+from mmsearch.spaces.catalogue import languages_of
+from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.naming import looks_like_repository
+from mmsearch.spaces.vocabulary import Vocabulary
 from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
@@ -223,6 +226,7 @@ class OnTorch:
         self.device = device_of(placement.device)
         self.precision = precision(self.device, placement.dtype, self.no_fp16)
         self._compile, self._compiling = placement.compile, forks.Lock()
+        self._vocabulary: Vocabulary | None = None  # from the first text on
         self._compiled: dict[str, Callable[..., Any]] = {}
         self.tower = placement.tower or "fp32"
         if self.tower not in FORMS:
@@ -249,6 +253,18 @@ class OnTorch:
         from mmsearch.spaces.portable import towers
 
         return towers(self)
+
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """See ``Encoder``: 0 for a tokenizer of bytes, as CLIP's is."""
+        with self._compiling:
+            if self._vocabulary is None:
+                self._vocabulary = _vocabulary_of(getattr(self, "tokenizer", None))
+        return [self._vocabulary.unknown(encodable(text)) for text in texts]
+
+    @property
+    def languages(self) -> str:
+        """What is published of the model."""
+        return languages_of(self.space.name)
 
     def picture_side(self) -> Any:
         """The tower for pictures as a module: uint8 (n, px, px, 3) to rows (n, d); None where
@@ -297,6 +313,17 @@ class OnTorch:
         if self.device.type != "cpu" and self._process != forks.depth():
             raise _after_fork(f"{self.space.name} on {self.device}")
         return self._batches[modality]
+
+
+def _vocabulary_of(own: Any) -> Vocabulary:
+    """What the tokenizer of a model knows, asked of a copy: transformers changes its own."""
+    backend = getattr(getattr(own, "tokenizer", own), "backend_tokenizer", None)
+    if backend is None:
+        return Vocabulary(None)
+    copied = imported("tokenizers").Tokenizer.from_str(backend.to_str())
+    copied.no_truncation()
+    copied.no_padding()
+    return Vocabulary(copied)
 
 
 def digest_of(model: Any, more: str = "") -> str:

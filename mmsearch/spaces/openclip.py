@@ -9,6 +9,7 @@ is fetched: weights are here, or ``mmsearch spaces pull`` brings them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import DecodeError, SpaceUnavailable
-from mmsearch.spaces import ANYWHERE, Placement
+from mmsearch.spaces import ANYWHERE, Placement, checkpoints
 from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.naming import (
     HUB,
@@ -28,6 +29,7 @@ from mmsearch.spaces.naming import (
     of_folder,
 )
 from mmsearch.spaces.naming import OPENCLIP as PREFIX
+from mmsearch.spaces.network import can_fetch
 from mmsearch.spaces.on_torch import (
     OnTorch,
     check_repository,
@@ -45,6 +47,10 @@ _HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # of each kind of tokenizer the file without which there is none
 _TOKENIZERS = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
                "vocab.txt", "tokenizer.model")  # fmt: skip
+_HOW = (
+    " A checkpoint of open_clip's trainer becomes one, read as weights alone, by "
+    "`mmsearch spaces pull '{name}'`."
+)
 _FIT = {"squash": "squash", "shortest": "crop", "longest": "pad"}  # open_clip's words -> ours
 # A JPEG is unpacked at no less than this times the model's side, which saves most of a large
 # one's time; how little it changes a vector: benchmarks/pipeline.py.
@@ -180,10 +186,16 @@ def loaded(name: str) -> tuple[str, Any, Any]:
 def pull(name: str) -> str:
     """Fetches what a model needs from where open_clip says it is; returns its full name.
 
+    A checkpoint of open_clip's trainer is made into safetensors beside it, whose name is returned.
     Raises SpaceUnavailable for a name that is not known, or where fetching fails.
     """
     open_clip = imported("open_clip", "torch")
+    if made := _converted(name):
+        return made
     name, model, pretrained = _resolved(name, here=False)
+    cfg = open_clip.get_pretrained_cfg(model, pretrained) if pretrained else {}
+    if not can_fetch(name, check_here, None if cfg.get("hf_hub") else cfg.get("url")):
+        return name
     try:
         with quiet(progress=True):
             open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
@@ -191,6 +203,34 @@ def pull(name: str) -> str:
     except Exception as e:
         raise SpaceUnavailable(f"{name} could not be fetched: {reason(e)}") from None
     return name
+
+
+def _converted(name: str) -> str:
+    """The name of a space whose weights were made of the checkpoint that a name names.
+
+    Empty if it names none. Raises SpaceUnavailable for a checkpoint that does not fit its model.
+    """
+    asked = name.removeprefix(PREFIX)
+    if asked.startswith(LOCAL):
+        folder = Path(asked.removeprefix(LOCAL)).expanduser().absolute()
+        several = checkpoints.checkpoints_in(folder)
+        if len(several) != 1 or any(folder.glob("*.safetensors")):
+            return ""
+        file, out, made = several[0], folder / _HUB_WEIGHTS[0], f"{PREFIX}{LOCAL}{folder}"
+    else:
+        model, _, tag = asked.partition("/")
+        file = Path(tag).expanduser().absolute()
+        if file.suffix not in checkpoints.KINDS or not file.is_file():
+            return ""
+        _check_model(model, tag)
+        out = file.with_suffix(".safetensors")
+        made = f"{PREFIX}{model}/{out}"
+    checkpoints.convert(file, out)
+    try:
+        return loaded(made)[0]
+    except SpaceUnavailable:
+        out.unlink()
+        raise
 
 
 def check_here(name: str) -> None:
@@ -229,7 +269,7 @@ def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
     model, slash, tag = asked.partition("/")
     _check_model(model, tag if slash else None)
     if (file := Path(tag).expanduser()).suffix or file.is_absolute():
-        _check_weights(file.absolute())
+        _check_weights(model, file.absolute())
         return f"{PREFIX}{model}/{file.absolute()}", model, str(file.absolute())
     _check_tag(model, tag)
     if here and not _tag_is_here(model, tag):
@@ -277,16 +317,18 @@ def _check_tag(model: str, tag: str) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise SpaceUnavailable(f"{folder} is no folder: {PREFIX}{LOCAL}FOLDER names a model's.")
     if not (folder / "open_clip_config.json").is_file():
         raise SpaceUnavailable(f"{folder} holds no open_clip_config.json: it is no model's folder.")
     _check_config(folder / "open_clip_config.json")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        others = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth") for p in folder.glob(kind))
-        found = f" ({', '.join(others)} would have to be unpickled)" if others else ""
-        raise SpaceUnavailable(f"{folder} holds no weights as *.safetensors{found}.")
+        others = checkpoints.checkpoints_in(folder)
+        names = ", ".join(one.name for one in others)
+        found = f" ({names} would have to be unpickled)" if others else ""
+        how = _HOW.format(name=f"{PREFIX}{LOCAL}{folder}") if len(others) == 1 else ""
+        raise SpaceUnavailable(f"{folder} holds no weights as *.safetensors{found}.{how}")
 
 
 def _check_config(path: Path) -> None:
@@ -302,13 +344,15 @@ def _check_config(path: Path) -> None:
         raise SpaceUnavailable(f"{path} lacks {', '.join(lacking)} in its model_cfg.")
 
 
-def _check_weights(file: Path) -> None:
-    if file.suffix != ".safetensors":
-        raise SpaceUnavailable(
-            f"{file} is no safetensors file; other kinds of weights can hold programs."
-        )
+def _check_weights(model: str, file: Path) -> None:
     if not file.is_file():
         raise SpaceUnavailable(f"there are no weights at {file}.")
+    if file.suffix != ".safetensors":
+        kind = file.suffix in checkpoints.KINDS
+        how = _HOW.format(name=f"{PREFIX}{model}/{file}") if kind else ""
+        raise SpaceUnavailable(
+            f"{file} is no safetensors file; other kinds of weights can hold programs.{how}"
+        )
 
 
 def _repository_is_here(repository: str) -> bool:

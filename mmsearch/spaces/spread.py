@@ -64,6 +64,15 @@ class Spread:
         """See ``Encoder``."""
         return self.encoders[0].truncated(texts)
 
+    def unknown(self, texts: Sequence[str]) -> list[float]:
+        """See ``Encoder``."""
+        return self.encoders[0].unknown(texts)
+
+    @property
+    def languages(self) -> str:
+        """Those of each."""
+        return self.encoders[0].languages
+
 
 def devices_of(named: str | None) -> list[str]:
     """The devices that a placement names, if they are several: ``cuda:0,cuda:1`` or ``all``.

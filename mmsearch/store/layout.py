@@ -19,7 +19,7 @@ SEGMENT_FILE = (
 )
 # The files of a space that an index keeps; of several lanes, each in a folder of its own.
 KEPT_FILE = (
-    rf"(({_FINGERPRINT}/)?((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json)"
+    rf"(({_FINGERPRINT}/)?((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json|seen\.npy)"
     r"|made-up\.npy)"
 )
 _KEPT = f"query/{_FINGERPRINT}"

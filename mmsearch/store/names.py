@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmsearch.errors import UsageError
+from mmsearch.given import checked_path
 from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import replace_file
 from mmsearch.store.manifest import MANIFEST_NAME
@@ -113,16 +114,14 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     names an index, is never a folder that happens to be here.
     Raises UsageError for a name that no folder may have.
     """
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise UsageError(f"an index is named by a name or a path, not {name_or_path!r}.")
-    text = os.fspath(name_or_path)
+    text = checked_path(name_or_path, "an index", named=True)
     path = expand(text)
     separators = {os.sep, os.altsep, "/"} - {None}
     if (
         not isinstance(name_or_path, str)
         or any(s in text for s in separators if s)
         or text in {".", ".."}
-        or (text != DEFAULT and (path / MANIFEST_NAME).is_file())
+        or (text != DEFAULT and os.path.isfile(path / MANIFEST_NAME))
     ):
         return path.absolute()
     if not _NAME.fullmatch(text):

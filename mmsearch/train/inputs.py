@@ -27,6 +27,7 @@ from torch import Tensor
 
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
 from mmsearch.query import audio_parts, image_part
+from mmsearch.seen import content_hash
 from mmsearch.train.onnx_torch import TOO_DEEP
 from mmsearch.train.pairs import MAX_MEMBER_BYTES, Place, Thing
 from mmsearch.types import Modality, Preprocess
@@ -124,6 +125,15 @@ class Reader:
         if part is None:
             raise DecodeError("the sound is empty")
         return np.asarray(part.data)
+
+    def content_hash(self, place: Place) -> bytes | None:
+        """The hash of a file's or member's bytes (``seen``); None for what cannot be read."""
+        try:
+            given = self._content(place)
+            with io.BytesIO(given) if isinstance(given, bytes) else Path(given).open("rb") as file:
+                return content_hash(file)
+        except _UNREADABLE:
+            return None
 
     def _content(self, place: Place) -> Any:
         """What ``mmsearch.query`` takes: a path, or the bytes of a member."""

@@ -16,6 +16,7 @@ import torch
 
 from mmsearch.cores import available_cores
 from mmsearch.errors import UsageError
+from mmsearch.seen import Packed, file_key, pack, sentence_keys, set_keys
 from mmsearch.spaces.folder import README, read_card
 from mmsearch.train import checkpoint
 from mmsearch.train.data import Data
@@ -150,7 +151,7 @@ def _run(
             }
         }
         looked_at = [things[i] for i in found.held] or things
-        _write(recipe, start, towers, measured, out, looked_at, reader)
+        _write(recipe, start, towers, measured, out, looked_at, reader, _seen(found, reader))
         (work / "history.json").write_text(json.dumps(loop.history, indent=1) + "\n", "utf-8")
         if write_plot(work / "training.png", loop.history):
             say(f"loss and recall over the steps: {work / 'training.png'}")
@@ -221,6 +222,18 @@ def _key(recipe: Recipe, digests: list[str], things: Sequence[Thing]) -> str:
     return found.hexdigest()
 
 
+def _seen(found: Read, reader: Reader) -> Packed:
+    """What is trained on, for ``mmsearch eval`` to tell it from what is not."""
+    keys: list[int] = []
+    for number in sorted({number for own, _ in found.sources for number in own}):
+        thing = found.things[number]
+        keys += [*sentence_keys(thing.texts), *set_keys(thing.texts)]
+        for place in (thing.image, thing.audio):
+            digest = None if place is None else reader.content_hash(place)
+            keys += [] if digest is None else [file_key(digest)]
+    return pack(keys)
+
+
 def _write(
     recipe: Recipe,
     start: Start,
@@ -229,13 +242,14 @@ def _write(
     out: Path,
     looked_at: Sequence[Thing],
     reader: Reader,
+    seen: Packed,
 ) -> None:
     """The space folder, whole or not at all, once its vectors were looked at."""
     names = ", ".join(Path(s.path).name for s in recipe.pairs)
     trained_on = [{"what": f"pairs of {names}", "terms": recipe.terms or "not stated"}]
 
     def write(folder: Path) -> None:
-        start.write(folder, {m: t.cpu() for m, t in towers.items()}, trained_on, measured)
+        start.write(folder, {m: t.cpu() for m, t in towers.items()}, trained_on, measured, seen)
         refuse_unlike(folder, towers, looked_at, reader)
         (folder / README).write_text(model_card(read_card(folder)), "utf-8")
 

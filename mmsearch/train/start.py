@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.seen import Packed, joined, read
 from mmsearch.spaces import load_encoder
-from mmsearch.spaces.folder import CARD, TOKENIZER, FolderSpace, digest_of, read_card
+from mmsearch.spaces.folder import CARD, SEEN, TOKENIZER, FolderSpace, digest_of, read_card
 from mmsearch.spaces.portable import write_tokenizer
 from mmsearch.store.confined import plain
 from mmsearch.train.clip import ClipModel, ClipTower
@@ -68,8 +70,13 @@ class Start:
         towers: dict[Modality, nn.Module],
         trained_on: list[dict[str, str]],
         measured: dict[str, Any],
+        seen: Packed,
     ) -> str:
-        """The space's files and card into an empty folder; returns its digest."""
+        """The space's files and card into an empty folder; returns its digest.
+
+        seen: what was trained on, to which that of the start is added.
+        """
+        np.save(folder / SEEN, joined([seen, *self._seen_before()]), allow_pickle=False)
         for modality in self.modalities:
             tower: Any = towers.get(modality)
             if tower is not None:
@@ -112,6 +119,13 @@ class Start:
         text = json.dumps(card, ensure_ascii=False, indent=2)
         (folder / CARD).write_text(text + "\n", encoding="utf-8")
         return str(card["digest"])
+
+    def _seen_before(self) -> list[Packed]:
+        path = self._space.files.get(SEEN) if self._space is not None else None
+        if path is None:
+            return []
+        with path.open("rb") as file:
+            return [read(file.read())]
 
     def _copy(self, folder: Path, stem: str) -> None:
         assert self._space is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,13 +106,20 @@ class Tower(nn.Module):
 
 
 def _put_on(model: Any, head: Head) -> None:
-    """Appends a head to a graph: its output ``vector`` goes through it, under the same name."""
+    """Appends a head to a graph: its output ``vector`` goes through it, under the same name.
+
+    The graph may have such a head already, of an earlier training.
+    """
     graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    numbers = (f"head{n}" for n in itertools.count(1))
+    own = next(one for one in numbers if not any(name.startswith(f"{one}.") for name in taken))
+    start, units = f"{own}.start", f"{own}.unit"
     for node in graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
                 if name == OUTPUT:
-                    names[i] = "start"
+                    names[i] = start
     nodes: list[Any] = []
 
     def stored(name: str, value: NDArray[Any]) -> str:
@@ -125,21 +133,21 @@ def _put_on(model: Any, head: Head) -> None:
         nodes.append(helper.make_node("Gemm", [x, f"{name}.weight", bias], [name], transB=1))
         return name
 
-    def unit(x: str, out: str) -> None:
-        axis = stored(f"{out}.axis", np.array([1], np.int64))
-        nodes.append(helper.make_node("ReduceL2", [x, axis], [f"{out}.norm"], keepdims=1))
-        nodes.append(helper.make_node("Div", [x, f"{out}.norm"], [out]))
+    def unit(x: str, out: str, name: str) -> None:
+        axis = stored(f"{name}.axis", np.array([1], np.int64))
+        nodes.append(helper.make_node("ReduceL2", [x, axis], [f"{name}.norm"], keepdims=1))
+        nodes.append(helper.make_node("Div", [x, f"{name}.norm"], [out]))
 
-    unit("start", "start.unit")
+    unit(start, units, units)
     if head.kind == "linear":
-        found = linear("start.unit", head.straight, "head.straight")
+        found = linear(units, head.straight, f"{own}.straight")
     else:
-        inner = linear("start.unit", head.inner, "head.inner")
-        nodes.append(helper.make_node("Gelu", [inner], ["head.gelu"]))
-        outer = linear("head.gelu", head.outer, "head.outer")
-        nodes.append(helper.make_node("Add", ["start.unit", outer], ["head.sum"]))
-        found = "head.sum"
-    unit(found, OUTPUT)
+        inner = linear(units, head.inner, f"{own}.inner")
+        nodes.append(helper.make_node("Gelu", [inner], [f"{own}.gelu"]))
+        outer = linear(f"{own}.gelu", head.outer, f"{own}.outer")
+        found = f"{own}.sum"
+        nodes.append(helper.make_node("Add", [units, outer], [found]))
+    unit(found, OUTPUT, f"{own}.vector")
     graph.node.extend(nodes)
 
 

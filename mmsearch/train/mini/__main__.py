@@ -15,8 +15,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from mmsearch.seen import pack
+from mmsearch.spaces.folder import SEEN, TOKENIZER
 from mmsearch.spaces.graphs import open_session
 from mmsearch.train.mini import (
     card,
@@ -86,9 +89,10 @@ def main() -> None:
 
     say("tokenizer")
     model = vocabulary.sentencepiece_model()
-    texts = data.all_texts(sources, drawings.training_stamps(sources))
+    stamps = drawings.training_stamps(sources)
+    texts = data.all_texts(sources, stamps)
     ids = vocabulary.kept_ids(model, texts)
-    tokenizer = vocabulary.build_tokenizer(model, ids)
+    tokenizer = vocabulary.build_tokenizer(model, ids, texts)
     tower = use.SentenceEncoder(ids)
     reader = features.Reader(tower, tokenizer)
 
@@ -120,7 +124,8 @@ def main() -> None:
     say(json.dumps(figures))
 
     say("writing pictures and texts")
-    vocabulary.write_tokenizer(tokenizer, asked.out / "tokenizer.json")
+    vocabulary.write_tokenizer(tokenizer, asked.out / TOKENIZER)
+    np.save(asked.out / SEEN, pack(data.seen_keys(sources, stamps)), allow_pickle=False)
     export.write_text(asked.out / "text.onnx", tower)
     export.write_image(asked.out / "image.onnx", lite, head)
 

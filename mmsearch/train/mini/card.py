@@ -21,7 +21,7 @@ from mmsearch.train.mini.sound_towers import AISFX_RATE_HZ
 from mmsearch.train.mini.sounds import Clips, Words
 from mmsearch.train.mini.towers import EfficientNetLite
 
-VERSION = "3"
+VERSION = "4"
 FACTS: dict[str, Any] = {
     "name": "mini",
     "version": VERSION,
@@ -64,8 +64,10 @@ FACTS: dict[str, Any] = {
     ],
     "limits": "Knows everyday photos, drawings and sounds; reads English and Chinese only; "
     "learned from little data, so rare things are found by their nearest common neighbour.",
+    "folding": "Texts are read without regard to case, width, and the accents of Latin letters.",
     "known_failures": [
         "Numbers, negation, left and right, who does what to whom: a query is a bag of hints.",
+        "What only case or accents tell apart is one: US and us, Polish and polish.",
         "Names of people, places and brands, and text inside pictures, are not read.",
         "A short query can rank a plain drawing above a photo that shows the thing.",
         "Sounds of a kind that no training clip had are often named as something similar.",

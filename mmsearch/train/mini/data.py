@@ -53,6 +53,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmsearch.seen import sentence_keys, set_keys
 from mmsearch.train.mini.sound_words import in_chinese, said_otherwise
 
 PICTURE_PX = 256  # as the tower sees them; the photos have 224, and yet more is found
@@ -239,6 +240,16 @@ def stamp_sounds(sources: Sources) -> Iterator[tuple[Sound, bytes]]:
             spoken += 1
             speech = ("speech", *said_otherwise("speech"))
             yield Sound(f"stamps/{voice.name}", speech, in_chinese("speech")), voice.read_bytes()
+
+
+def seen_keys(sources: Sources, drawn: Iterable[Photo]) -> list[int]:
+    """What ``mmsearch eval`` is told of the captions that were trained on.
+
+    The photos' own files are not what others have of them: they were made small.
+    """
+    several = [{"en": p.en, "zh": p.zh} for p in (*photos(sources, "train"), *drawn)]
+    several += [{"en": captions} for captions in coco_captions(sources)]
+    return [key for one in several for key in (*sentence_keys(one), *set_keys(one))]
 
 
 def all_texts(sources: Sources, drawn: Iterable[Photo]) -> list[str]:

@@ -2,16 +2,17 @@
 
     python -m mmsearch.train.mini.reference tests/mini
 
-Outside truth where there is one: librosa's log-mel, SentencePiece's pieces;
-and the first components of some vectors, so that other weights, or a graph that
-computes something else, are noticed. Needs the packages of the trainer and
-librosa.
+Outside truth where there is one: librosa's log-mel; the pieces that SentencePiece cuts
+from texts that Python has folded; and the first components of some vectors, so that
+other weights, or a graph that computes something else, are noticed. Needs the packages
+of the trainer and librosa.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.spaces.mini import Mini
+from mmsearch.spaces.folder import TOKENIZER
+from mmsearch.spaces.mini import ASSETS, Mini
+from mmsearch.train.mini import folding, vocabulary
 from mmsearch.train.mini import sound_towers as sound
-from mmsearch.train.mini import vocabulary
 from mmsearch.types import Modality
 
 TEXTS = (
@@ -32,6 +34,11 @@ TEXTS = (
     "ﬁne　ｆｕｌｌ－width Ⅳ ① ＡＢＣ",
     "  many   spaces\tand\nlines\r\n ",
     "a cafe\u0301 by the sea",
+    "CRÈME BRÛLÉE AT THE CAFÉ",
+    "A Dog On The BEACH, ＢＩＧ dog",
+    "CHRISTMAS in New York",
+    "Straße, İstanbul, ISTANBUL",
+    "が ガ: ドン・キホーテ Ω Ά",
     "👍 😀 ★ → ™",
     "<s> not a mark </s> ▁ under",
     "zero\u200bwidth \u00a0 no-break \ufeff mark",
@@ -40,6 +47,25 @@ TEXTS = (
     "",
     " ",
 )
+
+
+def sentencepiece_over(tokenizer: Path) -> Any:
+    """SentencePiece with the spellings and scores of a tokenizer's pieces."""
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(vocabulary.sentencepiece_model().serialized_model_proto())
+    del proto.pieces[vocabulary.RESERVED :]
+    pieces = json.loads(tokenizer.read_text("utf-8"))["model"]["vocab"]
+    for spelling, score in pieces[len(vocabulary.SPECIAL) :]:
+        proto.pieces.add(piece=spelling, score=score)
+    return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+
+
+def folded(text: str) -> str:
+    """The text as the tokenizer reads it, by Python's own tables."""
+    return folding.fold(unicodedata.normalize("NFKC", text))
 
 
 def tone(seconds: float) -> NDArray[np.float32]:
@@ -77,7 +103,7 @@ def librosa_log_mel(wave: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def main(folder: Path) -> None:
     """Writes ``reference.json`` and ``log_mel.npz``."""
-    model = vocabulary.sentencepiece_model()
+    model = sentencepiece_over(ASSETS / TOKENIZER)
     encoder = Mini()
     px = encoder.space.preprocess.image_px
     vectors = [
@@ -87,7 +113,7 @@ def main(folder: Path) -> None:
     ]
     known = {
         "digest": encoder.space.digest,
-        "pieces": {text: model.encode(text, out_type=str) for text in TEXTS},
+        "pieces": {text: model.encode(folded(text), out_type=str) for text in TEXTS},
         "first values": [[round(float(value), 6) for value in row[:4]] for row in vectors],
     }
     text = json.dumps(known, ensure_ascii=False, indent=1)

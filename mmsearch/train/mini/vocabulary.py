@@ -19,12 +19,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mmsearch.train.mini import data
+from mmsearch.train.mini import data, folding
 
 ENGLISH_CENTIBELS = 600  # words down to 10^-6 of running text: 29,000 of them
 COMMON_CENTIBELS = 500  # words down to 10^-5: kept in any case, and inside compounds
 CAPTION_COUNT = 2  # how often a piece must occur in the training captions: fewer is misspelling
 SPECIAL = (" <unk>", " <s>", " </s>")  # ids 0, 1, 2; the space keeps texts from spelling them
+RESERVED = 6  # ids of the published model that stand for no piece of a text
 FOREIGN = (  # first words of Unicode names: scripts of languages the pruned tower does not speak
     "ARABIC CYRILLIC THAI HANGUL HIRAGANA KATAKANA KATAKANA-HIRAGANA HEBREW DEVANAGARI GREEK "
     "GEORGIAN ARMENIAN BENGALI TAMIL TELUGU MALAYALAM KANNADA GUJARATI GURMUKHI LAO MYANMAR "
@@ -84,7 +85,7 @@ def kept_ids(model: Any, texts: Sequence[str]) -> list[int]:
             english.update(pieces)
     seen = Counter(piece for pieces in model.encode(list(texts), out_type=str) for piece in pieces)
     english.update(piece for piece, count in seen.items() if count >= CAPTION_COUNT)
-    rest = range(6, model.get_piece_size())
+    rest = range(RESERVED, model.get_piece_size())
     return [0, 1, 2, *(i for i in rest if is_kept(model.id_to_piece(i), english, common))]
 
 
@@ -98,18 +99,34 @@ def charsmap(model: Any) -> bytes:
     return rules
 
 
-def build_tokenizer(model: Any, ids: list[int]) -> Any:
-    """A ``tokenizers.Tokenizer`` over the kept pieces that agrees with SentencePiece."""
+def build_tokenizer(model: Any, ids: list[int], texts: Sequence[str]) -> Any:
+    """A ``tokenizers.Tokenizer`` over the kept pieces, without regard to case and accents.
+
+    texts: those of training. It agrees with SentencePiece over the same spellings on texts that
+    were folded before (see ``folding``).
+    """
+    pieces: folding.Pieces = [(name, 0.0) for name in SPECIAL]
+    pieces += [(model.id_to_piece(i), model.get_score(i)) for i in ids[len(SPECIAL) :]]
+    rules = charsmap(model)
+
+    def build(some: folding.Pieces) -> Any:
+        return tokenizer_of(some, rules, folding.normalizers())
+
+    words = english_words(ENGLISH_CENTIBELS)
+    return build(folding.folded(pieces, tokenizer_of(pieces, rules), build, texts, words))
+
+
+def tokenizer_of(pieces: folding.Pieces, rules: bytes, more: Sequence[Any] = ()) -> Any:
+    """A tokenizer over some pieces. rules: see ``charsmap``; more: normalizers that follow."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    pieces = [(name, 0.0) for name in SPECIAL]
-    pieces += [(model.id_to_piece(i), model.get_score(i)) for i in ids[len(SPECIAL) :]]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
     tokenizer.normalizer = normalizers.Sequence(
         [
-            normalizers.Precompiled(charsmap(model)),
+            normalizers.Precompiled(rules),
             normalizers.Strip(left=True, right=True),
             normalizers.Replace(Regex(" {2,}"), " "),
+            *more,
         ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(

@@ -1,0 +1,94 @@
+"""What callers give: checked at the door, and named in errors."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Iterable, Sized
+from itertools import islice
+from typing import Any
+
+from mmsearch.errors import UsageError
+
+# The longest path that Linux opens; Windows has its own limit.
+MAX_PATH_CHARS = 4096 if os.name == "posix" else 32_767
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: in a few words, whatever it is."""
+    try:
+        return reprlib.repr(value)  # short, however large or deep the value is
+    except Exception:  # its own __repr__ fails, or a number has too many digits
+        return f"<{type(value).__name__}>"
+
+
+def checked_path(value: Any, what: str, named: bool = False) -> str:
+    """Return a path as text.
+
+    what: names in errors what the path is of. named: whether it may be a name instead.
+    Raises UsageError for what no file may be called.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{what} is a {'name or a ' * named}path, not {shown(value)}.")
+    text = os.fsdecode(value)
+    if len(text) > MAX_PATH_CHARS:
+        raise UsageError(
+            f"{what}: a path has at most {MAX_PATH_CHARS:,} characters; got {len(text):,}."
+        )
+    if "\0" in text or not _encodable(text):
+        raise UsageError(f"{what}: no file can be called {shown(text)}.")
+    return text
+
+
+def checked_word(value: Any, what: str) -> str | None:
+    """Return a name that a caller may leave out. Raises UsageError for what is no str."""
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{what} is a str, not {shown(value)}.")
+    return value
+
+
+def checked_flag(value: Any, what: str) -> bool:
+    """Return True or False. Raises UsageError for anything else."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{what} is True or False, not {shown(value)}.")
+    return value
+
+
+def several(things: Any, what: str) -> Iterable[Any]:
+    """Return several things. Raises UsageError for one alone, or for none."""
+    if isinstance(things, str | bytes | os.PathLike | dict):
+        raise UsageError(f"give a list of {what}, not one alone: [{shown(things)}].")
+    try:
+        iter(things)
+    except TypeError:
+        raise UsageError(f"give a list of {what}, not {shown(things)}.") from None
+    some: Iterable[Any] = things
+    return some
+
+
+def listed(things: Any, what: str) -> list[Any]:
+    """Return several things as a list. Raises UsageError as ``several`` does."""
+    return list(several(things, what))
+
+
+def one_for_each(things: Any, n: int, what: str) -> list[Any]:
+    """Return n things, one for each of n items. Raises UsageError if there are more or fewer."""
+    found = list(islice(several(things, what), n + 1))
+    if len(found) != n:
+        more = len(things) if isinstance(things, Sized) else "more"
+        got = more if len(found) > n else len(found)
+        raise UsageError(f"{what}: give one for each item, {n} in all; got {got}.")
+    return found
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be stored: a half of a surrogate pair cannot."""
+    return text == text.encode("utf-8", "replace").decode()
+
+
+def _encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
