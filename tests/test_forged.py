@@ -269,20 +269,23 @@ def test_a_writer_that_starts_while_verify_looks_is_not_refused(base: Path) -> N
 def test_the_lock_does_not_live_on_in_a_forked_child(base: Path) -> None:
     lock = WriterLock(base)
     lock.acquire()
-    reading, writing = os.pipe()
+    (until, leave), (begun, begin) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(writing)
-        os.read(reading, 1)  # until the parent has let go and looked
+        os.close(leave)
+        os.write(begin, b"!")  # by now it has let go of its copies
+        os.read(until, 1)  # until the parent has let go and looked
         os._exit(0)
+    os.read(begun, 1)
     lock.release()
     try:
         assert not is_held(ConfinedPath(base))
         WriterLock(base).acquire()
     finally:
-        os.close(writing)
+        os.close(leave)
         os.waitpid(pid, 0)
-        os.close(reading)
+        for descriptor in (until, begun, begin):
+            os.close(descriptor)
 
 
 @POSIX
