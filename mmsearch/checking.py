@@ -71,7 +71,7 @@ class Matches:
 
     def __call__(self, value: Any) -> None:
         """Raises Wrong."""
-        if re.fullmatch(self.pattern, value) is None:
+        if _compiled(self.pattern)(value) is None:
             raise Wrong(f"is {_shown(value)}, which cannot stand here")
 
 
@@ -96,6 +96,11 @@ class Like:
     def __call__(self, value: Any) -> None:
         """Raises Wrong."""
         _check_of(self.form)(value)
+
+
+@cache
+def _compiled(pattern: str) -> Callable[[str], Any]:
+    return re.compile(pattern).fullmatch
 
 
 def made(form: type[T], value: Any) -> T:
@@ -131,6 +136,16 @@ def _check_of(kind: Any) -> Check:
 
 
 def _annotated(inner: Check, rules: list[Callable[[Any], None]]) -> Check:
+    if len(rules) == 1:  # mostly, and called for each number and name
+        (only,) = rules
+
+        def check_one(value: Any) -> Any:
+            found = inner(value)
+            only(found)
+            return found
+
+        return check_one
+
     def check(value: Any) -> Any:
         found = inner(value)
         for rule in rules:
@@ -190,7 +205,13 @@ def _list_of(inner: Check) -> Check:
     def check(value: Any) -> Any:
         if type(value) not in (list, tuple):
             raise Wrong(f"is {_shown(value)}, not a list")
-        return tuple(_within(f"[{i}]", inner, one) for i, one in enumerate(value))
+        found: list[Any] = []
+        try:
+            for one in value:
+                found.append(inner(one))
+        except Wrong as e:
+            raise e.inside(f"[{len(found)}]") from None
+        return tuple(found)
 
     return check
 
@@ -199,18 +220,25 @@ def _fixed(inner: list[Check]) -> Check:
     def check(value: Any) -> Any:
         if type(value) not in (list, tuple) or len(value) != len(inner):
             raise Wrong(f"is {_shown(value)}, not a list of {len(inner)}")
-        both = zip(inner, value, strict=True)
-        return tuple(_within(f"[{i}]", own, one) for i, (own, one) in enumerate(both))
+        found: list[Any] = []
+        try:
+            for own, one in zip(inner, value, strict=True):
+                found.append(own(one))
+        except Wrong as e:
+            raise e.inside(f"[{len(found)}]") from None
+        return tuple(found)
 
     return check
 
 
 def _dict_of(of_key: Check, of_value: Check) -> Check:
     def check(value: Any) -> Any:
-        found = {}
-        for key, one in _object(value).items():
-            name = _shown(key)
-            found[_within(name, of_key, key)] = _within(name, of_value, one)
+        found, given = {}, _object(value)
+        try:
+            for key, one in given.items():
+                found[of_key(key)] = of_value(one)
+        except Wrong as e:
+            raise e.inside(_shown(key)) from None
         return found
 
     return check
@@ -255,7 +283,13 @@ def _form(checks: dict[str, Check], required: set[str]) -> Check:
             raise Wrong(f"lacks {', '.join(sorted(missing))}")
         if unknown := given.keys() - checks.keys():
             raise Wrong(f"holds {_shown(min(map(str, unknown)))}, which nobody knows")
-        return {name: _within(name, checks[name], one) for name, one in given.items()}
+        found = {}
+        try:
+            for name, one in given.items():
+                found[name] = checks[name](one)
+        except Wrong as e:
+            raise e.inside(name) from None
+        return found
 
     return check
 
@@ -270,13 +304,6 @@ def _later(kind: Any) -> Check:
         return found[0](value)
 
     return check
-
-
-def _within(name: str, check: Check, value: Any) -> Any:
-    try:
-        return check(value)
-    except Wrong as e:
-        raise e.inside(name) from None
 
 
 def _object(value: Any) -> dict[Any, Any]:

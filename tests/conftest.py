@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def corpus(tmp_path: Path, samples: Path) -> Path:
     """A folder of nine samples, old enough for their times to be trusted."""
     copy_samples(samples, tmp_path / "corpus")
     return tmp_path / "corpus"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests keep for all indexes lies in no real user's folders, and each run begins anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CACHE", "DATA"):
+            patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(name.lower())))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -168,6 +168,19 @@ def stray_segment_holds_links(forged: Forged) -> None:
 
 
 @case
+def stray_segment_is_deep(forged: Forged) -> None:
+    where = forged.folder / "segments/000080-abcd"
+    where.mkdir()
+    above = os.open(where, os.O_RDONLY)
+    for _ in range(1200):  # 2,400 bytes of path, as an archive may hold
+        os.mkdir("a", dir_fd=above)
+        below = os.open("a", os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    os.close(above)
+
+
+@case
 def next_is_a_link_to_a_folder(forged: Forged) -> None:
     for name in ("next-00000000", f"next-{forged.kept.name}"):
         (forged.folder / name).symlink_to(forged.outside / "Documents")

@@ -1,7 +1,7 @@
 """Opens forged indexes with every command, each in a forked child: forged_runner.py WORK JOBS.json.
 
-JOBS is a list of [case, command]; prints what became of each as a list of JSON objects. Around each
-run a folder outside of the index is compared byte for byte, with all its metadata, and watched for
+JOBS is a list of [case, command]; prints what became of each, a JSON object a line. Around each run
+a folder outside of the index is compared byte for byte, with all its metadata, and watched for
 anything that is opened in it.
 """
 
@@ -13,7 +13,9 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -59,7 +61,7 @@ def commands(ix: Path, work: Path) -> dict[str, Callable[[], object]]:
             *("--keep", str(work / "kept"), *index),
         ),
         "abandon": run("reencode", "--abandon", *index),
-        "eval": run("eval", str(ix), str(work / "pairs.jsonl")),
+        "eval": run("eval", str(work / "pairs.jsonl"), *index),
         "caption": run("caption", *index),
         "add": lambda: add(ix),
     }
@@ -103,8 +105,12 @@ def add(ix: Path) -> object:
 def picture(folder: Path) -> dict[str, Any]:
     """A folder's files with their content and all metadata but the time of the last look."""
     found: dict[str, Any] = {}
-    for path in [folder, *sorted(folder.rglob("*"))]:
+    left = [folder]
+    while left:  # by no recursion: some folders are deep
+        path = left.pop()
         s = path.lstat()
+        if stat.S_ISDIR(s.st_mode):
+            left += path.iterdir()
         content = None
         if path.is_symlink():
             content = os.readlink(path)
@@ -182,14 +188,19 @@ def in_child(work: Callable[[], object], talk: Path) -> dict[str, Any]:
     }
 
 
+def clear(work: Path) -> None:
+    """Removes what the case before left, however deep it is."""
+    names = ("ix", "outside", "kept", "other")
+    subprocess.run(["rm", "-rf", *(str(work / name) for name in names)], check=True)
+
+
 def one(work: Path, case: str, command: str) -> dict[str, Any]:
     """Forges an index, opens it with a command, and looks at what is outside."""
     from forged import SECRET, Forged
     from forged_cases import CASES
 
     ix, outside = work / "ix", work / "outside"
-    for path in (ix, outside, work / "kept", work / "other"):
-        shutil.rmtree(path, ignore_errors=True)
+    clear(work)
     shutil.copytree(work / "base", work / "other")
     (outside / "Documents").mkdir(parents=True)
     (outside / "Documents/letter.txt").write_bytes(SECRET)
@@ -241,7 +252,9 @@ def warm() -> None:
 
 def main(work: Path, jobs: list[list[str]]) -> None:
     warm()
-    print(json.dumps([one(work, case, command) for case, command in jobs]))
+    for case, command in jobs:
+        print(json.dumps(one(work, case, command)), flush=True)
+    clear(work)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ HOUSE = Path(mmsearch.__file__).parent
 # map says so, neighbours of its own layer)
 LAYERS = {
     "checking": 0,
+    "child_python": 0,
     "errors": 0,
     "given": 0,
     "types": 0,

@@ -392,7 +392,7 @@ def test_a_pool_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_worker_that_dies_at_once_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmsearch.media.child._BOOTSTRAP", "raise SystemExit('no such module')")
+    monkeypatch.setattr("mmsearch.media.child._CODE", "raise SystemExit('no such module')")
     with (
         DecodePool(PREPROCESS, workers=1) as pool,
         pytest.raises(MmsearchError, match=r"cannot start .*no such module"),

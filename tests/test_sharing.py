@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import mmsearch
+from mmsearch.errors import IndexDamaged
 from mmsearch.spaces import cache
 from mmsearch.spaces.mini import ASSETS
-from mmsearch.store import manifest, sharing
+from mmsearch.store import manifest, sharing, verify
 from tiny_space import write_space
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="names and modes of POSIX")
@@ -97,6 +98,56 @@ def test_a_damaged_copy_is_never_used(tmp_path: Path, home: Path) -> None:
     mmsearch.index(note(tmp_path), tmp_path / "other", str(space))
     assert kept(tmp_path / "other")["text.onnx"].read_bytes() == good
     assert next(home.rglob("text.onnx")).read_bytes() == good
+
+
+@POSIX
+def test_a_copy_that_may_be_written_to_gets_no_more_names(tmp_path: Path, home: Path) -> None:
+    space = space_of(tmp_path)
+    mmsearch.index(note(tmp_path), tmp_path / "ix", str(space))
+    for path in (tmp_path / "ix").rglob("*"):
+        path.chmod(0o777)  # as `chmod -R` does, of the copies in the cache, too
+    mmsearch.index(note(tmp_path), tmp_path / "other", str(space))
+    assert not inodes(tmp_path / "ix") & inodes(tmp_path / "other")
+    assert not inodes(tmp_path / "ix") & inodes(home)
+    assert {path.stat().st_mode & 0o777 for path in kept(tmp_path / "other").values()} == {0o444}
+
+
+@POSIX
+def test_a_file_that_is_replaced_in_one_index_stays_as_it_is_in_others(
+    tmp_path: Path, home: Path
+) -> None:
+    space = space_of(tmp_path)
+    for name in ("ix", "other"):
+        mmsearch.index(note(tmp_path), tmp_path / name, str(space))
+    good = (space / "text.onnx").read_bytes()
+    damaged = kept(tmp_path / "ix")["text.onnx"]
+    (tmp_path / "new").write_bytes(b"x" + good[1:])
+    (tmp_path / "new").replace(damaged)
+    assert [problem.path for problem in verify(tmp_path / "ix")] == [str(damaged)]
+    assert verify(tmp_path / "other") == []
+    assert next(home.rglob("text.onnx")).read_bytes() == good
+
+
+@POSIX
+def test_damage_of_a_shared_copy_is_seen_by_each_index_and_mended(
+    tmp_path: Path, home: Path
+) -> None:
+    space = space_of(tmp_path)
+    for name in ("ix", "other"):
+        mmsearch.index(note(tmp_path), tmp_path / name, str(space))
+    good = (space / "text.onnx").read_bytes()
+    with kept(tmp_path / "ix")["text.onnx"].open("r+b") as file:  # as root may, or a bad disk
+        file.write(b"x")
+    mmsearch.index(note(tmp_path), tmp_path / "new", str(space))
+    assert verify(tmp_path / "new") == []
+    for name in ("ix", "other"):
+        damaged = kept(tmp_path / name)["text.onnx"]
+        assert [problem.path for problem in verify(tmp_path / name)] == [str(damaged)]
+        with pytest.raises(IndexDamaged, match=r"text\.onnx"):
+            mmsearch.open(tmp_path / name).search("a red square")
+        mmsearch.index(note(tmp_path), tmp_path / name, str(space))
+        assert verify(tmp_path / name) == []
+        assert kept(tmp_path / name)["text.onnx"].read_bytes() == good
 
 
 @POSIX

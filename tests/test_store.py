@@ -112,6 +112,7 @@ def test_merging_keeps_ids_vectors_and_order_and_drops_the_deleted(tmp_path: Pat
 def test_segments_stay_few_however_many_commits(tmp_path: Path) -> None:
     folder = tmp_path / "ix"
     with Writer(folder, SPACE) as writer:
+        writer.root("/pictures")
         for n in range(60):
             writer.extend([(row(n), unit(n))])
             writer.commit()
@@ -124,6 +125,7 @@ def test_segments_stay_few_however_many_commits(tmp_path: Path) -> None:
 def test_dropping_an_item_takes_all_its_parts_and_no_others(tmp_path: Path) -> None:
     folder = tmp_path / "ix"
     with Writer(folder, SPACE) as writer:
+        writer.root("/pictures")
         for part_no in range(3):
             writer.extend([(row(1, part_no), unit(part_no))])
             writer.extend([(row(11, part_no), unit(part_no))])
@@ -145,6 +147,7 @@ def test_the_parquet_file_alone_tells_the_truth(tmp_path: Path) -> None:
 def test_names_that_are_not_utf8_come_back_as_they_were(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \xff.jpg")
     with Writer(tmp_path / "ix", SPACE) as writer:
+        writer.root("/pictures")
         writer.extend([(row(1, path=name), unit(1))])
         writer.commit()
     (segment,) = Snapshot.open(tmp_path / "ix").segments
@@ -379,6 +382,18 @@ def test_a_folder_called_indexes_is_used_only_after_it_was_named(
     shutil.copytree(work, clone)
     monkeypatch.chdir(clone)
     assert default_home() == usual
+    # nor is one that a clone brings to the same path, by somebody who knows that and not the key
+    marker = work / "indexes" / ".mmsearch-home"
+    assert str(work / "indexes") in marker.read_text()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "of somebody else"))
+    usual_there = default_home()
+    fill(tmp_path / "mine" / "indexes" / "photos", range(1))  # who has a key, another one
+    assert default_home() == usual_there
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert default_home() == work / "indexes"
+    if os.name != "nt":
+        assert (tmp_path / "data" / "mmsearch" / "home.key").stat().st_mode & 0o777 == 0o600
     # nor is it used through links, or where it is somebody else's
     monkeypatch.chdir(work)
     (work / "indexes").rename(work / "real")
@@ -394,6 +409,7 @@ def test_a_folder_called_indexes_is_used_only_after_it_was_named(
 def test_a_long_run_opens_few_files_however_often_it_commits(tmp_path: Path) -> None:
     folder = tmp_path / "ix"
     with Writer(folder, SPACE) as writer:
+        writer.root("/pictures")
         for n in range(150):
             writer.extend([(row(n), unit(n))])
             writer.commit()

@@ -11,10 +11,11 @@ from mmsearch.errors import IndexNotFound, SpaceMismatch, UsageError
 from mmsearch.given import listed
 from mmsearch.indexer.quantise import tune_ann, update_ann
 from mmsearch.query import check_text, checked_recall
-from mmsearch.spaces.kept import encoder_of
+from mmsearch.spaces.kept import encoder_of, what_is_wrong
 from mmsearch.store import Problem, Snapshot, Writer, manifest
 from mmsearch.store.absorbing import absorb
 from mmsearch.store.manifest import Manifest
+from mmsearch.store.verifying import Deeper
 from mmsearch.types import Modality
 from mmsearch.version import __version__
 
@@ -55,7 +56,7 @@ def tune(
 
 def verify(folder: Path, progress: Progress = lambda _: None) -> list[Problem]:
     """Reads all of an index and says what is wrong; writes nothing. See ``store.verify``."""
-    return store.verify(folder, progress, ann.what_is_wrong)
+    return store.verify(folder, progress, Deeper(ann.what_is_wrong, what_is_wrong))
 
 
 def compact(folder: Path, progress: Progress = lambda _: None) -> tuple[Manifest, Manifest]:

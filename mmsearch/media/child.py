@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -16,6 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+from mmsearch import child_python
 from mmsearch.errors import ProcessingFailed
 from mmsearch.media import wire
 from mmsearch.media.jobs import Job
@@ -27,10 +27,7 @@ SILENT = "it said nothing"  # the last words of a worker that had none
 _END_S = 10.0  # for a killed process to end
 PIPE_BYTES = 1 << 20  # Linux's most for an ordinary user; a 224-pixel square has 150 KB
 F_SETPIPE_SZ = 1031  # Python 3.11's fcntl lacks the name where it was built on an old libc
-_BOOTSTRAP = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]);"
-    "from mmsearch.media.worker import main; main()"
-)
+_CODE = "from mmsearch.media.worker import main; main()"
 
 
 class Child:
@@ -218,23 +215,20 @@ def _cpu_s(pid: int) -> float | None:
 def _popen(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     """A child that imports this very mmsearch, and works in the root folder.
 
-    Not in the caller's folder, which may be the one that is indexed: a numpy.py there would be
-    imported (so `-P`), and libsndfile, given a stream, looks for an empty name's resource fork:
-    a file named `._`, which macOS leaves about, made every MP3 without a tag unreadable.
+    Not in the caller's folder, which may be the one that is indexed: libsndfile, given a stream,
+    looks for an empty name's resource fork: a file named `._`, which macOS leaves about, made
+    every MP3 without a tag unreadable.
     """
-    here = Path(__file__).resolve()
-    package = str(here.parents[2])
-    path = [package, *(os.path.abspath(entry) for entry in sys.path if entry)]
     # Its parallelism is processes: threads of BLAS or OpenMP would only fight the encoder.
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOTSTRAP, json.dumps(path)],
+            child_python.command(_CODE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             bufsize=0,
-            cwd=here.anchor,
+            cwd=Path(__file__).resolve().anchor,
             env={**os.environ, **one},
         )
     except (OSError, ValueError, TypeError) as error:

@@ -29,7 +29,7 @@ from mmsearch.cores import available_cores
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
 from mmsearch.spaces import CPU_BATCH
 from mmsearch.spaces.cleaning import KINDS, cleaned, encodable
-from mmsearch.spaces.graphs import open_session
+from mmsearch.spaces.graphs import check_graph_file, open_session
 from mmsearch.spaces.tokens import MAX_TOKENS, encode, open_tokenizer
 from mmsearch.spaces.vocabulary import Vocabulary
 from mmsearch.store.confined import AnyPath, plain
@@ -154,6 +154,13 @@ class FolderSpace:
         """Everything that the space is made of: name -> where it lies. It is somebody else's:
         an index copies it."""
         return {path.name: plain(path) for path in _files(self._assets)}
+
+    def check(self) -> None:
+        """Looks through graphs and tokenizer; runs none. Raises SpaceUnavailable."""
+        for modality in self.holds:
+            check_graph_file(self._assets / f"{modality}.onnx")
+        if Modality.TEXT in self.holds:
+            open_tokenizer(self._assets / TOKENIZER)
 
     def truncated(self, texts: Sequence[str]) -> list[int]:
         """For each text, how many of its tokens the tower does not read."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from mmsearch import forks
 from mmsearch.errors import SpaceUnavailable
-from mmsearch.store.confined import AnyPath
+from mmsearch.store.confined import AnyPath, ConfinedPath
 
 MAX_GRAPH_BYTES = 2 << 30  # a protobuf message ends there
 # Beside the weights, which are copied, and widened where they are stored in fewer bits: towers for
@@ -58,10 +58,7 @@ def open_session(path: AnyPath, arrange: bool = True) -> Any:
         if isinstance(path, Path):
             return onnxruntime.InferenceSession(path, options, providers)
         options.log_severity_level = _SILENT
-        graph = path.read_bytes(MAX_GRAPH_BYTES)
-        weights = path.with_name(path.name.removesuffix(".onnx") + ".bin")
-        size = weights.stat().st_size if weights.is_file() else 0
-        check_graph(graph, weights.name, size)
+        graph, size = _checked(path)
         # the graph as it was checked; its weights are mapped from the folder
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.parent)
@@ -74,6 +71,27 @@ def open_session(path: AnyPath, arrange: bool = True) -> Any:
         raise
     except Exception as e:  # onnxruntime's own exceptions derive from nothing narrower
         raise SpaceUnavailable(f"{path} cannot be loaded: {_reason(e)}") from None
+
+
+def check_graph_file(path: AnyPath) -> None:
+    """Looks through a graph for what it may not have; does not run it. Raises SpaceUnavailable."""
+    try:
+        if not isinstance(path, Path):
+            _checked(path)
+    except OSError as e:
+        raise SpaceUnavailable(f"{path} cannot be loaded: {_reason(e)}") from None
+
+
+def _checked(path: ConfinedPath) -> tuple[bytes, int]:
+    """A graph's bytes, looked through, and how many its weights beside it have."""
+    graph = path.read_bytes(MAX_GRAPH_BYTES)
+    weights = path.with_name(path.name.removesuffix(".onnx") + ".bin")
+    size = weights.stat().st_size if weights.is_file() else 0
+    try:
+        check_graph(graph, weights.name, size)
+    except SpaceUnavailable as e:
+        raise SpaceUnavailable(f"{path}: {e}") from None
+    return graph, size
 
 
 class Session:

@@ -228,6 +228,20 @@ class KeptTowers:
             return self._kept
 
 
+def what_is_wrong(kept: ConfinedPath, space: Space) -> str | None:
+    """What is wrong with the files that an index keeps of its space; None if nothing.
+
+    Graphs are looked through and not run. kept: the folder; its bytes were checked.
+    """
+    lanes = {lane.fingerprint: lane for lane in space.each}
+    for fingerprint, folder in kept_folders(space, kept).items():
+        try:
+            _opened(lanes[fingerprint], folder).check()
+        except (SpaceMismatch, SpaceUnavailable) as e:
+            return str(e)
+    return None
+
+
 def _model_of(space: Space, placement: Placement) -> Encoder:
     try:
         found = load_encoder(space.name, placement)

@@ -22,15 +22,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
-from mmsearch import forks
+from mmsearch import child_python, forks
 from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA
 
 MEMORY_BYTES = 768 << 20  # what a decoder of files may take, too; a group of rows takes some MB
-_BOOTSTRAP = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]);"
-    "from mmsearch.store.comparing import serve; serve(int(sys.argv[2]))"
-)
+_SERVE = "from mmsearch.store.comparing import serve; serve(int(sys.argv[2]))"
 _LIMITED = hasattr(socket, "send_fds")  # not on Windows
 
 
@@ -84,7 +81,7 @@ class _Reader:
         ours, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", _BOOTSTRAP, json.dumps(sys.path), str(theirs.fileno())],
+                child_python.command(_SERVE, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

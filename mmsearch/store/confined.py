@@ -96,6 +96,7 @@ class ConfinedPath:
         """The same folder, open for a while: paths below it are found in fewer steps. They must
         not be used afterwards, but for their names."""
         if not _BY_DESCRIPTOR:
+            _check_way(self)
             yield self
             return
         found = object.__new__(ConfinedPath)
@@ -260,7 +261,8 @@ class ConfinedPath:
         with _Place(self) as (folder, name):
             kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
             if stat.S_ISDIR(kind):
-                shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
+                with suppress(RecursionError):  # before Python 3.13, for a thousand folders deep
+                    shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
             else:
                 os.unlink(name, dir_fd=folder)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -71,6 +72,12 @@ def sync_folder(folder: ConfinedPath) -> None:
     folder.sync()
 
 
+def sync_above(folder: Path) -> None:
+    """Waits until the name of a folder is on the disk, if the one above it may be read."""
+    with suppress(OSError):
+        ConfinedPath(folder.parent).sync()
+
+
 def make_folder(folder: AnyPath) -> None:
     """Makes a folder, and those above it, where they are not there; durably."""
     if isinstance(folder, ConfinedPath):
@@ -80,7 +87,7 @@ def make_folder(folder: AnyPath) -> None:
     new = new[: next((i for i, path in enumerate(new) if path.exists()), 0)]
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:
-        ConfinedPath(path.parent).sync()
+        sync_above(path)
 
 
 def replace_file(
@@ -92,14 +99,14 @@ def replace_file(
     """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync.
 
     content: bytes, or pieces of them, which are written as they come. durable: whether to sync.
-    mode: who may do what with the file; None as usual.
+    mode: who may do what with the file; None as usual, and always on Windows.
     """
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as f:
             for piece in _pieces(content):
                 f.write(memoryview(piece))  # type: ignore[arg-type]
-            if mode is not None and hasattr(os, "fchmod"):  # not on Windows
+            if mode is not None:
                 os.fchmod(f.fileno(), mode)
             if durable:
                 f.flush()
@@ -145,19 +152,17 @@ def remove(path: ConfinedPath) -> bool:
     return not path.exists()
 
 
-def link_or_copy(source: AnyPath, target: ConfinedPath) -> None:
-    """Puts the content of a file at another place, durably.
+def link_or_copy(source: ConfinedPath, target: ConfinedPath) -> None:
+    """Puts the content of a file of ours at another place, durably.
 
-    A file of ours gets a second name where the file system allows it, which costs no space; else,
-    and for a plain path, which is somebody else's, it is copied.
+    It gets a second name where the file system allows that, which costs no space; else it is
+    copied.
     """
     temporary = _temporary(target)
     with suppress(OSError):
         temporary.unlink()
     try:
         try:
-            if not isinstance(source, ConfinedPath):
-                raise OSError
             temporary.link_from(source)
         except OSError:
             with source.open("rb") as old, temporary.open("wb") as new:

@@ -21,7 +21,6 @@ Ranges = list[tuple[int, int]]  # of bytes in the file, [start, stop)
 _Texts = tuple[memoryview | None, memoryview, memoryview, int]
 _Numbers = tuple[memoryview | None, memoryview]  # validity bits, values
 _TEXTS = ("id", "path", "path_bytes", "text", "meta")
-_FIRST_CHECKED = (*_TEXTS, "root", "modality", "part_no", "start_s", "end_s")
 
 
 class HitColumns:
@@ -33,8 +32,7 @@ class HitColumns:
 
     def __init__(self, batch: pa.RecordBatch, base: int, size: int) -> None:
         """base, size: where the mapped file lies in memory. Raises ValueError."""
-        for name in _FIRST_CHECKED:
-            batch.column(name).validate()  # that buffers are as long as there are rows
+        batch.validate()  # that buffers are as long as there are rows
         self._n, self._base, self._size = batch.num_rows, base, size
         self.fixed: Ranges = []
         self._texts: list[_Texts | None] = []

@@ -73,13 +73,12 @@ def listed(footer: bytes, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     """
     dictionaries = _listed(footer, _FOOTER_DICTIONARIES)
     batches = _listed(footer, _FOOTER_BATCHES)
-    every = np.concatenate([dictionaries, batches])
-    every = every[np.argsort(every[:, 0], kind="stable")]
-    borders = np.concatenate([[0], every.ravel(), [end]])
-    in_order = len(batches) < 2 or bool((np.diff(batches[:, 0]) > 0).all())
-    if (np.diff(borders) < 0).any() or (every[:, 1] - every[:, 0] < _PREFIX_BYTES).any():
-        raise ValueError("its batches lie outside, or over each other")
-    if not in_order:
+    at = 0
+    for start, middle, stop in sorted([*dictionaries.tolist(), *batches.tolist()]):
+        if not at <= start <= middle - _PREFIX_BYTES <= stop - _PREFIX_BYTES <= end:
+            raise ValueError("its batches lie outside, or over each other")
+        at = stop
+    if at > end or (batches[1:, 0] <= batches[:-1, 0]).any():
         raise ValueError("its batches are out of order")
     return dictionaries, batches
 
@@ -92,11 +91,12 @@ def _listed(footer: bytes, field: int) -> NDArray[np.int64]:
     n = _number(footer, "<I", vector)
     if n * _BLOCK.itemsize > len(footer):
         raise ValueError("its footer is cut short")
-    found = np.frombuffer(footer, _BLOCK, n, vector + 4)
-    if n and max(found["start"].max(), found["body"].max()) >= 1 << 62:
-        raise ValueError("its batches lie outside")
-    middle = found["start"] + found["metadata"]
-    return np.stack([found["start"], middle, middle + found["body"]], axis=1)
+    read = np.frombuffer(footer, _BLOCK, n, vector + 4)
+    found = np.empty((n, 3), np.int64)
+    found[:, 0] = read["start"]
+    found[:, 1] = read["start"] + read["metadata"]
+    found[:, 2] = found[:, 1] + read["body"]  # what is too large wraps round, and is out of order
+    return found
 
 
 def check_plain(data: NDArray[np.uint8], start: int, middle: int, stop: int) -> None:

@@ -102,6 +102,9 @@ class Facts(TypedDict, total=False):
     depths: dict[Annotated[str, Matches("[1-9][0-9]{0,9}")], Annotated[float, Within(1e-3, 1e9)]]
 
 
+_OF_A_CURVE = {"target", "queries", "queries_of"}  # facts that come with one
+
+
 @dataclass(frozen=True)
 class AnnRef:
     """The trained, empty quantiser that the segments' codes share."""
@@ -111,6 +114,11 @@ class AnnRef:
     trained_on: Count  # vectors it was trained from
     facts: Annotated[dict[str, Any], Like(Facts)]
     file: FileRef
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a curve without what it was measured with."""
+        if "curve" in self.facts and (missing := _OF_A_CURVE - self.facts.keys()):
+            raise ValueError(f"facts hold a curve and lack {', '.join(sorted(missing))}")
 
 
 @dataclass(frozen=True)

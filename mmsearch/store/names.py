@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from mmsearch.store.manifest import MANIFEST_NAME
 DEFAULT = "default"  # the index that is meant where none is named
 _HERE = "indexes"  # the folder beside which a program may run
 _MARKER, _MARKER_BYTES = ".mmsearch-home", 1 << 14
+_KEY, _KEY_BYTES = "home.key", 32  # in the user's data folder
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
 
 
@@ -30,25 +33,26 @@ def default_home() -> Path:
         return expand(home).absolute()
     if is_home(here := Path(_HERE).absolute()):
         return here
-    from platformdirs import user_data_path
-
-    return user_data_path("mmsearch", appauthor=False) / "indexes"
+    return _user_folder() / "indexes"
 
 
 def is_home(folder: Path) -> bool:
     """Whether a folder is one that ``mark_home`` marked, of this user, at this place.
 
-    A folder that came with a clone or an archive is none, whatever is in it: the marker says at
-    which path it was written. So no program of ours reads or writes there unless it is named.
+    A folder that came with a clone or an archive is none, whatever is in it: the marker is bound to
+    its path and to a key that only this user has, for some paths are easy to guess. So no program
+    of ours reads or writes there unless it is named.
     """
     try:
         marker = ConfinedPath(folder) / _MARKER
         facts = folder.lstat(), marker.stat()
         mine = not hasattr(os, "geteuid") or all(s.st_uid == os.geteuid() for s in facts)
-        found = marker.read_bytes(_MARKER_BYTES).decode()
-    except (OSError, ValueError):
+        found = marker.read_bytes(_MARKER_BYTES)
+    except OSError:
         return False
-    return mine and stat.S_ISDIR(facts[0].st_mode) and found == _marked(folder)
+    if not mine or not stat.S_ISDIR(facts[0].st_mode) or (key := _key()) is None:
+        return False
+    return hmac.compare_digest(found, _marked(folder, key))
 
 
 def mark_home(index: Path) -> None:
@@ -60,11 +64,38 @@ def mark_home(index: Path) -> None:
     home = index.parent
     if home.name == _HERE and not home.is_symlink():
         with suppress(OSError):
-            replace_file(ConfinedPath(home) / _MARKER, _marked(home).encode(), durable=False)
+            if (key := _key(make=True)) is not None:
+                replace_file(ConfinedPath(home) / _MARKER, _marked(home, key), durable=False)
 
 
-def _marked(folder: Path) -> str:
-    return f"mmsearch keeps indexes here: {os.path.realpath(folder)}\n"
+def _marked(folder: Path, key: bytes) -> bytes:
+    path = os.fsencode(os.path.realpath(folder))
+    proof = hmac.digest(key, path, "sha256").hex()
+    return b"mmsearch keeps indexes here: %b\n%b\n" % (path, proof.encode())
+
+
+def _key(make: bool = False) -> bytes | None:
+    """The user's key, with which markers are made and known again; None if there is none.
+
+    make: whether to make one. Raises OSError if that cannot be.
+    """
+    path = _user_folder() / _KEY
+    if make and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with suppress(FileExistsError), os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+    try:
+        key = path.read_bytes()
+    except OSError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
+
+
+def _user_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("mmsearch", appauthor=False)
 
 
 def expand(path: str | os.PathLike[str]) -> Path:

@@ -45,9 +45,12 @@ _KINDS = pa.array([str(m) for m in MODALITIES], pa.string())
 class Parts:
     """The rows of a segment's ``parts.arrow``. Safe to use from several threads."""
 
-    def __init__(self, path: ConfinedPath, checked: Checked, rows: int) -> None:
-        """Raises IndexDamaged for a file that cannot be read or has not that many rows."""
-        self._path, self._checked, self._rows = path, checked, rows
+    def __init__(
+        self, path: ConfinedPath, checked: Checked, rows: int, roots: frozenset[int]
+    ) -> None:
+        """roots: the ids of roots that rows may have. Raises IndexDamaged for a file that cannot
+        be read or has not that many rows."""
+        self._path, self._checked, self._rows, self._roots = path, checked, rows, roots
         self._base = checked.data.ctypes.data
         self._open = threading.Lock()  # Arrow's reader is for one thread at a time
         self._hits: dict[int, HitColumns] = {}  # batch -> its columns, for hits
@@ -140,14 +143,13 @@ class Parts:
         data, size = self._checked.data, len(self._checked.data)
         if size < max(ipc_file.TAIL_BYTES, _LEAST_ROW_BYTES * self._rows):
             raise ValueError("it is too short")
-        self._check([(size - ipc_file.TAIL_BYTES, size)])
         start, footer = ipc_file.footer_of(data)
-        self._check([(start, size)])
         dictionaries, batches = ipc_file.listed(footer, start)
         if len(batches) != n or len(dictionaries) != 1:
             raise ValueError(f"{len(batches)} batches do not fit {self._rows:,} rows")
-        head = min(int(batches[0, 0]), int(dictionaries[0, 0]))
-        self._check([(0, head), (int(dictionaries[0, 0]), int(dictionaries[0, 2]))])
+        first, last = int(dictionaries[0, 0]), int(dictionaries[0, 2])
+        # what was read so far is compared now: nothing of it was believed
+        self._check([(0, min(int(batches[0, 0]), first)), (first, last), (start, size)])
         ipc_file.check_plain(data, *dictionaries[0].tolist())
         return batches
 
@@ -165,7 +167,7 @@ class Parts:
             self._check(span for name in new for span in self._spans(batch.column(name)))
         try:
             for name in new:
-                _validate(batch, name)
+                _validate(batch, name, self._roots)
         except (pa.ArrowException, ValueError) as e:
             raise self._unreadable(e) from e
         self._valid.add(i, new)
@@ -212,7 +214,7 @@ class Parts:
         return IndexDamaged(f"{self._path} cannot be read: {why}. Run `mmsearch verify`.")
 
 
-def _validate(batch: pa.RecordBatch, name: str) -> None:
+def _validate(batch: pa.RecordBatch, name: str, roots: frozenset[int]) -> None:
     """Raises ValueError, or an error of Arrow's, for a column that Arrow cannot compute with, or
     whose values no writer writes."""
     from pyarrow import compute as pc
@@ -223,6 +225,8 @@ def _validate(batch: pa.RecordBatch, name: str) -> None:
         raise ValueError(f"a part without {name}")
     if name == "modality" and not column.dictionary.equals(_KINDS):
         raise ValueError("kinds that there are not")
+    if name == "root" and not roots.issuperset(column.unique().to_pylist()):
+        raise ValueError("a root that is not known")
     if name in ("start_s", "end_s") and pc.all(pc.is_finite(column)).as_py() is False:
         raise ValueError("a time that is no number")
     if name in ("path", "path_bytes") and pc.any(pc.match_substring(column, "..")).as_py():

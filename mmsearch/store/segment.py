@@ -74,13 +74,12 @@ def write_segment(
     """
     name = f"{number:06d}-{secrets.token_hex(2)}"
     segment = folder / "segments" / name
-    segment.mkdir()
+    segment.mkdir()  # durably: its name is on the disk before its files are
     try:
         files = _write_files(segment, space, n, chunks)
     except BaseException:
         remove(segment)  # a full disk needs the room back at once
         raise
-    sync_folder(segment.parent)
     return SegmentRef(name=name, rows=n, files=files)
 
 
@@ -165,17 +164,18 @@ class Segment:
         ref: SegmentRef,
         space: Space,
         ann_names: Mapping[str, str],
+        roots: frozenset[int],
         earlier: Segment | None = None,
     ) -> None:
         """Opens the segment.
 
-        ann_names: of each lane, by its fingerprint, the current quantiser. earlier: the same
-        segment as another snapshot opened it; its maps and what was checked of them are shared,
-        for a mapped file costs an open file.
+        ann_names: of each lane, by its fingerprint, the current quantiser. roots: the ids that its
+        rows may have. earlier: the same segment as another snapshot opened it; its maps and what
+        was checked of them are shared, for a mapped file costs an open file.
         """
         self.ref = ref
         self.place = folder / "segments" / ref.name
-        self._space, self._ann_names = space, dict(ann_names)
+        self._space, self._ann_names, self._roots = space, dict(ann_names), roots
         self._compared: set[str] = set()  # files without checks of blocks that are whole
         self.arrow_blocks: Checked
         self._parts: Parts
@@ -213,7 +213,7 @@ class Segment:
             self.arrow_blocks, self._parts = earlier.arrow_blocks, earlier._parts
         else:
             self.arrow_blocks = open_checked(files, ARROW_NAME, ref.files)
-            self._parts = Parts(files / ARROW_NAME, self.arrow_blocks, ref.rows)
+            self._parts = Parts(files / ARROW_NAME, self.arrow_blocks, ref.rows, self._roots)
         if earlier is not None and earlier.ref.deletions == ref.deletions:
             self.dead = earlier.dead
         else:
@@ -226,16 +226,21 @@ class Segment:
         ref: SegmentRef,
         space: Space,
         ann_names: Mapping[str, str],
+        roots: frozenset[int],
         earlier: Segment | None = None,
     ) -> Segment:
         """Opens the segment as another snapshot shows it; gives ``earlier`` back if nothing of it
         changed. See ``__init__``."""
-        if earlier is None or space.fingerprint != earlier._space.fingerprint:
-            return cls(folder, ref, space, ann_names)
+        if (
+            earlier is None
+            or space.fingerprint != earlier._space.fingerprint
+            or not earlier._roots <= roots  # of its rows
+        ):
+            return cls(folder, ref, space, ann_names, roots)
         if ref == earlier.ref and dict(ann_names) == earlier._ann_names:
             return earlier
         same = all(earlier.ref.files.get(n) == f for n, f in ref.files.items() if _is_rows(n))
-        return cls(folder, ref, space, ann_names, earlier if same else None)
+        return cls(folder, ref, space, ann_names, roots, earlier if same else None)
 
     def has_rows_of(self, other: Segment) -> bool:
         """Whether it is the same segment, maybe with more or fewer deletions."""

@@ -1,11 +1,15 @@
 """Files that many indexes keep, such as the towers of a space, lie on the disk once.
 
 An index never gets a second name of somebody else's file: whoever changed the one would change the
-other. So there is one read-only copy of each in the user's cache, and indexes have names of that.
+other. So there is one copy of each in the user's cache, and indexes have names of that. It can only
+be read, so a program that writes into a file in place is refused, and one that replaces a file
+changes that index alone. A copy that was changed all the same, or that may be written to, gets no
+more names: it is made anew.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,19 +30,25 @@ def keep(source: AnyPath, target: ConfinedPath, shared: ConfinedPath | None = No
     source: a plain path is somebody else's, and never linked to. shared: where a read-only copy
     of it may lie, on the disk of the index; it is made if it is not there, or is not that.
     """
-    if shared is None or isinstance(source, ConfinedPath):
-        link_or_copy(source, target)
+    if isinstance(source, ConfinedPath):
+        (link_or_copy if _only_read(source) else _copy)(source, target)
         return reference(target)
+    if shared is None or not _linked_to_copy(source, shared, target):
+        _copy(source, target)
+    return reference(target)
+
+
+def _linked_to_copy(source: Path, shared: ConfinedPath, target: ConfinedPath) -> bool:
+    """Whether ``target`` is now a name of a whole copy at ``shared``; False if that cannot be."""
     wanted = _of_plain(source)
     for fresh in (False, True):
         with suppress(OSError):
-            if fresh or reference(shared) != wanted:
+            if fresh or not (_only_read(shared) and reference(shared) == wanted):
                 _copy(source, shared)
             link_or_copy(shared, target)
             if reference(target) == wanted:
-                return wanted
-    link_or_copy(source, target)  # the cache cannot be used
-    return reference(target)
+                return True
+    return False
 
 
 def same_disk(one: AnyPath, other: AnyPath) -> bool:
@@ -65,7 +75,17 @@ def _of_plain(path: Path) -> FileRef:
     return reference(ConfinedPath(real.parent) / real.name)
 
 
-def _copy(source: Path, shared: ConfinedPath) -> None:
-    make_folder(shared.parent)
+def _only_read(path: ConfinedPath) -> bool:
+    """Whether nobody may write to a file. On Windows no copy of ours is like that: a file that
+    can only be read could not be removed there."""
+    try:
+        return os.name == "nt" or not path.stat().st_mode & 0o222
+    except FileNotFoundError:
+        return False
+
+
+def _copy(source: AnyPath, target: ConfinedPath) -> None:
+    make_folder(target.parent)
+    mode = None if os.name == "nt" else _READ_ONLY
     with source.open("rb") as file:
-        replace_file(shared, iter(lambda: file.read(_BLOCK), b""), mode=_READ_ONLY)
+        replace_file(target, iter(lambda: file.read(_BLOCK), b""), mode=mode)

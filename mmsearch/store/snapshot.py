@@ -115,8 +115,9 @@ class Snapshot:
                 blocks[lane] = Whole(ann_path(folder, ann.name), ann.file, REBUILD)
         opened = {s.ref.name: s for s in earlier.segments} if earlier is not None else {}
         names = {lane: ann.name for lane, ann in manifest.anns.items()}
+        roots = frozenset(root.id for root in manifest.roots)
         segments = [
-            Segment.opened(folder, ref, manifest.space, names, opened.get(ref.name))
+            Segment.opened(folder, ref, manifest.space, names, roots, opened.get(ref.name))
             for ref in manifest.segments
         ]
         return cls(folder, manifest, tuple(segments), blocks)

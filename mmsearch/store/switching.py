@@ -10,7 +10,7 @@ from pathlib import Path
 from mmsearch.errors import StoreError, UsageError
 from mmsearch.store import manifest as manifests
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.files import link_or_copy, remove, writing_to
+from mmsearch.store.files import link_or_copy, make_folder, remove, writing_to
 from mmsearch.store.layout import NEXT
 from mmsearch.store.ledger import LedgerRow, append
 from mmsearch.store.manifest import Manifest, Root
@@ -93,7 +93,7 @@ def keep_copy(snapshot: Snapshot, target: Path) -> None:
     beside = ConfinedPath(target.parent)
     unfinished = beside / f".{target.name}.unfinished"
     with writing_to(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         remove(unfinished)
         (unfinished / "segments").mkdir()
         for ref in known.segments:

@@ -42,29 +42,40 @@ class Problem:
 CheckLists = Callable[[tuple[int, ...], Checked, Checked, dict[str, Any]], str | None]
 
 
+# Of the kept files of a space, and the space: what is wrong.
+CheckTowers = Callable[[ConfinedPath, Space], str | None]
+
+
+@dataclass(frozen=True)
+class Deeper:
+    """Checks of what nobody here understands; each says what is wrong, or None."""
+
+    lists: CheckLists = lambda *_: None
+    towers: CheckTowers = lambda *_: None
+
+
 def verify(
     folder: AnyPath,
     progress: Callable[[str], None] = lambda _: None,
-    lists: CheckLists = lambda *_: None,
+    deeper: Deeper = Deeper(),
 ) -> list[Problem]:
     """Checks every file against its checksum, and that rows and vectors belong together.
 
-    Writes nothing. progress: told each file before it is read. lists: looks into lists, which
-    nobody here understands: ``ann.what_is_wrong``.
+    Writes nothing. progress: told each file before it is read. deeper: what else is asked.
     Raises what reading the manifest raises; everything else is a Problem.
     """
     folder = ConfinedPath(folder)
     manifest = manifests.read(folder)
-    problems = _problems(folder, manifest, progress, lists)
+    problems = _problems(folder, manifest, progress, deeper)
     # a writer may have replaced files while they were read: what it replaced is no problem
     while problems and (newer := manifests.read(folder)).generation != manifest.generation:
         manifest = newer
-        problems = _problems(folder, manifest, progress, lists)
+        problems = _problems(folder, manifest, progress, deeper)
     return problems
 
 
 def _problems(
-    folder: ConfinedPath, manifest: Manifest, progress: Callable[[str], None], lists: CheckLists
+    folder: ConfinedPath, manifest: Manifest, progress: Callable[[str], None], deeper: Deeper
 ) -> list[Problem]:
     problems: list[Problem] = []
     if not manifests.as_written(folder):
@@ -74,7 +85,7 @@ def _problems(
     for ref in manifest.segments:
         progress(f"segments/{ref.name}")
         broken = _check_files(folder, ref)
-        problems += broken or _check_rows(folder, manifest, ref, seen, lists)
+        problems += broken or _check_rows(folder, manifest, ref, seen, deeper.lists)
     for ann in manifest.anns.values():
         progress("ann")
         path = ann_path(folder, ann.name)
@@ -85,6 +96,10 @@ def _problems(
         progress(path.relative_to(folder))
         if (what := _damage(path, file)) is not None:
             problems.append(Problem(str(path), what, _KEPT))
+    if manifest.kept_space is not None and not any(p.remedy == _KEPT for p in problems):
+        where = folder / manifest.kept_space
+        if (what := deeper.towers(where, manifest.space)) is not None:
+            problems.append(Problem(str(where), what, _KEPT))
     for run in manifest.ledger:
         path = folder / run.name
         if (what := _damage(path, run.file) or _check_run(folder, manifest, run)) is not None:
@@ -161,7 +176,8 @@ def _check_rows(
     where = folder / "segments" / ref.name
     try:
         names = {lane: ann.name for lane, ann in manifest.anns.items()}
-        segment = Segment(folder, ref, manifest.space, names)
+        roots = frozenset(root.id for root in manifest.roots)
+        segment = Segment(folder, ref, manifest.space, names, roots)
         arrow = pa.Table.from_batches(segment.batches(), schema=PARTS_SCHEMA)
         packed = difference(where / PARQUET_NAME, where / ARROW_NAME, ref.rows)
     except (IndexDamaged, OSError, pa.ArrowInvalid) as e:
@@ -173,15 +189,12 @@ def _check_rows(
         if (found := _vectors(segment, i, space)) is not None:
             problems.append(Problem(str(where), found, _RESTORE))
         problems += _check_lists(folder, manifest, segment.lanes[i], where, lists)
-    known_roots = {r.id for r in manifest.roots}
     ids = arrow.column("id").to_pylist()
     for row in np.flatnonzero(segment.live).tolist():
         if ids[row] in seen:
             problems.append(Problem(str(where), f"part {ids[row]} is there twice", _RESTORE))
             break
         seen.add(ids[row])
-    if not set(arrow.column("root").to_pylist()) <= known_roots:
-        problems.append(Problem(str(where), "rows of a root that is not known", _RESTORE))
     try:
         for text in arrow.column("meta").to_pylist():
             if text is not None:

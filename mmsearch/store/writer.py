@@ -28,6 +28,7 @@ from mmsearch.store.files import (
     make_folder,
     remove,
     replace_file,
+    sync_above,
     writing_to,
 )
 from mmsearch.store.lane_files import codes_name
@@ -97,6 +98,8 @@ class Writer:
                 ) from None
             mark_home(self.folder)
             with writing_to(self.folder):
+                # a writer that was killed may have made the folder, and not have synced its name
+                sync_above(self.folder)
                 self.manifest = Manifest(space=space, written_by=self._version)
                 manifests.write(self.place, self.manifest)
         if self.manifest.space.fingerprint != space.fingerprint:
