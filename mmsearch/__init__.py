@@ -99,7 +99,8 @@ def index(
     on PyTorch runs, see ``load_space``. tower, carry: in which form its weights are stored in
     the towers that the index carries to be asked without PyTorch (``fp32``, ``fp16``, ``int8``),
     and which (``text``, ``all``). Raises UsageError, SpaceMismatch, IndexLocked,
-    IndexNotWritable; files that cannot be read are skipped, not raised.
+    IndexNotWritable, and ProcessingFailed if the encoder or the decoders stop working: what was
+    committed stays. Files that cannot be read are skipped, not raised.
     """
     from mmsearch.indexer import Options, run
     from mmsearch.searcher import Index

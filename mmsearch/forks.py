@@ -88,7 +88,7 @@ def native(work: Callable[P, T]) -> Callable[P, T]:
     """Marks a function that computes with OpenMP or BLAS, or takes a lock of a library's.
 
     A thread that forks waits until others are done with such work, at most ``_PATIENCE_S``.
-    In the child the thread that forked has its own done by a thread that was started since.
+    In the child, another thread does the native work of the thread that forked.
     """
 
     @wraps(work)

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,14 @@ import mmsearch
 from corpora import settle, update
 from failing import after, break_encoder, on_text
 from mmsearch import ProcessingFailed
+from mmsearch.indexer import plan
+from mmsearch.indexer.update import Run
 from mmsearch.info import describe, skipped_files
 from mmsearch.media import versions
+from mmsearch.spaces.folder import FolderSpace
 from mmsearch.store import Snapshot, verify
 from mmsearch.store.ledger import read_ledger
+from mmsearch.types import Modality
 
 
 def write_notes(folder: Path, n: int, about: str) -> None:
@@ -62,6 +68,117 @@ def test_an_encoder_that_breaks_half_way_loses_nothing(
     report = update(folder, index)
     assert (report.indexed, report.unchanged) == (236, 64)
     assert all("hills" in text for text in texts(index)) and len(texts(index)) == 300
+
+
+def write_book(path: Path, about: str) -> None:
+    """A text of some hundred passages, each with the words it is about."""
+    path.parent.mkdir(exist_ok=True)
+    lines = [f"Chapter {i} is about {about} and nothing else, {i} times over." for i in range(2400)]
+    path.write_text("\n\n".join(lines))
+    settle()
+
+
+def part_numbers(index: Path) -> list[int]:
+    snapshot = Snapshot.open(index)
+    rows = [s.row(r) for s in snapshot.segments for r in s.live.nonzero()[0].tolist()]
+    return sorted(row.part_no for row in rows)
+
+
+@pytest.mark.parametrize("again", ["the hills", "the woods"])
+def test_a_long_file_whose_encoding_breaks_half_way_keeps_every_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    folder, index = tmp_path / "books", tmp_path / "ix"
+    monkeypatch.setattr(plan, "LARGE_BYTES", 0)  # what is committed in pieces
+    write_book(folder / "book.txt", "the sea")
+    update(folder, index)
+    whole = part_numbers(index)
+    assert whole == list(range(len(whole))) and len(whole) > 150
+    write_book(folder / "book.txt", "the hills")
+    with monkeypatch.context() as patch:
+        break_encoder(patch, after(100, RuntimeError("CUDA error")))
+        with pytest.raises(ProcessingFailed):
+            update(folder, index, commit_s=0.0)
+    assert part_numbers(index) == whole and verify(index) == []
+    new = sum("hills" in text for text in texts(index))
+    assert 0 < new < len(whole), "some parts are new, the others as they were"
+    write_book(folder / "book.txt", again)  # as it was left, or changed once more
+    update(folder, index)
+    assert part_numbers(index) == whole and verify(index) == []
+    assert all(again in text for text in texts(index))
+    assert update(folder, index).unchanged == 1
+    assert Snapshot.open(index).manifest.unfinished == ()
+
+
+def test_a_part_that_is_refused_late_does_not_end_a_long_file_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, index = tmp_path / "books", tmp_path / "ix"
+    monkeypatch.setattr(plan, "LARGE_BYTES", 0)
+    write_book(folder / "book.txt", "the sea")
+    with (folder / "book.txt").open("a") as book:
+        book.write("\n\n" + "\n\n".join(f"an unusual line {i}" for i in range(900)))
+    settle()
+    original = Run._commit
+
+    def stopping(run: Run, final: bool = False) -> None:
+        original(run, final)
+        if any(item.refused for item in run.open.values()):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        break_encoder(patch, on_text("unusual", ValueError("no such token")))
+        patch.setattr(Run, "_commit", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            update(folder, index, commit_s=0.0)
+    (half,) = Snapshot.open(index).manifest.unfinished
+    assert 0 < half.parts == len(texts(index))
+    report = update(folder, index)
+    assert (report.indexed, report.unchanged) == (1, 0) and verify(index) == []
+    assert sum("unusual" in text for text in texts(index)) > 15
+    assert part_numbers(index) == list(range(len(texts(index))))
+
+
+def test_a_text_that_the_tokenizer_refuses_is_skipped_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, index = tmp_path / "notes", tmp_path / "ix"
+    write_notes(folder, 5, "the sea")
+    (folder / "odd.txt").write_text("an odd note")
+    settle()
+
+    def odd(texts: Sequence[str]) -> None:
+        if any("odd" in text for text in texts):
+            raise ValueError("it cannot be tokenized")
+
+    for name in ("truncated", "unknown"):
+        known = getattr(FolderSpace, name)
+        monkeypatch.setattr(
+            FolderSpace, name, lambda self, texts, known=known: (odd(texts), known(self, texts))[1]
+        )
+    with monkeypatch.context() as patch:
+        break_encoder(patch, on_text("odd", ValueError("it cannot be tokenized")))
+        report = update(folder, index)
+    assert (report.indexed, report.skipped) == (5, 1)
+    with pytest.raises(ProcessingFailed, match="mini does not encode text any more"):
+        update(folder, index, retry_skipped=True)
+    assert len(texts(index)) == 5
+
+
+def test_lists_are_trained_without_an_encoder_that_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, index = tmp_path / "notes", tmp_path / "ix"
+    write_notes(folder, 700, "the sea")
+    update(folder, index)
+
+    def fault(modality: Modality, data: Sequence[Any]) -> None:
+        raise RuntimeError("CUDA error")
+
+    break_encoder(monkeypatch, fault)
+    assert update(folder, index, ann="ivfpq").unchanged == 700
+    facts = Snapshot.open(index).manifest.ann
+    assert facts is not None and facts.facts["queries_of"] == "stored vectors"
 
 
 def test_a_broken_encoder_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
@@ -236,6 +353,24 @@ def test_a_file_that_gets_parts_is_no_longer_listed(tmp_path: Path, samples: Pat
     assert describe(mmsearch.open(index))["skipped"] == 1
 
 
+def test_a_file_keeps_its_row_when_a_folder_above_is_indexed_later(
+    tmp_path: Path, samples: Path
+) -> None:
+    above, index = tmp_path / "above", tmp_path / "ix"
+    above.mkdir()
+    broken_photos(above / "inside", samples, 2)
+    assert update(above / "inside", index).skipped == 2
+    assert update(above, index, retry_skipped=True).skipped == 2
+    generation = Snapshot.open(index).manifest.generation
+    assert update(above, index).skipped == 2
+    assert Snapshot.open(index).manifest.generation == generation, "nothing had changed"
+    assert len(skipped_files(mmsearch.open(index))) == 2
+    shutil.copyfile(samples / "photos/coffee.jpg", above / "inside" / "0.jpg")
+    settle()
+    assert update(above, index).indexed == 1
+    assert sorted(unindexed(index)) == ["1.jpg"]
+
+
 def test_only_the_ledger_of_the_named_folders_changes(tmp_path: Path, samples: Path) -> None:
     a, b, index = tmp_path / "a", tmp_path / "b", tmp_path / "ix"
     broken_photos(a, samples, 2)
@@ -335,6 +470,32 @@ def test_a_large_folder_that_was_renamed_or_excluded_keeps_nothing(tmp_path: Pat
     report = update(folder, index, exclude=("b/",))
     assert (report.removed, report.kept) == (30, ())
     assert all(text.startswith("In a") for text in texts(index)) and len(texts(index)) == 30
+
+
+@pytest.mark.parametrize("left", [".DS_Store", ".directory"])
+def test_a_folder_that_is_empty_but_for_hidden_files_keeps_its_items(
+    tmp_path: Path, left: str
+) -> None:
+    folder, index = tmp_path / "notes", tmp_path / "ix"
+    write_notes(folder, 15, "the sea")
+    update(folder, index)
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / left).write_text("")
+    report = update(folder, index)
+    assert report.removed == 0 and report.kept == (str(folder),)
+    assert len(texts(index)) == 15
+
+
+@pytest.mark.parametrize("pattern", ["a\0b", "x" * 70_000, 5])
+def test_a_pattern_that_cannot_be_kept_is_refused(tmp_path: Path, pattern: str) -> None:
+    folder, index = tmp_path / "notes", tmp_path / "ix"
+    write_notes(folder, 1, "the sea")
+    update(folder, index)
+    for name in ("exclude", "include", "forget"):
+        with pytest.raises(mmsearch.UsageError, match="pattern"):
+            update(folder, index, **{name: (pattern,)})
+    assert len(mmsearch.open(index)) == 1
 
 
 def test_patterns_are_remembered_until_they_are_forgotten(tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ def test_a_filter_finds_a_name_in_whichever_form_it_is_typed(notes: Path) -> Non
             assert paths(index, where=where) == {"b.txt"}, where
 
 
+def test_only_a_text_that_is_compared_with_a_name_stands_for_its_other_form(notes: Path) -> None:
+    index = mmsearch.index(write(notes, "b.txt"), notes.parent / "ix")
+    index.add([{"text": "a title"}], ids=["titled"], meta=[{"title": COMPOSED}])
+    same = f"(coalesce(path, '') = '{COMPOSED}') = (title = '{COMPOSED}')"
+    assert [hit.id for hit in index.search("a", where=same)] == []
+    other = f"(coalesce(path, '') = '{COMPOSED}') <> (title = '{COMPOSED}')"
+    assert [hit.id for hit in index.search("a", where=other)] == ["titled"]
+    for column in ("path", "text"):
+        pattern = f"{column} like '%a{COMPOSED[-1]}%%' escape '{COMPOSED[-1]}'"
+        assert len(index.search("a", where=pattern)) == 0
+
+
 def test_a_filter_on_a_root_knows_both_forms_and_one_on_what_is_written_changes_nothing(
     notes: Path,
 ) -> None:

@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import mmsearch
 from mmsearch.ann import masked
 from mmsearch.once import Memo, once
+from mmsearch.store import Snapshot
 
 STRESS = Path(__file__).parent / "stress.py"
 
@@ -131,6 +134,39 @@ def test_what_faiss_is_told_keeps_a_filters_bits() -> None:
     others = [np.zeros(2048, np.uint8) for _ in range(100)]
     assert [parameters.sel.is_member(i) for i in range(len(mask))] == mask.tolist()
     assert len(others) == 100
+
+
+def test_a_search_waits_for_no_refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("a dog on a beach")
+    index = mmsearch.index(tmp_path / "notes", tmp_path / "ix")
+    index.search("a dog")
+    opening, go_on, opened = threading.Event(), threading.Event(), Snapshot.open
+
+    def slowly(*given: Any) -> Snapshot:
+        opening.set()
+        assert go_on.wait(20)
+        return opened(*given)
+
+    monkeypatch.setattr(Snapshot, "open", slowly)
+    refresh = threading.Thread(target=index.refresh)
+    refresh.start()
+    assert opening.wait(20)
+    found: list[int] = []
+    search = threading.Thread(target=lambda: found.append(len(index.search("a dog"))))
+    search.start()
+    search.join(10)
+    assert found == [1], "it waited for the refresh"
+    go_on.set()
+    refresh.join()
+
+
+def test_many_rows_of_a_mask_are_not_kept() -> None:
+    few, many = np.arange(100_000) % 2 == 0, np.ones(100_000, bool)
+    for mask, kept in ((few, True), (many, False)):
+        one = masked.Masked(mask)
+        assert one.rows.tolist() == np.flatnonzero(mask).tolist()
+        assert (one.rows is one.rows) == kept
 
 
 @pytest.mark.campaign

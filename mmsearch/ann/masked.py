@@ -12,7 +12,9 @@ from mmsearch.ann.lists import Lists
 from mmsearch.once import once
 from mmsearch.types import Mask
 
-_MOST = 16  # masks of a segment of which something is kept
+# Of so many masks of a segment something is kept, and of fewer if they are large.
+_MOST, _MOST_BYTES = 16, 32 << 20
+_KEPT_ROWS = 1 << 16  # finding more takes less time than comparing them
 
 
 class Masked:
@@ -26,12 +28,18 @@ class Masked:
         self.allowed = allowed
         self.n = int(np.count_nonzero(allowed))
         self.checked = False  # whether all rows that it allows have been checked
+        self._rows: NDArray[np.int64] | None = None
         self._held: NDArray[np.int64] | None = None
 
-    @once
+    @property
     def rows(self) -> NDArray[np.int64]:
-        """int64 (m,): the rows that may be found, ascending."""
-        return np.flatnonzero(self.allowed)
+        """int64 (m,): the rows that may be found, ascending; kept if they are few."""
+        rows = self._rows
+        if rows is None:
+            rows = np.flatnonzero(self.allowed)
+            if len(rows) <= _KEPT_ROWS:
+                self._rows = rows
+        return rows
 
     @once
     def selector(self) -> Any:
@@ -63,7 +71,7 @@ class Masks:
         all_known = self._known
         known = all_known.get(id(allowed))
         if known is None:
-            if len(all_known) >= _MOST:
+            if len(all_known) >= max(1, min(_MOST, _MOST_BYTES // max(1, len(allowed)))):
                 all_known = self._known = {}
             # it keeps the mask, so that no other gets the same id while it is held here
             known = all_known.setdefault(id(allowed), Masked(allowed))

@@ -25,7 +25,8 @@ _COPIED_ROWS = 4096
 # matrix products may be faster.
 _FEW_QUERIES = 15
 _FEW_HITS = 10_000  # that these queries may want in all: 12 bytes each, in each segment
-_MOST_PLANS = 16  # masks whose plans are kept
+# So many plans are kept, and fewer if their masks are large: they hold these.
+_MOST_PLANS, _MOST_BYTES = 16, 64 << 20
 
 
 class Together:
@@ -37,6 +38,8 @@ class Together:
 
     def __init__(self, indexes: Sequence[Flat | IvfPq]) -> None:
         self._units = tuple(_units(indexes))
+        rows = sum(len(index.vectors) for index in indexes)
+        self._most = max(1, min(_MOST_PLANS, _MOST_BYTES // max(1, rows)))
         self._plans: dict[int, _Plan] = {}  # id of masks, which the plan holds -> plan
 
     def search(
@@ -76,7 +79,7 @@ class Together:
         plans = self._plans
         plan = plans.get(id(masks))
         if plan is None:
-            if len(plans) >= _MOST_PLANS:
+            if len(plans) >= self._most:
                 plans = self._plans = {}
             plan = plans.setdefault(id(masks), _Plan(self._units, masks))
         return plan

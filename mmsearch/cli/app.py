@@ -233,12 +233,13 @@ def index(
             )
         if report.failed:
             say(
-                f"mmsearch: {report.failed:,} files were not indexed through no fault of theirs: "
-                "run the same command to try them again."
+                f"mmsearch: files that could not be indexed, for a reason that is not theirs: "
+                f"{report.failed:,}. Run the same command to try them again."
             )
         if (report.skipped or report.failed) and not json:
             say("`mmsearch info --skipped" + _same(index) + "` says why files were left out.")
-        if not json and not report.indexed and not report.unchanged:
+        nothing = not report.indexed and not report.unchanged and not report.kept
+        if not json and nothing and not report.skipped and not report.failed:
             say("mmsearch: no pictures, sounds or texts were found there.")
         if strict and (report.skipped or report.failed):
             raise typer.Exit(1)

@@ -61,7 +61,7 @@ _LIKES = {
     "ilike_escape": (False, True),
     "not_ilike_escape": (True, True),
 }
-# name -> types of its arguments. None makes a text longer than its arguments, takes a
+# name -> types of its arguments. No function here makes a text longer than its arguments, takes a
 # pattern, or knows anything but its arguments.
 FUNCTIONS = {
     **dict.fromkeys(("lower", "upper", "trim", "length"), ("VARCHAR",)),
@@ -181,17 +181,23 @@ class _Writer:
         Making names equal instead would take 6 µs for each that is not ASCII.
         """
         join = _joined_by(node)
-        if not join or self._form is not None or not _names_one(node):
+        if not join:
             return write(node)
-        several: list[str] = []
-        for form in _FORMS:
-            if not several or any(form(text) != text for text in _texts_in(node)):
-                self._form = form
-                several.append(write(node).sql)
-        self._form = None
-        different = list(dict.fromkeys(several))
-        sql = different[0] if len(different) == 1 else f"({join.join(different)})"
-        return _Piece(sql, "BOOLEAN")
+        outside, self._form = self._form, None
+        own = list(_operands_in(node))
+        if _names_one(own):
+            several: list[str] = []
+            for form in _FORMS:
+                if not several or any(form(text) != text for text in map(_text, own)):
+                    self._form = form
+                    several.append(write(node).sql)
+            different = list(dict.fromkeys(several))
+            sql = different[0] if len(different) == 1 else f"({join.join(different)})"
+            piece = _Piece(sql, "BOOLEAN")
+        else:
+            piece = write(node)
+        self._form = outside
+        return piece
 
     def _several(self, nodes: list[Node]) -> list[_Piece]:
         """Operands that are compared with each other: what is known of one tells the others."""
@@ -319,8 +325,11 @@ class _Writer:
                 "LIKE takes a pattern in single quotes: path like '%holiday%' (% is any text, "
                 "_ one character)."
             )
-        pattern, *escapes = [self._formed(_text(t)) for t in texts]
-        sql = like_sql(self.write(what).sql, tokens_of(pattern, "".join(escapes)), any_case)
+        pattern, *escapes = map(_text, texts)
+        escape = "".join(escapes)
+        if escape.isascii():  # others may be in the pattern, and must stay as they are
+            pattern = self._formed(pattern)
+        sql = like_sql(self.write(what).sql, tokens_of(pattern, escape), any_case)
         self.calls += REGEX_CALLS if sql.startswith("regexp") else 1
         return _Piece(f"(NOT {sql})" if negated else sql, "BOOLEAN")
 
@@ -358,23 +367,19 @@ def _joined_by(node: Node) -> str:
     return _OF_FORMS.get(name, "")
 
 
-def _nodes_in(node: Any) -> Iterator[Node]:
-    if isinstance(node, dict):
-        yield node
-    if isinstance(node, dict | list):
-        for one in node.values() if isinstance(node, dict) else node:
-            yield from _nodes_in(one)
+def _operands_in(node: Any) -> Iterator[Node]:
+    """The nodes that a node compares, and what they are made of; not what compares on its own."""
+    for one in node.values() if isinstance(node, dict) else node:
+        if isinstance(one, dict) and not _joined_by(one):
+            yield one
+        if isinstance(one, list) or (isinstance(one, dict) and not _joined_by(one)):
+            yield from _operands_in(one)
 
 
-def _names_one(node: Node) -> bool:
-    """Whether a name is anywhere in a node."""
-    columns = (one.get("column_names", ()) for one in _nodes_in(node))
+def _names_one(nodes: list[Node]) -> bool:
+    """Whether one of some nodes is the column of a name."""
+    columns = (one.get("column_names", ()) for one in nodes)
     return any(len(words) == 1 and words[0].lower() in NAMES for words in columns)
-
-
-def _texts_in(node: Node) -> list[str]:
-    """Every text in a node."""
-    return [_text(one) for one in _nodes_in(node) if one.get("class") == "CONSTANT"]
 
 
 def too_deep() -> LimitExceeded:

@@ -37,6 +37,10 @@ def tokens_of(pattern: str, escape: str) -> list[object]:
 
 
 def like_sql(what: str, tokens: list[object], any_case: bool) -> str:
+    """Write a pattern as SQL that is matched in linear time. Raises LimitExceeded.
+
+    what: SQL of the text. tokens: see ``tokens_of``. any_case: whether case makes no difference.
+    """
     literal = all(t not in ("%", "_") for t in tokens)  # none that was escaped
     if _ONE not in tokens and literal:
         pattern = quoted("".join("%" if t is _ANY else str(t) for t in tokens))

@@ -22,13 +22,12 @@ from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
-from mmsearch.store.rows import part_id
+from mmsearch.store.rows import MAX_META_DEPTH, depth_of, part_id
 from mmsearch.store.snapshot import join
 from mmsearch.types import Item, Modality, Part, Signature, Vectors
 from mmsearch.version import __version__
 
 MAX_ID_CHARS = 512
-MAX_META_DEPTH = 32  # of lists and dicts in each other; those who read it have such limits, too
 _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
 
 
@@ -206,22 +205,16 @@ def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[st
     for one in given:
         if not isinstance(one, dict):
             raise UsageError(f"meta is a dict for each item, not {shown(one)}.")
-        if _deeper_than(MAX_META_DEPTH, one):
-            raise UsageError(f"meta has at most {MAX_META_DEPTH} levels of lists and dicts.")
         try:
-            json.dumps(one, allow_nan=False)
+            text = json.dumps(one, allow_nan=False)
+            deep = depth_of(json.loads(text)) > MAX_META_DEPTH
+        except RecursionError:
+            deep = True
         except (TypeError, ValueError) as e:
             raise UsageError(f"meta must hold plain JSON values: {e}.") from None
+        if deep:
+            raise UsageError(f"meta has at most {MAX_META_DEPTH} levels of lists and dicts.")
     return given
-
-
-def _deeper_than(most: int, value: Any) -> bool:
-    """Whether lists and dicts lie in each other more than so many levels deep."""
-    level = [value]
-    for _ in range(most):
-        inside = [x for x in level if isinstance(x, dict | list | tuple)]
-        level = [y for x in inside for y in (x.values() if isinstance(x, dict) else x)]
-    return any(isinstance(x, dict | list | tuple) for x in level)
 
 
 def _encoded(

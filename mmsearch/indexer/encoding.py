@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from threading import Lock
 from types import TracebackType
 from typing import Any
@@ -18,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.indexer.refusal import Refused, encode_each
+from mmsearch.indexer.refusal import Refused, broken, encode_each
 from mmsearch.media.pool import Task
 from mmsearch.spaces import Encoder
+from mmsearch.store import Segment
 from mmsearch.types import Modality, Part
 
 _WAITING = 1  # whole batches that wait for the encoder
@@ -46,6 +48,7 @@ class OpenItem:
     expected: int | None = None  # parts in all, once the decoder has said so
     committed: int = 0  # parts that are in a segment already
     refused: Refused | None = None  # why one of its parts has no vector
+    old_rows: list[tuple[Segment, int, int]] | None = None  # of ``old``: segment, row, part number
 
     @property
     def complete(self) -> bool:
@@ -146,13 +149,22 @@ class Batches:
     def _encode(self, modality: Modality, data: Sequence[Any]) -> list[Encoded]:
         with self._busy:
             found = encode_each(self._encoder, modality, data)
-            cut, unknown = [0] * len(data), [0.0] * len(data)
-            if modality is Modality.TEXT:
-                cut, unknown = self._encoder.truncated(data), self._encoder.unknown(data)
-            each = zip(found, cut, unknown, strict=True)
-            return [
-                one if isinstance(one, Refused) else (one, lost, share) for one, lost, share in each
-            ]
+            facts = iter(self._facts(modality, data, found))
+            return [one if isinstance(one, Refused) else (one, *next(facts)) for one in found]
+
+    def _facts(
+        self, modality: Modality, data: Sequence[Any], found: Sequence[Any]
+    ) -> Iterable[tuple[int, float]]:
+        """Of each text that has a vector: tokens left out, and the share of unknown letters."""
+        if modality is not Modality.TEXT:
+            return repeat((0, 0.0))
+        both = zip(data, found, strict=True)
+        texts = [text for text, one in both if not isinstance(one, Refused)]
+        try:
+            cut, unknown = self._encoder.truncated(texts), self._encoder.unknown(texts)
+        except Exception as e:
+            raise broken(self._encoder, modality, e) from e
+        return zip(cut, unknown, strict=True)
 
 
 class _Busy:

@@ -31,7 +31,7 @@ class Refused:
 
 
 def encode_each(
-    encoder: Encoder, modality: Modality, data: Sequence[Any]
+    encoder: Encoder, modality: Modality, data: Sequence[Any], asked: bool = False
 ) -> list[NDArray[np.float32] | Refused]:
     """The unit vector (d,) of each input, or why there is none.
 
@@ -39,35 +39,47 @@ def encode_each(
     SpaceError if its model is not here or does not fit the memory.
     """
     try:
-        return list(_encode(encoder, modality, data))
+        return list(_encode(encoder, modality, data, asked))
     except ProcessingFailed:
         raise
     except Exception as e:
         if len(data) == 1:
             return [_refused(encoder, modality, e)]
-    return [one for x in data for one in encode_each(encoder, modality, [x])]
+    return [one for x in data for one in encode_each(encoder, modality, [x], asked)]
 
 
-def encode_all(encoder: Encoder, modality: Modality, data: Sequence[Any]) -> Vectors:
-    """The unit vectors of all inputs, float32 (n, d).
+def encode_all(
+    encoder: Encoder, modality: Modality, data: Sequence[Any], asked: bool = False
+) -> Vectors:
+    """The unit vectors of all inputs, float32 (n, d). asked: as ``Encoder.encode`` takes it.
 
     Raises DecodeError for an input that the encoder refuses, ProcessingFailed if the encoder is
     broken or lacks memory, and SpaceUnavailable if it takes nothing of that modality.
     """
     encoder.space.require(modality)
     out = np.empty((len(data), encoder.space.dimension), np.float32)
-    for row, one in enumerate(encode_each(encoder, modality, data)):
+    for row, one in enumerate(encode_each(encoder, modality, data, asked)):
         if isinstance(one, Refused):
             raise ProcessingFailed(one.reason) if one.ours else DecodeError(one.reason, "encode")
         out[row] = one
     return out
 
 
-def _encode(encoder: Encoder, modality: Modality, data: Sequence[Any]) -> Vectors:
-    vectors = encoder.encode(modality, data)
+def _encode(
+    encoder: Encoder, modality: Modality, data: Sequence[Any], asked: bool = False
+) -> Vectors:
+    vectors = encoder.encode(modality, data, asked)
     if len(vectors) != len(data) or not np.isfinite(vectors).all():
         raise DecodeError("the encoder gave no usable vector", stage="encode")
     return vectors
+
+
+def broken(encoder: Encoder, modality: Modality, error: Exception) -> ProcessingFailed:
+    """The error that says that an encoder does not work any more."""
+    return ProcessingFailed(
+        f"{encoder.space.name} does not encode {modality} any more: {_line(error)}. What was "
+        "encoded before is kept; run the same command to go on."
+    )
 
 
 def _refused(encoder: Encoder, modality: Modality, error: Exception) -> Refused:
@@ -76,10 +88,7 @@ def _refused(encoder: Encoder, modality: Modality, error: Exception) -> Refused:
     except SpaceError:  # which says what is missing
         raise
     except Exception as e:
-        raise ProcessingFailed(
-            f"{encoder.space.name} does not encode {modality} any more: {_line(e)}. What was "
-            "encoded before is kept; run the same command to go on."
-        ) from e
+        raise broken(encoder, modality, e) from e
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return Refused(
         f"the encoder refused it: {_line(error)}", memory or isinstance(error, SpaceError)

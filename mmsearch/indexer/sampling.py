@@ -9,6 +9,7 @@ import numpy as np
 
 from mmsearch import forks
 from mmsearch.errors import MmsearchError
+from mmsearch.indexer.refusal import encode_all
 from mmsearch.sample_queries import sample_queries
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
@@ -44,12 +45,13 @@ def likely_queries(
         try:
             encoder = encoder or encoder_of(space, snapshot.kept_space, snapshot.check_kept_space)
             own, columns = _fragments(segments, n), space.columns[lane]
-            asked, kind = _encoded(encoder, own, columns), "fragments of the index's texts"
+            asked, kind = encoded(encoder, own)[:, columns], "fragments of the index's texts"
             if len(own) < n:
                 kind = f"{kind} and sample texts" if own else "sample texts"
-                more = _near_texts(segments, encoder, n - len(own), lane, columns)
+                some = encoded(encoder, sample_queries(_MADE_UP * (n - len(own))))[:, columns]
+                more = _nearest(np.ascontiguousarray(some), segments, n - len(own), lane)
                 asked = np.concatenate([asked, more])
-            return asked, kind
+            return np.ascontiguousarray(asked), kind
         except MmsearchError:
             pass
     rows = row_sample(segments, max(n, _NEAR_ROWS), None, lane)
@@ -57,19 +59,16 @@ def likely_queries(
     return rows[pick], "stored vectors"
 
 
-def _encoded(encoder: Encoder, texts: Sequence[str], columns: slice) -> Vectors:
+def encoded(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    """Texts as queries, float32 (n, d). Raises as ``refusal.encode_all`` does."""
     blocks = [texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED)]
-    vectors = [encoder.encode(Modality.TEXT, block, asked=True)[:, columns] for block in blocks]
-    d = columns.stop - columns.start
-    return np.ascontiguousarray(np.concatenate([np.empty((0, d), np.float32), *vectors]))
+    vectors = [encode_all(encoder, Modality.TEXT, block, asked=True) for block in blocks]
+    return np.concatenate([np.empty((0, encoder.space.dimension), np.float32), *vectors])
 
 
 @forks.native
-def _near_texts(
-    segments: Sequence[Segment], encoder: Encoder, n: int, lane: int, columns: slice
-) -> Vectors:
-    """The n of the sample texts, encoded, that are nearest to a lane's pictures and sounds."""
-    xq = _encoded(encoder, sample_queries(_MADE_UP * n), columns)
+def _nearest(xq: Vectors, segments: Sequence[Segment], n: int, lane: int) -> Vectors:
+    """The n of some vectors, (m, d), that are nearest to a lane's pictures and sounds."""
     text = MODALITIES.index(Modality.TEXT)
     masks = [s.live & (s.modality_codes != text) for s in segments]
     held = [mask if (of := s.rows_of(lane)) is None else mask[of]

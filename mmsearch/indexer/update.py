@@ -15,7 +15,7 @@ import numpy as np
 from mmsearch import ann
 from mmsearch.cores import available_cores
 from mmsearch.errors import IndexNotFound, MmsearchError, StoreError, UsageError
-from mmsearch.given import listed
+from mmsearch.given import checked_path, listed
 from mmsearch.indexer.encoding import Batches, OpenItem
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
@@ -107,7 +107,8 @@ def run(
 def _wishes(known: Manifest, options: Options) -> Wishes:
     """What this run and earlier ones asked for. Raises UsageError for what none was asked for."""
     for name in ("exclude", "include", "forget"):
-        listed(getattr(options, name), f"patterns for {name}")
+        for pattern in listed(getattr(options, name), f"patterns for {name}"):
+            checked_path(pattern, f"a pattern for {name}")
     include, exclude = {*known.include, *options.include}, {*known.exclude, *options.exclude}
     forget = set(options.forget)
     if unknown := sorted(forget - include - exclude):
@@ -249,8 +250,7 @@ class Run:
                 item.content_hash = content_hash
                 item.committed = unfinished.parts
                 return True
-            # other content by now: decoding starts over, and the first parts go then
-            del self.resumed[unfinished.item_id]
+            # other content by now: decoding starts over, and its parts replace those of before
             if task.skip_parts:
                 return False
             self._open_item(task).content_hash = content_hash
@@ -314,7 +314,7 @@ class Run:
                 self._skip(task, "decode", "there is nothing in it to index")
             else:
                 # in this order: stopped in between, the item counts as unfinished
-                self._append(item)
+                self._append(item, last=True)
                 self.plan.forget(_absolute(task))
                 del self.open[task]
                 self.resumed.pop(item.id, None)
@@ -323,11 +323,9 @@ class Run:
 
     # -- rows -----------------------------------------------------------------
 
-    def _append(self, item: OpenItem) -> None:
-        """Moves an item's vectors to the writer; the parts it replaces go with that commit."""
-        replaced: Replaced = ()
-        if item.committed == 0 and item.old is not None:
-            replaced = self._rows_of(item.old)
+    def _append(self, item: OpenItem, last: bool) -> None:
+        """Moves an item's vectors to the writer; the parts they replace go with that commit."""
+        replaced = self._replaced(item, last)
         i = item.task.item
         signature = item.signature or (i.size, i.mtime_ns, i.ctime_ns, i.inode)
         settled = self._settled(signature, _absolute(item.task))
@@ -340,6 +338,26 @@ class Run:
         self.report.parts += len(item.encoded)
         item.committed += len(item.encoded)
         item.encoded = []
+
+    def _replaced(self, item: OpenItem, last: bool) -> Replaced:
+        """The old rows that an item's new parts replace: those of the same parts, and if these are
+        its last parts, all that are left. What has no successor yet stays findable."""
+        if item.old is None:
+            return ()
+        if last and not item.committed:
+            return self._rows_of(item.old)
+        if item.old_rows is None:
+            item.old_rows = [
+                (segment, row, segment.row(row).part_no)
+                for segment, first, n in self._rows_of(item.old)
+                for row in range(first, first + n)
+            ]
+        stop = item.committed + len(item.encoded)
+        return [
+            (segment, row, 1)
+            for segment, row, part_no in item.old_rows
+            if part_no >= item.committed and (last or part_no < stop)
+        ]
 
     def _settled(self, signature: Signature, path: str) -> Signature:
         """The signature, with its time made unequal to any if the file is too fresh.
@@ -374,7 +392,6 @@ class Run:
         source = known.by_content.get(content_hash)
         if source is None or self._is_unfinished(source):
             # its first parts were committed under other content: start over
-            self._delete_at(path)
             self.plan.again.append(replace(task, skip_parts=0))
             return
         here = known.find(path)
@@ -406,6 +423,7 @@ class Run:
                 )
                 taken.append((new, vector))
         self.writer.extend(taken, () if here is None else self._rows_of(here))
+        self.resumed.pop(item_id(path), None)
         if same:
             self.report.unchanged += 1
         else:
@@ -490,9 +508,9 @@ class Run:
         self.committing = True
         started = time.perf_counter()
         for item in self.open.values():
-            if item.refused is None and item.content_hash is not None:
-                if len(item.encoded) >= _PIECE_PARTS:
-                    self._append(item)
+            if item.content_hash is not None:
+                if item.refused is None and len(item.encoded) >= _PIECE_PARTS:
+                    self._append(item, last=False)
                 if item.committed:
                     unfinished.append(Unfinished(item.id, item.content_hash.hex(), item.committed))
         open_ids = {u.item_id for u in unfinished}

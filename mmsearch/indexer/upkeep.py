@@ -10,6 +10,7 @@ from mmsearch import ann, store
 from mmsearch.errors import IndexNotFound, SpaceMismatch, UsageError
 from mmsearch.given import listed
 from mmsearch.indexer.quantise import tune_ann, update_ann
+from mmsearch.indexer.sampling import encoded
 from mmsearch.query import check_text, checked_recall
 from mmsearch.spaces.kept import encoder_of, what_is_wrong
 from mmsearch.store import Problem, Snapshot, Writer, manifest
@@ -21,7 +22,6 @@ from mmsearch.version import __version__
 
 Progress = Callable[[str], None]
 _LEAST_QUERIES = 20  # recall measured with fewer says nothing
-_ENCODED = 256
 
 
 def tune(
@@ -119,8 +119,6 @@ def merge(
 
 
 def _encoded(writer: Writer, texts: list[str]) -> Any:
-    import numpy as np
-
     for text in texts:
         check_text(text)
     if len(texts) < _LEAST_QUERIES:
@@ -131,5 +129,4 @@ def _encoded(writer: Writer, texts: list[str]) -> Any:
     encoder = encoder_of(snapshot.manifest.space, snapshot.kept_space, snapshot.check_kept_space)
     if Modality.TEXT not in encoder.space.modalities:
         raise UsageError(f"{encoder.space} has no tower for texts.")
-    blocks = (texts[at : at + _ENCODED] for at in range(0, len(texts), _ENCODED))
-    return np.concatenate([encoder.encode(Modality.TEXT, block, asked=True) for block in blocks])
+    return encoded(encoder, texts)

@@ -138,21 +138,17 @@ class Folder:
         for entry in listed:
             name = entry.name
             if name.startswith("."):
-                self.left_out += 1
                 continue
             try:
-                if entry.is_symlink() and self._leads_out(entry.path):
-                    if not (exclude and self._excluded(entry.path, name, top, entry.is_dir())):
-                        yield Unreadable(entry.path, _LEADS_OUT, ignored=True)
-                    continue
                 is_dir = entry.is_dir()
                 if exclude and self._excluded(entry.path, name, top, is_dir):
                     self.left_out += 1
                     continue
+                if entry.is_symlink() and self._leads_out(entry.path):
+                    yield Unreadable(entry.path, _LEADS_OUT, ignored=True)
+                    continue
                 if is_dir:
-                    if entry.path in self._skip or _hidden(entry):
-                        self.left_out += 1
-                    else:
+                    if entry.path not in self._skip and not _hidden(entry):
                         (linked if entry.is_symlink() else below).append(entry.path)
                     continue
                 # on Windows an entry carries a cached, cut-down result

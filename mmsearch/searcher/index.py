@@ -66,7 +66,7 @@ class Index:
         self._place = space
         self._view = View.over(Snapshot.open(folder))
         self._encoder: Encoder | None = None
-        self._lock = forks.Lock()
+        self._lock, self._encoder_lock = forks.Lock(), forks.Lock()
 
     def __len__(self) -> int:
         """Parts that a search can find."""
@@ -218,11 +218,7 @@ class Index:
         view = self._view
         if not isinstance(part_id, str):
             raise UsageError(f"an id is a str, not {type(part_id).__name__}.")
-        found = view.snapshot.find(part_id) if is_unicode(part_id) else None
-        if found is None:
-            return None
-        segment, row = found
-        return view.hit(0, 1.0, segment.rows([row])[0])
+        return view.find(part_id) if is_unicode(part_id) else None
 
     def add(
         self,
@@ -232,7 +228,9 @@ class Index:
     ) -> list[str]:
         """Adds things in one commit, shows the result and returns their ids.
 
-        items: paths, or dicts with one of ``text``, ``image`` and ``audio``.
+        items: paths, or dicts with one of ``text``, ``image`` and ``audio``. ids, meta: one for
+        each item. Raises UsageError, DecodeError for an item that cannot be read, and
+        ProcessingFailed if the encoder or a decoder fails, before anything is changed.
         """
         from mmsearch.indexer import add_items
 
@@ -287,12 +285,14 @@ class Index:
 
     def _load_encoder(self, view: View) -> Encoder:
         space = view.snapshot.manifest.space
-        with self._lock:
-            if self._encoder is None or self._encoder.space.fingerprint != space.fingerprint:
-                snapshot = view.snapshot
-                kept, check = snapshot.kept_space, partial(self._check_kept, snapshot)
-                self._encoder = encoder_of(space, kept, check, place=self._place)
-            return self._encoder
+        if (encoder := self._encoder) is None or encoder.space.fingerprint != space.fingerprint:
+            with self._encoder_lock:  # loaded once, whoever asks for it meanwhile
+                encoder = self._encoder
+                if encoder is None or encoder.space.fingerprint != space.fingerprint:
+                    snapshot = view.snapshot
+                    kept, check = snapshot.kept_space, partial(self._check_kept, snapshot)
+                    encoder = self._encoder = encoder_of(space, kept, check, place=self._place)
+        return encoder
 
     def _check_kept(self, snapshot: Snapshot) -> None:
         """Raises IndexDamaged, or SpaceMismatch where the index is in another space by now."""

@@ -24,7 +24,8 @@ class Results(Sequence[Hit]):
     finding them took, in a batch this query's share of it; ``filter_ms`` is the part of it
     that the filter took, None without one. ``out_of_reach``: in an index of several spaces, kinds
     of parts that no space takes together with what was asked. ``unknown``: the share of a text's
-    letters that the space does not know, and that count for nothing. A batch's do not tell these.
+    letters that the space does not know, and that count for nothing. Results of a batch have
+    neither.
     """
 
     def __init__(

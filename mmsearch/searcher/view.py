@@ -34,7 +34,7 @@ class Found(NamedTuple):
     """What a search found: (nq, k) each; where fewer than k were found, ids are -1 and both
     others -inf. ``surprise`` is what decided the order where lanes met, else None, or NaN for
     queries among others for which none met.
-    ``out_of_reach``: kinds that might have answered, were there a lane of them and the query."""
+    ``out_of_reach``: kinds of parts that no lane takes together with the query."""
 
     scores: Scores
     ids: Ids
@@ -174,6 +174,14 @@ class View:
         if path is not None:
             path = self.prefixes[root] + (path if os.sep == "/" else path.replace("/", os.sep))
         return Hit(rank, score, part, modality, path, start_s, end_s, text, meta)
+
+    def find(self, part_id: str) -> Hit | None:
+        """The live part with that id, as a hit of rank 0. Raises IndexDamaged."""
+        try:
+            found = self.snapshot.find(part_id)
+            return None if found is None else self.hit(0, 1.0, found[0].rows([found[1]])[0])
+        except _UNREADABLE as e:
+            raise self._damaged(e) from e
 
     def ids(self, numbers: NDArray[np.int64]) -> list[str]:
         """The part ids of rows. numbers: int64 (m,), none of them -1. Raises IndexDamaged."""

@@ -146,9 +146,12 @@ def _place(one: _Keyed) -> tuple[int, int, bytes]:
 
 
 def _key(path: str, roots: Sequence[Root]) -> tuple[int, int, bytes]:
-    """(key, root id, relative path) of an absolute path: below the shortest root above it."""
+    """(key, root id, relative path) of an absolute path: below the first root above it.
+
+    The first, and not the shortest: roots that come later must not change the key of a file.
+    """
     above = [r for r in roots if r.path and (path == r.path or path.startswith(join(r.path, "")))]
-    root = min(above, key=lambda r: len(r.path))
+    root = min(above, key=lambda r: r.id)
     relative = os.fsencode(path[len(join(root.path, "")) :].replace(os.sep, "/"))
     return _hash(root.id, relative), root.id, relative
 
