@@ -83,7 +83,7 @@ def harmed_rounds(
 
 @POSIX
 def test_files_whose_decoders_were_killed_are_there_after_the_next_run(tmp_path: Path) -> None:
-    counts = harmed_rounds(tmp_path, "mini", rounds=2, files=200, kinds=("txt", "png"), seed=1)
+    counts = harmed_rounds(tmp_path, "mini", rounds=2, files=80, kinds=("txt", "png"), seed=1)
     assert counts["rounds"] == 2
 
 

@@ -132,18 +132,21 @@ def many_texts(folder: Path, n: int) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT")
 def test_ctrl_c_ends_cleanly_and_keeps_what_was_encoded(tmp_path: Path) -> None:
-    folder, where = tmp_path / "notes", tmp_path / "ix"
+    folder = tmp_path / "notes"
     many_texts(folder, 6000)
-    process = index(folder, where)
-    while not (where / "manifest.json").exists():
-        time.sleep(0.01)
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=30)
-    assert process.returncode == 130, errors
-    assert out == "" and "Traceback" not in errors
-    assert errors.strip().splitlines()[-1].startswith("mmsearch: stopped.")
-    kept = len(Snapshot.open(where))
+    for wait_s in (1.5, 5, 15, 45):  # as long as this machine takes to encode something
+        where = tmp_path / f"ix-{wait_s}"
+        process = index(folder, where)
+        while not (where / "manifest.json").exists():
+            time.sleep(0.01)
+        time.sleep(wait_s)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=100)
+        assert process.returncode == 130, errors
+        assert out == "" and "Traceback" not in errors
+        assert errors.strip().splitlines()[-1].startswith("mmsearch: stopped.")
+        if kept := len(Snapshot.open(where)):
+            break
     assert kept > 0 and verify(where) == []
     report = json.loads(index(folder, where).communicate(timeout=100)[0])
     assert report["unchanged"] == kept and report["indexed"] == 6000 - kept
@@ -189,13 +192,13 @@ def test_files_deleted_and_growing_during_a_run_cost_only_themselves(
     tmp_path: Path, samples: Path
 ) -> None:
     folder, where = tmp_path / "notes", tmp_path / "ix"
-    many_texts(folder, 400)
+    many_texts(folder, 200)
     log = folder / "growing.txt"
     log.write_text("The log begins.\n")
     stop = threading.Event()
 
     def disturb() -> None:
-        victims = sorted(folder.glob("3*.txt"))
+        victims = sorted(folder.glob("1*.txt"))
         while not stop.is_set():
             if log.stat().st_size < 1 << 20:  # else a slow machine never gets to its end
                 with log.open("a") as f:
@@ -214,7 +217,7 @@ def test_files_deleted_and_growing_during_a_run_cost_only_themselves(
         thread.join()
     assert process.returncode == 0 and "Traceback" not in errors
     report = json.loads(out)
-    assert report["indexed"] >= 250
+    assert report["indexed"] >= 80
     shutil.copyfile(samples / "photos/coffee.jpg", folder / "coffee.jpg")
     settled = json.loads(index(folder, where).communicate(timeout=100)[0])
     assert settled["skipped"] == 0

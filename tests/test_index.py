@@ -349,9 +349,9 @@ def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> Non
     folder, where = tmp_path / "sounds", tmp_path / "ix"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    noise = rng.uniform(-0.5, 0.5, 44_100 * 400).astype(np.float32)
+    noise = rng.uniform(-0.5, 0.5, 44_100 * 250).astype(np.float32)
     noise *= np.abs(np.sin(np.arange(len(noise)) / 300_000))
-    soundfile.write(folder / "long.wav", noise, 44_100)  # 40 windows, 35 MB
+    soundfile.write(folder / "long.wav", noise, 44_100)  # 25 windows, 22 MB
     settle()
 
     class Stop(Exception):

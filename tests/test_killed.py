@@ -124,7 +124,7 @@ def campaign(tmp_path: Path, samples: Path, runs: int, seed: int) -> dict[str, i
 def test_a_killed_run_leaves_a_whole_snapshot_and_the_next_finishes(
     tmp_path: Path, samples: Path
 ) -> None:
-    campaign(tmp_path, samples, runs=5, seed=1)
+    campaign(tmp_path, samples, runs=3, seed=1)
 
 
 @pytest.mark.campaign

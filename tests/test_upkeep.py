@@ -87,7 +87,7 @@ def test_more_recall_finds_more_and_a_recall_of_one_finds_all(tuned: mmsearch.In
 
 
 def test_tune_keeps_the_recall_that_it_was_asked_for(tmp_path: Path) -> None:
-    index = make(tmp_path, "ix", sample_queries(1500), ann="ivfpq")
+    index = make(tmp_path, "ix", sample_queries(900), ann="ivfpq")
     before = index.snapshot.manifest.ann
     own = sample_queries(60, seed=8)
     facts = tune(index.path, 0.99, own)
@@ -182,7 +182,7 @@ def test_indexes_of_two_spaces_are_not_merged(tmp_path: Path) -> None:
 
 
 def test_the_lists_stay_within_the_memory_that_is_allowed(tmp_path: Path) -> None:
-    texts = sample_queries(2000)
+    texts = sample_queries(1200)
     (tmp_path / "nothing").mkdir()
     sizes = {}
     for memory in (None, "180kB"):
