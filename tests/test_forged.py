@@ -40,6 +40,8 @@ SHORT = [  # in `make test`; all cases and commands are a campaign
     ("link_segment", "query text"),
     ("fifo_arrow", "info"),
     ("arrow_offset_beyond_in_text", "verify"),
+    ("vectors_are_nan", "eval"),
+    ("roots_of_rows_are_unknown", "index"),
     ("arrow_offset_negative_in_id", "query where"),
     ("lists_rows_beyond", "ask"),
     ("tower_has_weights_anywhere", "query text"),
