@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import faiss
 import numpy as np
 import pytest
 
@@ -198,6 +201,27 @@ def test_going_on_everything_gets_checked_in_the_end() -> None:
     for q in np.concatenate([questions(40)] * 2):
         cold.search(q[None], 3, None)
     assert cold._vector_file.checked.all() and cold._list_file.checked[40:].all()
+
+
+def test_lists_that_were_interrupted_while_loading_hold_each_row_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index, calls, pointer = build("ivfpq", corpus()), [], faiss.swig_ptr
+    _, known = build("ivfpq", corpus()).search(questions(300), 10, None)
+
+    def interrupted(array: np.ndarray) -> Any:
+        calls.append(array)
+        if len(calls) == 41 and array.dtype == np.int64:
+            raise KeyboardInterrupt
+        return pointer(array)
+
+    lists = index._open()[0]
+    with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
+        inside.setattr(faiss, "swig_ptr", interrupted)
+        lists.load(None, index._open()[1])
+    assert not lists.complete
+    _, ids = index.search(questions(300), 10, None)
+    assert lists.complete and ids.tolist() == known.tolist()
 
 
 def test_a_recall_of_one_compares_every_vector(index: ann.SegmentIndex) -> None:

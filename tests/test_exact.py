@@ -129,6 +129,38 @@ def test_numpy_leaves_to_faiss_what_rounding_leaves_open() -> None:
     assert found is not None and found[1].tolist() == [list(range(10))]  # all of them are scored
 
 
+NOT_INSTALLED = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "faiss" else find(name, *more)
+import numpy as np
+from mmsearch import ann
+from mmsearch.ann import without_faiss
+from vectors import corpus, exact, questions
+without_faiss._MOST_ROWS = 0
+for d in (0, 1):  # a width that FAISS sums in some lanes, and one that it does not
+    xb, xq = corpus()[:, d:], questions(40)[:, d:]
+    xq = np.ascontiguousarray(xq / np.linalg.norm(xq, axis=1, keepdims=True))
+    for allowed in (None, np.arange(len(xb)) % 4 == 1):
+        _, ids = ann.Flat(xb).search(xq, 10, allowed)
+        assert (ids == exact(xb, xq, 10, allowed)).mean() > 0.999
+        _, ids = ann.Together([ann.Flat(xb)]).search(xq[:1], 10, [allowed])
+        assert (ids == exact(xb, xq[:1], 10, allowed)).all()
+same = np.tile(corpus(1), (300, 1))
+_, ids = ann.Flat(same).search(questions(3), 10, None)
+assert ids.tolist() == [list(range(10))] * 3
+print("faiss" in sys.modules)
+"""
+
+
+def test_exact_search_needs_no_faiss_however_much_is_asked() -> None:
+    beside = Path(__file__).parent
+    command = [sys.executable, "-c", NOT_INSTALLED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=beside)
+    assert not done.stderr, done.stderr
+    assert done.stdout == "False\n"
+
+
 def refusing(damaged: int, asked: list[np.ndarray]) -> ann.CheckRows:
     """A check that notes which rows it was asked for, and finds one of them damaged."""
 

@@ -14,6 +14,6 @@ def faiss_module() -> Any:
     except ImportError:
         raise UsageError(
             "FAISS is not installed, and approximate search needs it; "
-            f"{install('cpu')} (or gpu), or index with --ann flat."
+            f"{install('cpu')} (or gpu), or search exactly: index with --ann flat."
         ) from None
     return faiss

@@ -150,6 +150,8 @@ class Lists:
         for i, a, b, at in zip(new.tolist(), starts, stops, codes.tolist(), strict=True):
             ids = self._rows[a:b].astype(np.int64)
             blocks = self._file.data[self._codes_at + at :]
+            if held.list_size(i):  # a load was interrupted after this list
+                held.resize(i, 0)
             held.add_entries(i, int(b - a), faiss.swig_ptr(ids), faiss.swig_ptr(blocks))
         index.ntotal = self.n
         self._loaded[new] = True
@@ -157,7 +159,7 @@ class Lists:
     def _check_rows(self, rows: NDArray[np.int32]) -> None:
         """Raises IndexDamaged for rows that the segment does not have."""
         if len(rows) and (rows.min() < 0 or rows.max() >= self.n):
-            raise _damaged("name rows that there are not")
+            raise _damaged("name rows that the segment does not have")
 
     def _check(self, start: int, stop: int) -> None:
         self._file.check(np.array([start], np.int64), np.array([stop], np.int64))
