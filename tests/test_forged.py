@@ -40,6 +40,8 @@ SHORT = [  # in `make test`; all cases and commands are a campaign
     ("link_segment", "query text"),
     ("fifo_arrow", "info"),
     ("arrow_offset_beyond_in_text", "verify"),
+    ("vectors_are_nan", "eval"),
+    ("roots_of_rows_are_unknown", "index"),
     ("arrow_offset_negative_in_id", "query where"),
     ("lists_rows_beyond", "ask"),
     ("tower_has_weights_anywhere", "query text"),
@@ -305,7 +307,7 @@ def test_what_says_who_writes_is_replaced_and_not_followed(base: Path, tmp_path:
     ("case", "file", "words"),
     [
         ("lists_one_row_twice", "codes-", "each row once"),
-        ("lists_rows_beyond", "codes-", "rows that there are not"),
+        ("lists_rows_beyond", "codes-", "rows that the segment does not have"),
         ("quantiser_nan", "codes-", "numbers that no training gives"),
         ("arrow_offset_beyond_in_text", "", "cannot be read"),
         ("meta_is_a_list", "parts.arrow", "no object"),

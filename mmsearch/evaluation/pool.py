@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.errors import IndexDamaged
 from mmsearch.evaluation.measures import Ranks
 from mmsearch.query import MAX_QUERY_WINDOWS
 from mmsearch.store import Snapshot
@@ -86,7 +88,9 @@ class Held:
             for at in range(0, len(rows), _BLOCK_ROWS):
                 some = rows[at : at + _BLOCK_ROWS]
                 segment.check_stored(some)
-                yield segment.stored(some).astype(np.float32), items[at : at + _BLOCK_ROWS]
+                xb = segment.stored(some).astype(np.float32)
+                _check_finite(xb, segment.folder)
+                yield xb, items[at : at + _BLOCK_ROWS]
 
     def vectors_of(self, numbers: Sequence[int]) -> Vectors:
         """One unit vector for each item, (n, d): the mean of its first parts', as
@@ -105,7 +109,14 @@ class Held:
                 if taken[i] < MAX_QUERY_WINDOWS:
                     sums[i] += segment.stored(rows[at : at + 1])[0].astype(np.float64)
                     taken[i] += 1
+        _check_finite(sums, self.snapshot.folder)
         return unit(sums)[back]
+
+
+def _check_finite(vectors: NDArray[Any], where: Path) -> None:
+    """Raises IndexDamaged: nothing can be ranked by a score that is no number."""
+    if not np.isfinite(vectors).all():
+        raise IndexDamaged(f"{where} holds vectors that are no numbers. Run `mmsearch verify`.")
 
 
 def unit(sums: NDArray[np.float64]) -> Vectors:

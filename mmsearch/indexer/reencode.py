@@ -380,7 +380,7 @@ class _Own:
             rows = [segment.row(row)]
             for at in range(row + 1, segment.ref.rows):
                 part = segment.row(at)
-                if part.item_id != rows[0].item_id:
+                if part.part_no == 0 or part.item_id != rows[0].item_id:
                     break
                 rows.append(part)
             yield rows
@@ -408,6 +408,11 @@ class _Own:
         return new, came
 
     def _from_file(self, path: str, new: New) -> Finished:
+        try:  # before a process is started to decode it
+            os.stat(path)
+        except (OSError, ValueError) as e:
+            why = getattr(e, "strerror", None) or e
+            raise DecodeError(f"the file cannot be read: {why}", stage="read") from None
         end: list[Finished] = []
 
         def parts() -> Iterator[Part]:
