@@ -161,7 +161,7 @@ def test_a_decoder_says_nothing_of_a_part_that_is_not_on_the_list(
     index = mmsearch.index(samples, tmp_path / "ix", space=tiny)
     found = content(index.path).values()
     said = {key for row in found for key in json.loads(str(row[5]))}
-    assert said - {"cut_tokens"} <= META_KEYS
+    assert said - {"cut_tokens", "unknown_share"} <= META_KEYS
     assert {"width", "duration_s", "offset"} <= said
 
 
