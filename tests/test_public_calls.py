@@ -178,12 +178,12 @@ def test_anything_gives_an_answer_or_an_error_of_ours(
 
 
 def test_metadata_is_stored_at_any_depth_that_is_taken(home: Home) -> None:
-    taken = deep(63)
+    taken = deep(64)
     home.index.add([{"text": "a note"}], ids=["deep"], meta=[taken])
     hit = home.index.get("deep")
     assert hit is not None and hit.meta == taken
     with pytest.raises(UsageError, match="at most 64 levels"):
-        home.index.add([{"text": "a note"}], ids=["deeper"], meta=[deep(64)])
+        home.index.add([{"text": "a note"}], ids=["deeper"], meta=[deep(65)])
     assert home.index.get("deeper") is None
 
 
