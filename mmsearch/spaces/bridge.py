@@ -133,7 +133,7 @@ def check_here(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Nobody knows of others' folders."""
+    """None: a bridge is a folder, and there is no list of them."""
     return []
 
 
