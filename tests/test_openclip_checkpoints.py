@@ -21,7 +21,7 @@ open_clip = pytest.importorskip("open_clip")
 
 import mmsearch
 from mmsearch.cli.app import app
-from mmsearch.errors import SpaceUnavailable
+from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.spaces import load_encoder, pull
 from mmsearch.types import Modality
 from tiny_clip import tiny_clip
@@ -100,6 +100,25 @@ def test_a_folder_with_a_checkpoint_alone_gets_its_weights_beside_it(folder: Pat
         load_encoder(f"openclip:local-dir:{folder}")
     assert pull(f"openclip:local-dir:{folder}") == f"openclip:local-dir:{folder}"
     assert (load_encoder(f"openclip:local-dir:{folder}").encode(Modality.TEXT, TEXTS) == own).all()
+
+
+LONG = "a" * 300  # more than a file can be called
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openclip:tiny/~nosuchuser/a.safetensors", "openclip:tiny/~nosuchuser/a.pt",
+        "openclip:local-dir:~nosuchuser/a", "openclip:~nosuchuser/a", "clap:~nosuchuser/a",
+        "gemma:~nosuchuser/a", "gemma:~nosuchuser/a@256", f"openclip:tiny/{LONG}.safetensors",
+        f"openclip:tiny/{LONG}.pt", f"openclip:local-dir:{LONG}", f"openclip:hf-hub:a/{LONG}",
+        f"clap:{LONG}", f"clap:./{LONG}", f"gemma:{LONG}", f"gemma:./{LONG}",
+    ],
+)  # fmt: skip
+def test_a_name_that_no_file_can_have_is_refused(folder: Path, name: str) -> None:
+    for call in (load_encoder, pull):
+        with pytest.raises((UsageError, SpaceUnavailable), match=r"nosuchuser|aaa"):
+            call(name)
 
 
 class Harm:
