@@ -1,9 +1,12 @@
-"""Tokenizers and graphs that came from elsewhere are checked before they are used."""
+"""What an index or a space folder brings from elsewhere is checked before it is used."""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mmsearch.errors import SpaceUnavailable
+import mmsearch
+from mmsearch.errors import IndexDamaged, SpaceUnavailable
 from mmsearch.spaces.graphs import open_session
 from mmsearch.spaces.mini import ASSETS
 from mmsearch.spaces.tokens import encode, open_tokenizer
+from mmsearch.store import manifest
 from mmsearch.store.confined import ConfinedPath
+from mmsearch.store.files import checksum
+from mmsearch.store.manifest import FileRef
+from tiny_space import WIDTH, part, write_pairs, write_space
 
 
 def rules_of_mini() -> bytes:
@@ -109,3 +117,51 @@ def test_weights_are_read_only_from_a_plain_file_beside_the_graph(
         return
     with pytest.raises(SpaceUnavailable, match="has weights beyond the end of their file"):
         open_session(path)
+
+
+@pytest.fixture(scope="module")
+def composite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of two lanes, which keeps the vectors of made-up texts."""
+    home = tmp_path_factory.mktemp("composite")
+    part(home / "seen", write_space(home / "a"), "image", "text")
+    part(home / "heard", write_space(home / "b", seed=3), "text", "audio")
+    write_pairs(home / "pairs", sounds=True)
+    mmsearch.index(home / "pairs", home / "ix", f"{home / 'seen'}+{home / 'heard'}")
+    return home / "ix"
+
+
+def saved(array: Any, save: Any = np.save) -> bytes:
+    file = io.BytesIO()
+    save(file, array)
+    return file.getvalue()
+
+
+ROWS = np.zeros((128, 2 * WIDTH), np.float16)
+FALSE_HEAD = saved(np.zeros((1, 2 * WIDTH), np.float16)).replace(b"(1, ", b"(17592186044416, ", 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"garbage", FALSE_HEAD, saved(ROWS, np.savez), saved(ROWS)[:-2],
+        saved(ROWS.astype(np.float32)), saved(ROWS[:, 1:]), saved(ROWS.T), saved(ROWS.ravel()),
+        saved(np.full_like(ROWS, np.nan)), saved(np.full_like(ROWS, np.inf)),
+        saved(np.zeros((5000, 2 * WIDTH), np.float16)),
+    ],
+    ids=["empty", "garbage", "false head", "archive", "cut", "float32", "narrow", "turned", "flat",
+         "no numbers", "infinite", "many"],
+)  # fmt: skip
+def test_made_up_texts_of_another_form_are_damage(
+    composite: Path, tmp_path: Path, content: bytes
+) -> None:
+    folder = shutil.copytree(composite, tmp_path / "ix")
+    (kept,) = folder.glob("query/*/made-up.npy")
+    kept.unlink()
+    kept.write_bytes(content)
+    was = manifest.read(folder)
+    ref = FileRef(*checksum(ConfinedPath(kept.parent) / kept.name))
+    manifest.write(folder, replace(was, query={**was.query, kept.name: ref}))
+    index = mmsearch.open(folder)
+    with pytest.raises(IndexDamaged, match=r"made-up\.npy is damaged.*`mmsearch index`"):
+        index.search("a red square")
+    assert index.search("a red square", to="image")
