@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import (
@@ -33,7 +32,7 @@ from mmsearch.errors import (
     StoreError,
     UsageError,
 )
-from mmsearch.given import checked_flag, checked_path
+from mmsearch.given import checked_flag, checked_path, expanded
 from mmsearch.version import __version__
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def index(
     from mmsearch.spaces import Placement
 
     several = [sources] if isinstance(sources, str | os.PathLike) else sources
-    folder = Path(checked_path(path, "an index")).expanduser().absolute()
+    folder = expanded(checked_path(path, "an index")).absolute()
     options = Options(placement=Placement(device, dtype, batch_size, tower, carry=carry))
     run(several, folder, None if space is None else _space_name(space), options)
     return Index(folder)

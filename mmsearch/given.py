@@ -6,6 +6,7 @@ import os
 import reprlib
 from collections.abc import Iterable, Sized
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import UsageError
@@ -38,6 +39,20 @@ def checked_path(value: Any, what: str, named: bool = False) -> str:
     if "\0" in text or not _encodable(text):
         raise UsageError(f"{what}: no file can be called {shown(text)}.")
     return text
+
+
+def expanded(text: str) -> Path:
+    """Return a path with the home folder in place of ``~`` or ``~NAME``.
+
+    Raises UsageError if there is no user of that name.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        home = Path(text).parts[0]
+        raise UsageError(
+            f"{shown(home)}: there is no such home folder. Put ./ before a file of that name."
+        ) from None
 
 
 def checked_word(value: Any, what: str) -> str | None:

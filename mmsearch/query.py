@@ -191,9 +191,9 @@ def readable(encoder: Encoder, text: str) -> tuple[str, float]:
         return text, share
     if share < 1:
         words = text.split()
-        unknown = encoder.unknown(words)
-        known = [word for word, one in zip(words, unknown, strict=True) if one < 1]
-        return " ".join(known) or text, share
+        distinct = list(dict.fromkeys(words))
+        unknown = dict(zip(distinct, encoder.unknown(distinct), strict=True))
+        return " ".join(word for word in words if unknown[word] < 1) or text, share
     reads = f" It reads {encoder.languages}." if encoder.languages else ""
     raise UsageError(
         f"the space {encoder.space.name} knows no letter of the query.{reads} Ask in other words, "

@@ -24,8 +24,10 @@ from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, Usage
 from mmsearch.indexer import run
 from mmsearch.info import describe
 from mmsearch.spaces import load_encoder, open_folder
+from mmsearch.spaces.folder import FolderSpace
 from mmsearch.spaces.portable import PROBES
 from mmsearch.store import verify
+from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality
 from tiny_clap import tiny_clap
 from tiny_clip import tiny_clip
@@ -57,6 +59,24 @@ def damage(file: Path) -> None:
     content = file.read_bytes()
     file.unlink()  # another index may have the same file
     file.write_bytes(content[:200] + b"damaged" + content[207:])
+
+
+def test_the_card_of_what_is_kept_is_read_once_for_all_pictures(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip')}"
+    index = mmsearch.index(photos, tmp_path / "ix", space=name)
+    made: list[AnyPath] = []
+
+    class Counted(FolderSpace):
+        def __init__(self, folder: AnyPath) -> None:
+            made.append(folder)
+            super().__init__(folder)
+
+    monkeypatch.setattr("mmsearch.spaces.kept.FolderSpace", Counted)
+    for picture in sorted(photos.glob("*.jpg"))[:3]:
+        assert index.search(image=picture)[0].path == str(picture)
+    assert len(made) == 1
 
 
 def test_a_damaged_tower_is_written_anew_by_the_next_run(tmp_path: Path, photos: Path) -> None:

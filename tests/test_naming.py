@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mmsearch
 from mmsearch.errors import SpaceUnavailable, UsageError
 from mmsearch.spaces import load_encoder, pull
 from mmsearch.spaces.catalogue import CATALOGUE
@@ -68,6 +69,20 @@ def test_what_is_near_nothing_gets_no_hint() -> None:
     assert "did you mean" not in str(e.value)
     with pytest.raises(UsageError, match=r"those begin with openclip:, clap:.*:\.$"):
         pull("mini")
+
+
+@pytest.mark.parametrize(
+    "name", ["~nosuchuser/x", "bridge:~nosuchuser/x", "mini+bridge:~nosuchuser/x"]
+)
+def test_the_home_of_nobody_is_an_error_that_names_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    ix = tmp_path / "ix"
+    calls = (load_encoder, pull, lambda x: mmsearch.index([tmp_path / "notes"], ix, x))
+    for call in calls:
+        with pytest.raises(UsageError, match="~nosuchuser"):
+            call(name)
+    with pytest.raises(UsageError, match="'~nosuchuser': there is no such home folder"):
+        mmsearch.index([tmp_path], "~nosuchuser/ix")
 
 
 def test_no_model_is_offered_that_finds_nothing() -> None:

@@ -21,8 +21,8 @@ open_clip = pytest.importorskip("open_clip")
 
 import mmsearch
 from mmsearch.cli.app import app
-from mmsearch.errors import SpaceUnavailable
-from mmsearch.spaces import load_encoder, pull
+from mmsearch.errors import SpaceUnavailable, UsageError
+from mmsearch.spaces import checkpoints, load_encoder, pull
 from mmsearch.types import Modality
 from tiny_clip import tiny_clip
 
@@ -102,6 +102,25 @@ def test_a_folder_with_a_checkpoint_alone_gets_its_weights_beside_it(folder: Pat
     assert (load_encoder(f"openclip:local-dir:{folder}").encode(Modality.TEXT, TEXTS) == own).all()
 
 
+LONG = "a" * 300  # more than a file can be called
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openclip:tiny/~nosuchuser/a.safetensors", "openclip:tiny/~nosuchuser/a.pt",
+        "openclip:local-dir:~nosuchuser/a", "openclip:~nosuchuser/a", "clap:~nosuchuser/a",
+        "gemma:~nosuchuser/a", "gemma:~nosuchuser/a@256", f"openclip:tiny/{LONG}.safetensors",
+        f"openclip:tiny/{LONG}.pt", f"openclip:local-dir:{LONG}", f"openclip:hf-hub:a/{LONG}",
+        f"clap:{LONG}", f"clap:./{LONG}", f"gemma:{LONG}", f"gemma:./{LONG}",
+    ],
+)  # fmt: skip
+def test_a_name_that_no_file_can_have_is_refused(folder: Path, name: str) -> None:
+    for call in (load_encoder, pull):
+        with pytest.raises((UsageError, SpaceUnavailable), match=r"nosuchuser|aaa"):
+            call(name)
+
+
 class Harm:
     """What a stranger could put into a pickle."""
 
@@ -136,6 +155,51 @@ def test_what_is_no_checkpoint_of_weights_is_refused_and_runs_nothing(
     assert (code, out) == (6, "") and err.count("\n") == 1, err
     assert "weights_only" not in err and "trust" not in err
     assert sorted(tmp_path.iterdir()) == before and not canary.exists()
+
+
+def odd_tensor(kind: str) -> Any:
+    plain = torch.eye(3)
+    if kind == "sparse":
+        return plain.to_sparse()
+    if kind == "quantised":
+        return torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8)
+    return plain.to(torch.complex128) if kind == "complex" else plain.to("meta")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "quantised", "complex", "meta"])
+def test_a_tensor_that_safetensors_cannot_hold_is_named(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    state = weights(folder) | {"ln_final.weight": odd_tensor(kind)}
+    file = save_as_the_trainer(tmp_path / "epoch_4.pt", state)
+    before = sorted(tmp_path.iterdir())
+    code, out, err = asked("spaces", "pull", f"openclip:tiny/{file}")
+    assert (code, out) == (6, "") and err.count("\n") == 1
+    assert "epoch_4.pt holds 'ln_final.weight', which is sparse, quantised, complex or" in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_two_tensors_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
+    state = weights(folder)
+    file = tmp_path / "epoch_5.pt"
+    torch.save({**state, "module.logit_scale": torch.tensor(9.0)}, file)
+    with pytest.raises(SpaceUnavailable, match=r"holds two tensors .* 'logit_scale'"):
+        pull(f"openclip:tiny/{file}")
+    assert not file.with_suffix(".safetensors").exists()
+
+
+def test_a_disk_that_is_full_is_said_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    file = save_as_the_trainer(tmp_path / "epoch_6.pt", weights(folder))
+    before = sorted(tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:  # Python ignores SIGXFSZ, so that writing fails
+        with pytest.raises(SpaceUnavailable, match=r"epoch_6\.safetensors cannot be written"):
+            checkpoints.convert(file, file.with_suffix(".safetensors"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_what_the_trainer_ties_or_shares_is_written_once_for_each_name(

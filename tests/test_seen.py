@@ -54,7 +54,8 @@ def test_keys_are_kept_sorted_and_whole() -> None:
     seen = Seen([packed, pack([8])])
     assert len(seen) == 5 and seen.some([7, 8, 9, 2**40 - 1]) == 3 and seen.some([]) == 0
     assert (joined([packed, pack([8, 7])]) == pack([*keys, 8])).all()
-    assert len(Seen([])) == 0 and len(joined([pack([]), packed])) == 4
+    assert seen.some([0, 1, 7, 7, 2**39, 2**40]) == 4
+    assert Seen([]).some([7]) == 0 and len(Seen([])) == 0 and len(joined([pack([]), packed])) == 4
     assert file_key(blake2b(b"x", digest_size=16).digest()) < 2**40
 
 

@@ -26,7 +26,7 @@ def other_space(folder: Path, name: str = "other", flip: bool = True) -> Path:
     folder.mkdir()
     for path in ASSETS.iterdir():
         if path.name not in ("card.json", "tokenizer.json"):
-            os.link(path, folder / path.name)
+            shutil.copy(path, folder)
     text = (ASSETS / "tokenizer.json").read_text("utf-8")
     (folder / "tokenizer.json").write_text(text + ("\n" if flip else ""), "utf-8")
     card = json.loads((ASSETS / "card.json").read_text("utf-8"))

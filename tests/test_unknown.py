@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from corpora import update
 from mmsearch.cli.app import app
 from mmsearch.errors import UsageError
 from mmsearch.info import describe, list_spaces
-from mmsearch.spaces import open_folder
+from mmsearch.query import readable
+from mmsearch.spaces import open_folder, vocabulary
 from mmsearch.spaces.lanes import Lanes
 from mmsearch.spaces.mini import ASSETS, Mini
 from mmsearch.spaces.vocabulary import Vocabulary
@@ -112,6 +114,35 @@ def test_a_query_that_is_read_in_part_is_answered_with_a_note(notes: Path) -> No
     assert "mini does not know 67% of the query's letters" in err
     code, out, err = asked("query", "dog", "--index", notes / "ix", "--json")
     assert "unknown" not in json.loads(out) and err == ""
+
+
+def test_a_word_that_a_query_repeats_is_looked_up_once(mini: Mini) -> None:
+    asked: list[str] = []
+
+    class Listening(Mini):
+        def unknown(self, texts: Sequence[str]) -> list[float]:
+            asked.extend(texts)
+            return super().unknown(texts)
+
+    text = "א " + "dog x " * 3_000
+    found, share = readable(Listening(), text)
+    assert found == ("dog x " * 3_000).strip() and 0 < share < 1
+    assert asked == [text, "א", "dog", "x"]
+
+
+def test_what_is_remembered_of_letters_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_MOST_REMEMBERED", 1000)
+    known = Vocabulary(Tokenizer.from_file(str(ASSETS / "tokenizer.json")))
+    chinese = "".join(map(chr, range(0x4E00, 0x4E00 + 900)))
+    hangul = "".join(map(chr, range(0xAC00, 0xAC00 + 900)))
+    marks = "".join(map(chr, range(0x2000, 0x2040)))
+    for text in (chinese, hangul, marks, chinese):
+        wanted = Vocabulary(Tokenizer.from_file(str(ASSETS / "tokenizer.json"))).unknown(text)
+        assert known.unknown(text) == wanted
+        assert len(known._known) + len(known._strange) <= 1000
+    assert known.unknown(hangul) == 1
+    known.unknown(marks)
+    assert not set(marks) & (known._known | known._strange)
 
 
 def test_indexing_counts_passages_that_the_space_cannot_read(notes: Path, tmp_path: Path) -> None:

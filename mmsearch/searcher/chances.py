@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.calibrate import Chance, chance
+from mmsearch.errors import IndexDamaged
 from mmsearch.once import Memo, once
 from mmsearch.spaces.lanes import MADE_UP
-from mmsearch.store import Segment, Snapshot
+from mmsearch.store import Segment, Snapshot, npy
+from mmsearch.store.blocks import KEPT
 from mmsearch.store.rows import MODALITIES
 from mmsearch.store.sampling import sampled_rows, vectors_at
 from mmsearch.types import Modality, Vectors
 
 # vectors, float32 (m, d), and the number of the item that each is of, int64 (m,)
 Sample = tuple[Vectors, NDArray[np.int64]]
+_MADE_UP_KIND = "<f2"  # as ``spaces.lanes`` writes them
+_MOST_MADE_UP = 4096  # it writes 128; all of them are compared with the sample at once
 SAMPLE = 2048  # parts of a kind that scores are held against; of fewer, all
 _COPY = 0.95  # cosine from which two parts are taken for copies: JPEG at quality 20 leaves 0.96
 
@@ -90,7 +93,17 @@ class Chances:
         content = self._snapshot.kept_file(MADE_UP)
         if content is None:
             return np.empty((0, self._space.dimension), np.float16)
-        found: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+        d = self._space.dimension
+        rows = npy.rows_in(len(content), _MADE_UP_KIND, d)
+        try:
+            if rows > _MOST_MADE_UP:
+                raise ValueError(f"it holds {rows:,} vectors; at most {_MOST_MADE_UP:,} are taken")
+            found: NDArray[np.float16] = npy.array(content, _MADE_UP_KIND, (rows, d))
+            if not np.isfinite(found).all():
+                raise ValueError("it holds numbers that are not finite")
+        except ValueError as e:
+            place = self._snapshot.kept_space
+            raise IndexDamaged(f"{place and place / MADE_UP} is damaged: {e}. {KEPT}") from None
         return found
 
 

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch import forks
 from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
-from mmsearch.given import checked_word, shown
+from mmsearch.given import checked_word, expanded, shown
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.spaces.spread import devices_of, spread
@@ -168,7 +167,7 @@ def _load_one(name: str, placement: Placement) -> Encoder:
         return encoder
     if colon and (near := _near_family(family)) and not os.path.exists(name):
         raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not os.path.exists(folder / "card.json") and (names := _meant(name)):
         raise SpaceUnavailable(f"no space is called {name!r}{did_you_mean(names)}")
     if os.sep in name or (os.altsep or os.sep) in name or os.path.exists(folder / "card.json"):

@@ -16,6 +16,7 @@ from typing import Any
 
 from mmsearch import forks
 from mmsearch.errors import SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.given import expanded
 from mmsearch.spaces import ANYWHERE, Encoder, Placement, family_of, load_encoder, maps
 from mmsearch.spaces.folder import CARD, read_card
 from mmsearch.spaces.kept import Later
@@ -133,7 +134,7 @@ def check_here(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Nobody knows of others' folders."""
+    """None: a bridge is a folder, and there is no list of them."""
     return []
 
 
@@ -148,7 +149,7 @@ def _card_of(name: str) -> tuple[Path, dict[str, Any]]:
     asked = name.removeprefix(PREFIX)
     if not asked:
         raise SpaceUnavailable(f"say which folder: {PREFIX}FOLDER, as `mmsearch bridge` wrote it.")
-    folder = Path(asked).expanduser().absolute()
+    folder = expanded(asked).absolute()
     card = read_card(folder)
     if "bridge" not in card:
         raise SpaceUnavailable(f"{folder} is no bridge: `mmsearch bridge` writes such folders.")

@@ -46,7 +46,13 @@ def convert(file: Path, out: Path) -> None:
         ) from None
     except Exception as e:  # of many kinds: RuntimeError, EOFError, …
         raise SpaceUnavailable(f"{file} cannot be read as weights alone: {reason(e)}") from None
-    tensors = _weights(found.get("state_dict", found) if isinstance(found, dict) else found)
+    state = found.get("state_dict", found) if isinstance(found, dict) else found
+    try:
+        tensors = _weights(state)
+    except _Refused as e:
+        raise SpaceUnavailable(f"{file} {e}.") from None
+    except Exception as e:  # PyTorch's: not enough memory, or another kind of tensor
+        raise SpaceUnavailable(f"{file} holds weights that cannot be read: {reason(e)}") from None
     if not tensors:
         raise SpaceUnavailable(f"{file} holds no weights: a state_dict of tensors is wanted.")
     try:
@@ -56,10 +62,19 @@ def convert(file: Path, out: Path) -> None:
             os.replace(written, out)
     except OSError as e:
         raise SpaceUnavailable(f"{out} cannot be written: {e.strerror or e}.") from None
+    except Exception as e:  # safetensors' own, of which a full disk is one
+        raise SpaceUnavailable(f"{out} cannot be written: {reason(e)}") from None
+
+
+class _Refused(Exception):
+    """Weights that are not taken, and why."""
 
 
 def _weights(state: Any) -> dict[str, Any]:
-    """Name -> a tensor of its own memory; empty if it is no state_dict."""
+    """Name -> a tensor of its own memory; empty if it is no state_dict.
+
+    Raises _Refused for a tensor that safetensors cannot hold, and for two of one name.
+    """
     torch = imported("torch")
     if not isinstance(state, dict):
         return {}
@@ -69,5 +84,16 @@ def _weights(state: Any) -> dict[str, Any]:
             return {}
         for wrapper in _WRAPPERS:
             name = name.removeprefix(wrapper)
+        if name in tensors:
+            raise _Refused(f"holds two tensors that are called {name[:80]!r}")
+        if (
+            value.layout != torch.strided
+            or value.is_quantized
+            or value.is_meta
+            or value.is_complex()
+        ):
+            raise _Refused(
+                f"holds {name[:80]!r}, which is sparse, quantised, complex or without values"
+            )
         tensors[name] = value.detach().clone().contiguous()
     return tensors

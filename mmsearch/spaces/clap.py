@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import DecodeError, LimitExceeded, SpaceUnavailable
+from mmsearch.given import expanded
 from mmsearch.spaces import ANYWHERE, Placement
 from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.naming import CLAP as PREFIX
@@ -223,7 +224,7 @@ def _folder(name: str) -> Path | None:
     if not looks_like_path(asked) and os.sep in asked:
         check_repository(name, asked)
         return None
-    folder = Path(asked).expanduser().absolute()
+    folder = expanded(asked).absolute()
     if not os.path.isfile(folder / "config.json"):
         other = of_folder(str(folder))
         hint = (
@@ -235,7 +236,7 @@ def _folder(name: str) -> Path | None:
             )
         )
         raise SpaceUnavailable(f"{folder} holds no CLAP model{hint}")
-    if not any((folder / one).is_file() for one in _TOKENIZERS):
+    if not any(os.path.isfile(folder / one) for one in _TOKENIZERS):
         # transformers would make up an empty one
         raise SpaceUnavailable(f"{folder} holds no tokenizer: {' or '.join(_TOKENIZERS)}.")
     return folder

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import SpaceUnavailable, UsageError, install
+from mmsearch.given import expanded
 from mmsearch.spaces import USUAL
 from mmsearch.spaces.network import can_fetch
 from mmsearch.spaces.on_torch import imported, in_hub_cache, not_here, offline, quiet, reason
@@ -93,7 +94,7 @@ def parted(name: str) -> tuple[str, int | None]:
     """What a name says: a repository or folder, and the dimension. Raises UsageError."""
     asked = name.removeprefix(PREFIX)
     place, at, dimension = asked.rpartition("@")
-    if not at or os.sep in dimension or os.path.isdir(Path(asked).expanduser()):
+    if not at or os.sep in dimension or os.path.isdir(expanded(asked)):
         return asked, None
     if not (dimension.isascii() and dimension.isdigit()):
         raise UsageError(
@@ -104,7 +105,7 @@ def parted(name: str) -> tuple[str, int | None]:
 
 
 def _is_folder(place: str) -> bool:
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     plain = os.sep not in place
     return os.path.isdir(folder) or folder.is_absolute() or place.startswith((".", "~")) or plain
 
@@ -115,8 +116,8 @@ def resolved(name: str) -> tuple[str, Path, int | None]:
     suffix = "" if dimension is None else f"@{dimension}"
     checked_dimension(name, dimension)
     if _is_folder(place):
-        folder = Path(place).expanduser().absolute()
-        if not all((folder / one).is_file() for one in ("modules.json", "config.json")):
+        folder = expanded(place).absolute()
+        if not all(os.path.isfile(folder / one) for one in ("modules.json", "config.json")):
             raise SpaceUnavailable(
                 f"{folder} holds no EmbeddingGemma 2: name a folder with modules.json, config.json "
                 "and weights as safetensors, as SentenceTransformer.save_pretrained writes it."

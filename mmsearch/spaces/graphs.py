@@ -189,7 +189,7 @@ _watch = _Watch()
 def check_graph(content: bytes, weights: str, weights_bytes: int) -> None:
     """Looks through an ONNX model for what it may not have. Raises SpaceUnavailable.
 
-    weights: the only file that its tensors may lie in, of so many bytes.
+    weights: the only file that its tensors may lie in, of so many bytes; 0 if there is none.
     """
     try:
         for number, kind, start, end in _fields(content, 0, len(content)):
@@ -258,7 +258,7 @@ def _check_tensor(content: bytes, start: int, end: int, weights: bytes, size: in
     numbers = [outside.get(b"offset", b"0"), outside.get(b"length", b"0")]
     if not all(0 < len(one) < 19 and _DIGITS.issuperset(one) for one in numbers):
         raise _Refused("names no place of its weights")
-    if sum(map(int, numbers)) > size:
+    if not size or sum(map(int, numbers)) > size:  # without a length they go on to the end
         raise _Refused("has weights beyond the end of their file")
 
 

@@ -167,13 +167,14 @@ class KeptTowers:
         self.space = space
         self._folder, self._check, self._model = kept, check, model
         self._kept: FolderSpace | None = None
+        self._card_holds: Sequence[Modality] | None = None  # what the card says is kept
         self._lock = Lock()
         forks.renewed(self, KeptTowers._renew)
 
     def _renew(self) -> None:
         """See ``forks.renewed``."""
         self._lock = Lock()
-        self._kept = None  # to be loaded again, so looked at again
+        self._kept = self._card_holds = None  # to be loaded again, so looked at again
 
     @property
     def batch_sizes(self) -> Mapping[Modality, int]:
@@ -215,10 +216,12 @@ class KeptTowers:
         """What is kept by the card, before all is looked at; texts where that cannot be read."""
         if self._kept is not None:
             return self._kept.holds
-        try:
-            return FolderSpace(self._folder).holds
-        except SpaceUnavailable:
-            return (Modality.TEXT,)
+        if self._card_holds is None:
+            try:
+                self._card_holds = FolderSpace(self._folder).holds
+            except SpaceUnavailable:
+                return (Modality.TEXT,)
+        return self._card_holds
 
     def _towers(self) -> FolderSpace:
         with self._lock:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmsearch.errors import UsageError
+from mmsearch.given import expanded
 from mmsearch.spaces import (
     ANYWHERE,
     FAMILIES,
@@ -62,8 +62,8 @@ def _begins(piece: str) -> bool:
 
 def _is_space(place: str) -> bool:
     try:
-        return os.path.isfile(Path(place).expanduser() / CARD)
-    except (OSError, RuntimeError, ValueError):
+        return os.path.isfile(expanded(place) / CARD)
+    except (UsageError, ValueError):
         return False
 
 

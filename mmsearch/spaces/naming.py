@@ -7,7 +7,8 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
+
+from mmsearch.given import expanded
 
 OPENCLIP, CLAP, GEMMA = "openclip:", "clap:", "gemma:"
 LOCAL, HUB = "local-dir:", "hf-hub:"  # of open_clip
@@ -61,7 +62,7 @@ def meant(name: str, spaces: Iterable[str], known: Iterable[str]) -> list[str]:
 
 def of_folder(path: str) -> str | None:
     """The space of a folder by what lies in it; None where it holds no model."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if os.path.isfile(folder / "open_clip_config.json"):
         return f"{OPENCLIP}{LOCAL}{path}"
     if os.path.isfile(folder / "card.json"):

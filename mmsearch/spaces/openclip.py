@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import DecodeError, SpaceUnavailable
+from mmsearch.given import expanded
 from mmsearch.spaces import ANYWHERE, Placement, checkpoints
 from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.naming import (
@@ -212,15 +213,15 @@ def _converted(name: str) -> str:
     """
     asked = name.removeprefix(PREFIX)
     if asked.startswith(LOCAL):
-        folder = Path(asked.removeprefix(LOCAL)).expanduser().absolute()
-        several = checkpoints.checkpoints_in(folder)
+        folder = expanded(asked.removeprefix(LOCAL)).absolute()
+        several = checkpoints.checkpoints_in(folder) if os.path.isdir(folder) else []
         if len(several) != 1 or any(folder.glob("*.safetensors")):
             return ""
         file, out, made = several[0], folder / _HUB_WEIGHTS[0], f"{PREFIX}{LOCAL}{folder}"
     else:
         model, _, tag = asked.partition("/")
-        file = Path(tag).expanduser().absolute()
-        if file.suffix not in checkpoints.KINDS or not file.is_file():
+        file = expanded(tag).absolute()
+        if file.suffix not in checkpoints.KINDS or not os.path.isfile(file):
             return ""
         _check_model(model, tag)
         out = file.with_suffix(".safetensors")
@@ -257,7 +258,7 @@ def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
         other = of_folder(asked) or f"{PREFIX}{LOCAL}{asked}"
         raise SpaceUnavailable(f"open_clip has no model {asked!r}{did_you_mean([other])}")
     if asked.startswith(LOCAL):
-        folder = Path(asked.removeprefix(LOCAL)).expanduser().absolute()
+        folder = expanded(asked.removeprefix(LOCAL)).absolute()
         _check_folder(folder)
         return f"{PREFIX}{LOCAL}{folder}", f"{LOCAL}{folder}", None
     if asked.startswith(HUB):
@@ -268,7 +269,7 @@ def _resolved(name: str, here: bool = True) -> tuple[str, str, str | None]:
         return name, asked, None
     model, slash, tag = asked.partition("/")
     _check_model(model, tag if slash else None)
-    if (file := Path(tag).expanduser()).suffix or file.is_absolute():
+    if (file := expanded(tag)).suffix or file.is_absolute():
         _check_weights(model, file.absolute())
         return f"{PREFIX}{model}/{file.absolute()}", model, str(file.absolute())
     _check_tag(model, tag)
@@ -319,7 +320,7 @@ def _check_tag(model: str, tag: str) -> None:
 def _check_folder(folder: Path) -> None:
     if not os.path.isdir(folder):
         raise SpaceUnavailable(f"{folder} is no folder: {PREFIX}{LOCAL}FOLDER names a model's.")
-    if not (folder / "open_clip_config.json").is_file():
+    if not os.path.isfile(folder / "open_clip_config.json"):
         raise SpaceUnavailable(f"{folder} holds no open_clip_config.json: it is no model's folder.")
     _check_config(folder / "open_clip_config.json")
     weights = sorted(folder.glob("*.safetensors"))
@@ -345,7 +346,7 @@ def _check_config(path: Path) -> None:
 
 
 def _check_weights(model: str, file: Path) -> None:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise SpaceUnavailable(f"there are no weights at {file}.")
     if file.suffix != ".safetensors":
         kind = file.suffix in checkpoints.KINDS

@@ -6,6 +6,8 @@ to a billion tokens, or by replacing each letter with many, again and again.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from pathlib import Path
 from typing import Any
@@ -82,8 +84,26 @@ def _check(tokenizer: Any) -> None:
                     raise ValueError("it has a pattern that is too long")
             if isinstance(content, str):
                 growth *= max(1, len(content))
+            if (rules := step.get("precompiled_charsmap")) is not None:
+                growth *= max(1, _longest_replacement(rules))
             if growth > _MAX_GROWTH:
                 raise ValueError("it replaces a letter with too many")
+
+
+def _longest_replacement(charsmap: Any) -> int:
+    """The most letters that stand for one by SentencePiece's precompiled rules.
+
+    charsmap: base64 of a little-endian uint32 n, a trie of n bytes, and the replacements: UTF-8,
+    a NUL after each. Raises ValueError if it is anything else.
+    """
+    try:
+        content = base64.b64decode(charsmap, validate=True)
+        at = 4 + int.from_bytes(content[:4], "little")
+        if len(content) < at or at % 4:  # the trie is of uint32
+            raise ValueError
+        return max(map(len, content[at:].decode().split("\0")))
+    except (TypeError, ValueError, binascii.Error):
+        raise ValueError("its precompiled_charsmap is damaged") from None
 
 
 def _steps(part: Any) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from mmsearch.spaces.tokens import encode
 _NOBODYS = "\U0010fffd"  # a private character, which no vocabulary holds
 _COUNTED = "LNS"  # letters, numbers, symbols: by Unicode's general categories
 
+_MOST_REMEMBERED = 20_000  # characters: about 1 MB, and more than texts of any one language have
+
 
 class Vocabulary:
     """What a ``tokenizers.Tokenizer`` knows; None is one that knows everything.
@@ -47,10 +49,18 @@ class Vocabulary:
 
     def _all_known(self, text: str) -> bool:
         characters = set(text)
-        for char in characters - self._known - self._strange:
-            strange = _count(char) and self._unknown in encode(self._tokenizer, char).ids
-            (self._strange if strange else self._known).add(char)
-        return characters.isdisjoint(self._strange)
+        strange = characters & self._strange
+        for char in characters - self._known - strange:
+            if not _count(char):
+                continue
+            if self._unknown in encode(self._tokenizer, char).ids:
+                strange.add(char)
+                self._strange.add(char)
+            else:
+                self._known.add(char)
+        if len(self._known) + len(self._strange) > _MOST_REMEMBERED:
+            self._known, self._strange = set(), set()  # anew: other threads may read these
+        return not strange
 
 
 def _count(text: str) -> int:

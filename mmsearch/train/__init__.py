@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import UsageError, install
+from mmsearch.given import expanded
 
 if TYPE_CHECKING:
     from mmsearch.train.run import Report
@@ -41,11 +41,7 @@ def train(
     """
     from mmsearch.train.recipe import read_recipe
 
-    try:
-        path = Path(recipe).expanduser().absolute()
-    except RuntimeError:  # ~nobody
-        raise UsageError(f"{recipe}: there is no such user.") from None
-    asked = read_recipe(path)
+    asked = read_recipe(expanded(os.fspath(recipe)).absolute())
     try:
         import onnx
         import open_clip

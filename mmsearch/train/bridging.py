@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mmsearch.cores import available_cores
 from mmsearch.errors import LimitExceeded, SpaceUnavailable, UsageError
+from mmsearch.given import expanded
 from mmsearch.items import Unreadable, scope_of
 from mmsearch.items.folder import Folder
 from mmsearch.media.pool import DecodePool, PartReady, Task
@@ -280,14 +281,14 @@ def _place(name: str, encoder: Encoder) -> str:
     """What loads a space from anywhere: its own full name, or the absolute path of its folder."""
     # by what was asked for: a folder's card may call it as a built-in space is called
     is_folder = family_of(encoder.space.name) is None and name not in SPACES
-    return str(Path(name).expanduser().absolute()) if is_folder else encoder.space.name
+    return str(expanded(name).absolute()) if is_folder else encoder.space.name
 
 
 def _check_out(out: Path, spaces: Sequence[str]) -> None:
     """Raises UsageError where a bridge cannot be written, before anything is encoded."""
     for name in spaces:
-        place = Path(name.removeprefix(PREFIX)).expanduser()
-        if place.exists() and os.path.realpath(place) == os.path.realpath(out):
+        place = expanded(name.removeprefix(PREFIX))
+        if os.path.exists(place) and os.path.realpath(place) == os.path.realpath(out):
             raise UsageError(f"{out} is one of the two spaces: name a new folder.")
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)

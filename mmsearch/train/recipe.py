@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from mmsearch.errors import UsageError
+from mmsearch.given import expanded
 from mmsearch.train.recipe_limits import wrong
 from mmsearch.types import Modality
 
@@ -124,10 +125,7 @@ class Recipe:
 
     def place(self, path: str) -> Path:
         """A path of the recipe, absolute."""
-        try:
-            return (self.folder / Path(path).expanduser()).absolute()
-        except RuntimeError:  # ~nobody
-            raise UsageError(f"{path}: there is no such user.") from None
+        return (self.folder / expanded(path)).absolute()
 
 
 def read_recipe(path: Path) -> Recipe:

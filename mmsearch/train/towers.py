@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -152,4 +152,3 @@ def _put_on(model: Any, head: Head) -> None:
 
 
 Towers = dict[Modality, Tower]
-Prepare = Callable[[Modality, Sequence[Any]], Rows]
