@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from altered_manifest import signed
 from mmsearch import errors
 from mmsearch.store import (
     PartRow,
@@ -262,18 +263,47 @@ def test_a_manifest_that_was_altered_is_refused(tmp_path: Path, change, error) -
         Snapshot.open(tmp_path / "ix")
 
 
+@pytest.mark.parametrize(
+    ("unreadable", "error", "words"),
+    [
+        (
+            {"roots": tuple(manifest.Root(n, f"/{n:080}") for n in range(70_000))},
+            errors.LimitExceeded,
+            "70,000 roots are too many",
+        ),
+        ({"exclude": ("a\0b",)}, errors.UsageError, r"exclude\[0\] .* NUL"),
+        ({"exclude": ("a" * 70_000,)}, errors.UsageError, r"exclude\[0\] is too long"),
+    ],
+    ids=["too large", "a NUL", "a long pattern"],
+)
+def test_a_manifest_that_no_reader_takes_is_never_written(
+    tmp_path: Path, unreadable, error, words: str
+) -> None:
+    fill(tmp_path / "ix", range(1))
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        writer.manifest = replace(writer.manifest, **unreadable)
+        writer.extend([(row(1), unit(1))])
+        with pytest.raises(error, match=f"{words}.* The index is as it was"):
+            writer.commit()
+    fill(tmp_path / "ix", range(2, 3))
+    assert contents(tmp_path / "ix") == expected(0, 2)
+    assert verify(tmp_path / "ix") == []
+
+
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden"])
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "ix"
     fill(folder, range(1))
     good = manifest.read(folder)
-    run = manifest.LedgerRef(name, 1, manifest.FileRef(1, ""))
-    manifest.write(folder, replace(good, ledger=(run,)))
-    with pytest.raises(errors.IndexDamaged):
-        manifest.read(folder)
-    manifest.write(folder, replace(good, retired=("../" + (name or "x"),)))
-    with pytest.raises(errors.IndexDamaged):
-        manifest.read(folder)
+    run = manifest.LedgerRef(name, 1, manifest.FileRef(1, "0" * 32))
+    for forged in (replace(good, ledger=(run,)), replace(good, retired=("../" + (name or "x"),))):
+        with pytest.raises(errors.UsageError, match="cannot stand here"):
+            manifest.write(folder, forged)
+        (folder / "manifest.json").write_bytes(
+            signed({"schema": manifest.SCHEMA, **asdict(forged)})
+        )
+        with pytest.raises(errors.IndexDamaged):
+            manifest.read(folder)
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
@@ -331,7 +361,7 @@ import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from test_store import *
 try:

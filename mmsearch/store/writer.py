@@ -362,7 +362,7 @@ class Writer:
             written_by=self._version,
             committed_ns=time.time_ns(),
         )
-        manifests.write(self.place, new)
+        manifests.write(self.place, new, self.manifest.segments)
         self.manifest, self._retired = new, []
         self.snapshot = Snapshot.open(self.place, self.snapshot)
         for path in doomed:
