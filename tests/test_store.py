@@ -136,6 +136,32 @@ def test_dropping_an_item_takes_all_its_parts_and_no_others(tmp_path: Path) -> N
     assert set(contents(folder)) == {"item11", "item11#1", "item11#2"}
 
 
+def nested(levels: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for _ in range(levels - 1):
+        found = {"x": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"x": "a" * (1 << 20)}, nested(65), {"x": float("nan")}],
+    ids=["too long", "too deep", "no number"],
+)
+def test_metadata_that_no_reader_takes_is_never_written(tmp_path: Path, meta) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(1))
+    with Writer(folder, SPACE) as writer:
+        writer.extend([(replace(row(1), meta=meta), unit(1))])
+        with pytest.raises(errors.LimitExceeded, match="'item1' has metadata"):
+            writer.commit()
+    with Writer(folder, SPACE) as writer:
+        writer.extend([(replace(row(2), meta=nested(64)), unit(2))])
+        writer.commit()
+    assert contents(folder) == expected(0, 2)
+    assert verify(folder) == []
+
+
 def test_the_parquet_file_alone_tells_the_truth(tmp_path: Path) -> None:
     fill(tmp_path / "ix", range(3))
     (segment,) = Snapshot.open(tmp_path / "ix").segments
