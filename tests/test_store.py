@@ -26,8 +26,10 @@ from mmsearch.store import (
     resolve,
     verify,
 )
+from mmsearch.store.absorbing import absorb
 from mmsearch.store.blocks import seal
 from mmsearch.store.confined import ConfinedPath
+from mmsearch.store.manifest import Unfinished
 from mmsearch.store.strays import strays
 from mmsearch.types import Modality, Preprocess, Space
 
@@ -160,6 +162,22 @@ def test_metadata_that_no_reader_takes_is_never_written(tmp_path: Path, meta) ->
         writer.commit()
     assert contents(folder) == expected(0, 2)
     assert verify(folder) == []
+
+
+def test_merging_the_whole_of_an_unfinished_item_finishes_it(tmp_path: Path) -> None:
+    half, other = (Unfinished(f"item{n}", f"{n:032x}", 2) for n in (1, 2))
+    with Writer(tmp_path / "half", SPACE) as writer:
+        writer.root("/pictures")
+        writer.extend([(row(n, part_no), unit(part_no)) for n in (1, 2) for part_no in range(2)])
+        writer.commit(unfinished=[half, other])
+    with Writer(tmp_path / "whole", SPACE) as writer:
+        writer.root("/pictures")
+        writer.extend([(row(1, part_no), unit(part_no)) for part_no in range(5)])
+        writer.commit()
+    with Writer(tmp_path / "half", SPACE) as writer:
+        assert absorb(writer, Snapshot.open(tmp_path / "whole")) == (5, 1)
+    assert manifest.read(tmp_path / "half").unfinished == (other,)
+    assert len(contents(tmp_path / "half")) == 5 + 2 and verify(tmp_path / "half") == []
 
 
 def test_the_parquet_file_alone_tells_the_truth(tmp_path: Path) -> None:
