@@ -171,6 +171,8 @@ class Manifest:
     written_by: str = ""
     # the space's files that are kept
     query: dict[Annotated[str, Matches(layout.KEPT_FILE)], FileRef] = field(default_factory=dict)
+    # how often they were replaced: each time they get a folder of another name
+    query_no: Annotated[int, Within(0, 999_999_999)] = 0
     include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
     exclude: tuple[str, ...] = ()  # patterns of names and paths that earlier runs left out
     follow_links: bool = False  # whether links that lead out of a root are followed
@@ -197,9 +199,15 @@ class Manifest:
         return next(iter(self.anns.values()), None)
 
     @property
+    def query_folder(self) -> str:
+        """Folder inside the index for the files of its space."""
+        number = f"-{self.query_no}" if self.query_no else ""
+        return f"query/{self.space.fingerprint}{number}"
+
+    @property
     def kept_space(self) -> str | None:
-        """Folder inside the index that holds the files of its space, if it keeps them."""
-        return f"query/{self.space.fingerprint}" if self.query else None
+        """That folder, if the index keeps such files."""
+        return self.query_folder if self.query else None
 
     @property
     def live(self) -> int:

@@ -40,7 +40,7 @@ def keep(source: AnyPath, target: ConfinedPath, shared: ConfinedPath | None = No
 
 def _linked_to_copy(source: Path, shared: ConfinedPath, target: ConfinedPath) -> bool:
     """Whether ``target`` is now a name of a whole copy at ``shared``; False if that cannot be."""
-    wanted = _of_plain(source)
+    wanted = of_source(source)
     for fresh in (False, True):
         with suppress(OSError):
             if fresh or not (_only_read(shared) and reference(shared) == wanted):
@@ -70,7 +70,10 @@ def reference(path: ConfinedPath) -> FileRef:
     return _known[key]
 
 
-def _of_plain(path: Path) -> FileRef:
+def of_source(path: AnyPath) -> FileRef:
+    """The reference that a file has once an index keeps it."""
+    if isinstance(path, ConfinedPath):
+        return reference(path)
     real = path.resolve()  # an installed file may be a link
     return reference(ConfinedPath(real.parent) / real.name)
 
