@@ -9,6 +9,7 @@ import pytest
 
 import mmsearch
 from mmsearch.errors import IndexDamaged
+from mmsearch.indexer import merge
 from mmsearch.spaces import cache
 from mmsearch.spaces.mini import ASSETS
 from mmsearch.store import Snapshot, Writer, manifest, sharing, verify
@@ -227,3 +228,14 @@ def test_towers_that_are_there_already_are_not_written_again(tmp_path: Path) -> 
         writer.commit()
         assert writer.manifest == Snapshot.open(tmp_path / "ix").manifest
     assert {path: path.stat().st_ino for path in kept(tmp_path / "ix").values()} == before
+
+
+@POSIX
+def test_a_merged_index_shares_no_file_with_those_that_it_was_made_of(
+    tmp_path: Path, home: Path
+) -> None:
+    mmsearch.index(note(tmp_path), tmp_path / "theirs")
+    merge(tmp_path / "ix", [tmp_path / "theirs"])
+    assert kept(tmp_path / "ix").keys() == kept(tmp_path / "theirs").keys()
+    assert not inodes(tmp_path / "ix") & inodes(tmp_path / "theirs")
+    assert verify(tmp_path / "ix") == []

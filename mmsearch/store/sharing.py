@@ -27,11 +27,13 @@ _MOST_KNOWN = 1024
 def keep(source: AnyPath, target: ConfinedPath, shared: ConfinedPath | None = None) -> FileRef:
     """Puts the content of a file into an index, durably; its reference there.
 
-    source: a plain path is somebody else's, and never linked to. shared: where a read-only copy
-    of it may lie, on the disk of the index; it is made if it is not there, or is not that.
+    source: a plain path, or one in another folder, is somebody else's, and never linked to.
+    shared: where a read-only copy of it may lie, on the disk of the index; it is made if it is not
+    there, or is not that.
     """
     if isinstance(source, ConfinedPath):
-        (link_or_copy if _only_read(source) else _copy)(source, target)
+        own = source.is_beside(target) and _only_read(source)
+        (link_or_copy if own else _copy)(source, target)
         return reference(target)
     if shared is None or not _linked_to_copy(source, shared, target):
         _copy(source, target)
@@ -89,6 +91,5 @@ def _only_read(path: ConfinedPath) -> bool:
 
 def _copy(source: AnyPath, target: ConfinedPath) -> None:
     make_folder(target.parent)
-    mode = None if os.name == "nt" else _READ_ONLY
     with source.open("rb") as file:
-        replace_file(target, iter(lambda: file.read(_BLOCK), b""), mode=mode)
+        replace_file(target, iter(lambda: file.read(_BLOCK), b""), mode=_READ_ONLY)
