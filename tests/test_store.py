@@ -260,6 +260,18 @@ def test_a_folder_with_other_things_in_it_never_becomes_an_index(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("name", ["writer.json.77.tmp", "manifest.json.77.tmp"])
+def test_a_writer_killed_at_its_first_file_does_not_keep_the_next_one_out(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "ix"
+    (folder / "segments").mkdir(parents=True)
+    (folder / name).write_text("{")
+    fill(folder, range(2))
+    assert contents(folder) == expected(0, 1)
+    assert not (folder / name).exists() and verify(folder) == []
+
+
 def test_one_writer_at_a_time_and_the_message_names_it(tmp_path: Path) -> None:
     folder = tmp_path / "ix"
     fill(folder, range(1))
