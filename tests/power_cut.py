@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from mmsearch.store import manifest
 from mmsearch.store.confined import AnyPath
-from mmsearch.store.manifest import Manifest
+from mmsearch.store.manifest import Manifest, SegmentRef
 
 
 class Disk:
@@ -61,10 +61,10 @@ def recorded(top: Path) -> Iterator[Disk]:
         fsync(descriptor)
         disk.synced(descriptor)
 
-    def publish(folder: AnyPath, new: Manifest) -> None:
+    def publish(folder: AnyPath, new: Manifest, known: Iterable[SegmentRef] = ()) -> None:
         place = Path(str(folder))
         disk.lost += [n for n in named(new) if not disk.has(place / n, top)]
-        write(folder, new)
+        write(folder, new, known)
         disk.lost += [n for n in [manifest.MANIFEST_NAME] if not disk.has(place / n, top)]
         disk.written += 1
 

@@ -358,6 +358,50 @@ def test_memory_of_a_decoder_is_bounded(tmp_path: Path) -> None:
     assert end.reason == "it needs more memory than a decoder may take (200 MiB), twice"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts the heap on Linux only")
+def test_a_decoder_that_takes_lack_of_memory_for_damage_gets_a_second_try(tmp_path: Path) -> None:
+    from PIL import Image, features
+
+    if not features.check("webp"):
+        pytest.skip("this Pillow has no WebP")
+    Image.new("RGB", (6000, 6000)).save(tmp_path / "wide.webp", lossless=True, quality=0, method=0)
+    (tmp_path / "cut.webp").write_bytes(b"RIFF\x2a\x01\0\0WEBPVP8 " + b"aa" * 200)
+    with DecodePool(PREPROCESS, workers=1, limits=Limits(worker_memory_bytes=256 << 20)) as pool:
+        before = pool.pids
+        (cut,) = run(pool, tmp_path, "cut.webp")["cut.webp"]
+        assert isinstance(cut, Skipped) and "memory" not in cut.reason and pool.pids == before
+        (end,) = run(pool, tmp_path, "wide.webp")["wide.webp"]
+    assert isinstance(end, Skipped)
+    assert end.reason == "it needs more memory than a decoder may take (256 MiB), twice"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts the heap on Linux only")
+@pytest.mark.parametrize(("limit", "most_mb"), [("RLIMIT_DATA", 180), ("RLIMIT_AS", 450)])
+def test_a_file_is_not_blamed_for_a_limit_of_the_session(
+    tmp_path: Path, limit: str, most_mb: int
+) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "wide.png", compress_level=1)
+    program = f"""
+import resource
+from test_media_pool import DecodePool, PREPROCESS, Path, run
+
+resource.setrlimit(resource.{limit}, ({most_mb} << 20,) * 2)
+with DecodePool(PREPROCESS, workers=1) as pool:
+    (end,) = run(pool, Path({str(tmp_path)!r}), "wide.png")["wide.png"]
+print(type(end).__name__, end.reason, sep=": ")
+"""
+    path = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("Failed: there was not enough memory"), done.stderr
+
+
 def test_tasks_are_taken_as_they_are_needed(shared_pool: DecodePool, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(pictures()["jpg"])
     taken = []

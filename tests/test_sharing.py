@@ -9,9 +9,11 @@ import pytest
 
 import mmsearch
 from mmsearch.errors import IndexDamaged
+from mmsearch.indexer import merge
 from mmsearch.spaces import cache
 from mmsearch.spaces.mini import ASSETS
-from mmsearch.store import manifest, sharing, verify
+from mmsearch.store import Snapshot, Writer, manifest, sharing, verify
+from mmsearch.types import Modality, Preprocess, Space
 from tiny_space import write_space
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="names and modes of POSIX")
@@ -189,3 +191,51 @@ def test_a_link_in_the_cache_is_replaced_and_not_followed(tmp_path: Path, home: 
     assert victim.read_bytes() == b"precious" and not copy.is_symlink()
     found = kept(tmp_path / "other")["text.onnx"]
     assert not found.is_symlink() and found.read_bytes() == (space / "text.onnx").read_bytes()
+
+
+def test_readers_use_the_old_towers_until_the_new_ones_are_committed(tmp_path: Path) -> None:
+    folder, tower = tmp_path / "ix", tmp_path / "text.bin"
+    space = Space("test", "0" * 64, 8, tuple(Modality), Preprocess(224, 16000, 10.0))
+
+    def written(content: bytes) -> dict[str, Path]:
+        tower.write_bytes(content)
+        return {"text.bin": tower}
+
+    with Writer(folder, space) as writer:
+        writer.keep_space(written(b"first"))
+        writer.commit()
+        before = Snapshot.open(folder)
+    with Writer(folder, space) as killed:
+        killed.keep_space(written(b"second"))
+        assert Snapshot.open(folder).kept_file("text.bin") == b"first"
+    assert Snapshot.open(folder).kept_file("text.bin") == b"first"
+    with Writer(folder, space) as writer:
+        writer.keep_space(written(b"second"))
+        writer.commit()
+        assert before.kept_file("text.bin") == b"first", "it outlives one generation"
+        assert Snapshot.open(folder).kept_file("text.bin") == b"second"
+        writer.finish()
+    assert [path.read_bytes() for path in (folder / "query").rglob("*.bin")] == [b"second"]
+    assert verify(folder) == []
+
+
+def test_towers_that_are_there_already_are_not_written_again(tmp_path: Path) -> None:
+    docs, space = note(tmp_path), space_of(tmp_path)
+    mmsearch.index(docs, tmp_path / "ix", str(space))
+    before = {path: path.stat().st_ino for path in kept(tmp_path / "ix").values()}
+    with Writer(tmp_path / "ix", manifest.read(tmp_path / "ix").space) as writer:
+        writer.keep_space({path.name: path for path in before})
+        writer.commit()
+        assert writer.manifest == Snapshot.open(tmp_path / "ix").manifest
+    assert {path: path.stat().st_ino for path in kept(tmp_path / "ix").values()} == before
+
+
+@POSIX
+def test_a_merged_index_shares_no_file_with_those_that_it_was_made_of(
+    tmp_path: Path, home: Path
+) -> None:
+    mmsearch.index(note(tmp_path), tmp_path / "theirs")
+    merge(tmp_path / "ix", [tmp_path / "theirs"])
+    assert kept(tmp_path / "ix").keys() == kept(tmp_path / "theirs").keys()
+    assert not inodes(tmp_path / "ix") & inodes(tmp_path / "theirs")
+    assert verify(tmp_path / "ix") == []

@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from altered_manifest import signed
 from mmsearch import errors
 from mmsearch.store import (
     PartRow,
@@ -25,8 +26,10 @@ from mmsearch.store import (
     resolve,
     verify,
 )
+from mmsearch.store.absorbing import absorb
 from mmsearch.store.blocks import seal
 from mmsearch.store.confined import ConfinedPath
+from mmsearch.store.manifest import Unfinished
 from mmsearch.store.strays import strays
 from mmsearch.types import Modality, Preprocess, Space
 
@@ -135,6 +138,48 @@ def test_dropping_an_item_takes_all_its_parts_and_no_others(tmp_path: Path) -> N
     assert set(contents(folder)) == {"item11", "item11#1", "item11#2"}
 
 
+def nested(levels: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for _ in range(levels - 1):
+        found = {"x": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"x": "a" * (1 << 20)}, nested(65), {"x": float("nan")}],
+    ids=["too long", "too deep", "no number"],
+)
+def test_metadata_that_no_reader_takes_is_never_written(tmp_path: Path, meta) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(1))
+    with Writer(folder, SPACE) as writer:
+        writer.extend([(replace(row(1), meta=meta), unit(1))])
+        with pytest.raises(errors.LimitExceeded, match="'item1' has metadata"):
+            writer.commit()
+    with Writer(folder, SPACE) as writer:
+        writer.extend([(replace(row(2), meta=nested(64)), unit(2))])
+        writer.commit()
+    assert contents(folder) == expected(0, 2)
+    assert verify(folder) == []
+
+
+def test_merging_the_whole_of_an_unfinished_item_finishes_it(tmp_path: Path) -> None:
+    half, other = (Unfinished(f"item{n}", f"{n:032x}", 2) for n in (1, 2))
+    with Writer(tmp_path / "half", SPACE) as writer:
+        writer.root("/pictures")
+        writer.extend([(row(n, part_no), unit(part_no)) for n in (1, 2) for part_no in range(2)])
+        writer.commit(unfinished=[half, other])
+    with Writer(tmp_path / "whole", SPACE) as writer:
+        writer.root("/pictures")
+        writer.extend([(row(1, part_no), unit(part_no)) for part_no in range(5)])
+        writer.commit()
+    with Writer(tmp_path / "half", SPACE) as writer:
+        assert absorb(writer, Snapshot.open(tmp_path / "whole")) == (5, 1)
+    assert manifest.read(tmp_path / "half").unfinished == (other,)
+    assert len(contents(tmp_path / "half")) == 5 + 2 and verify(tmp_path / "half") == []
+
+
 def test_the_parquet_file_alone_tells_the_truth(tmp_path: Path) -> None:
     fill(tmp_path / "ix", range(3))
     (segment,) = Snapshot.open(tmp_path / "ix").segments
@@ -215,6 +260,18 @@ def test_a_folder_with_other_things_in_it_never_becomes_an_index(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("name", ["writer.json.77.tmp", "manifest.json.77.tmp"])
+def test_a_writer_killed_at_its_first_file_does_not_keep_the_next_one_out(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "ix"
+    (folder / "segments").mkdir(parents=True)
+    (folder / name).write_text("{")
+    fill(folder, range(2))
+    assert contents(folder) == expected(0, 1)
+    assert not (folder / name).exists() and verify(folder) == []
+
+
 def test_one_writer_at_a_time_and_the_message_names_it(tmp_path: Path) -> None:
     folder = tmp_path / "ix"
     fill(folder, range(1))
@@ -262,18 +319,47 @@ def test_a_manifest_that_was_altered_is_refused(tmp_path: Path, change, error) -
         Snapshot.open(tmp_path / "ix")
 
 
+@pytest.mark.parametrize(
+    ("unreadable", "error", "words"),
+    [
+        (
+            {"roots": tuple(manifest.Root(n, f"/{n:080}") for n in range(70_000))},
+            errors.LimitExceeded,
+            "70,000 roots are too many",
+        ),
+        ({"exclude": ("a\0b",)}, errors.UsageError, r"exclude\[0\] .* NUL"),
+        ({"exclude": ("a" * 70_000,)}, errors.UsageError, r"exclude\[0\] is too long"),
+    ],
+    ids=["too large", "a NUL", "a long pattern"],
+)
+def test_a_manifest_that_no_reader_takes_is_never_written(
+    tmp_path: Path, unreadable, error, words: str
+) -> None:
+    fill(tmp_path / "ix", range(1))
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        writer.manifest = replace(writer.manifest, **unreadable)
+        writer.extend([(row(1), unit(1))])
+        with pytest.raises(error, match=f"{words}.* The index is as it was"):
+            writer.commit()
+    fill(tmp_path / "ix", range(2, 3))
+    assert contents(tmp_path / "ix") == expected(0, 2)
+    assert verify(tmp_path / "ix") == []
+
+
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden"])
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "ix"
     fill(folder, range(1))
     good = manifest.read(folder)
-    run = manifest.LedgerRef(name, 1, manifest.FileRef(1, ""))
-    manifest.write(folder, replace(good, ledger=(run,)))
-    with pytest.raises(errors.IndexDamaged):
-        manifest.read(folder)
-    manifest.write(folder, replace(good, retired=("../" + (name or "x"),)))
-    with pytest.raises(errors.IndexDamaged):
-        manifest.read(folder)
+    run = manifest.LedgerRef(name, 1, manifest.FileRef(1, "0" * 32))
+    for forged in (replace(good, ledger=(run,)), replace(good, retired=("../" + (name or "x"),))):
+        with pytest.raises(errors.UsageError, match="cannot stand here"):
+            manifest.write(folder, forged)
+        (folder / "manifest.json").write_bytes(
+            signed({"schema": manifest.SCHEMA, **asdict(forged)})
+        )
+        with pytest.raises(errors.IndexDamaged):
+            manifest.read(folder)
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
@@ -331,7 +417,7 @@ import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from test_store import *
 try:

@@ -14,17 +14,24 @@ import math
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
 from mmsearch.errors import DecodeError, LimitExceeded, ProcessingFailed
-from mmsearch.media import HEAD_BYTES, decode, max_bytes, modality_of, open_regular, sniff, wire
+from mmsearch.media import (
+    HEAD_BYTES,
+    decode,
+    max_bytes,
+    memory,
+    modality_of,
+    open_regular,
+    sniff,
+    wire,
+)
 from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.types import Preprocess, signature_of
 
@@ -54,7 +61,7 @@ class _Worker:
         self.include = tuple(setup["include"])
         self.modalities = frozenset(setup["modalities"])
         _silence()
-        _bound_memory(self.limits.worker_memory_bytes)
+        memory.bound(self.limits.worker_memory_bytes)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def serve(self) -> None:
@@ -87,11 +94,10 @@ class _Worker:
         try:
             self.send({**self._outcome(task), "took_s": self.took_s})
         except (MemoryError, OutOfMemory):
-            # A fresh process tries it again, alone: this one may be full of leavings.
-            reached = _available_bytes() >= self.limits.worker_memory_bytes
-            self.send({"is": "out of memory", "reached_limit": reached})
-            _leave()
+            self._end_without_memory()
         except DecodeError as error:
+            if error.stage == "decode" and memory.may_be_why(self.limits.worker_memory_bytes):
+                self._end_without_memory()
             outcome = "failed" if error.stage == "read" else "skipped"
             self.send({"is": outcome, "stage": error.stage, "reason": str(error)})
         except LimitExceeded as error:
@@ -104,6 +110,12 @@ class _Worker:
         except Exception as error:  # a mistake of ours must not cost the run
             reason = f"{type(error).__name__}: {error}"
             self.send({"is": "failed", "stage": "decode", "reason": reason})
+
+    def _end_without_memory(self) -> NoReturn:
+        """A fresh process tries it again, alone: this one may be full of leavings."""
+        reached = memory.is_own_limit(self.limits.worker_memory_bytes)
+        self.send({"is": "out of memory", "reached_limit": reached})
+        _leave()
 
     def _outcome(self, task: wire.Header) -> wire.Header:
         """Decode one file, sending its parts; returns the message that ends it."""
@@ -227,19 +239,6 @@ def _silence() -> None:
         os.dup2(nothing, standard)
 
 
-def _bound_memory(most: int) -> None:
-    """A heap ceiling where the system has one; never a core file."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere RLIMIT_DATA does not count what malloc maps
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        if hard == resource.RLIM_INFINITY or most < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-
-
 def _allow_cpu(most_s: float) -> None:
     """So much processor time from now on; beyond it the system sends SIGXCPU, which ends us."""
     try:
@@ -250,17 +249,6 @@ def _allow_cpu(most_s: float) -> None:
     limit = math.ceil(time.process_time() + most_s)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
-
-
-def _available_bytes() -> int:
-    """Memory that the machine still has; 0 where it does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    except (OSError, ValueError, IndexError):
-        pass
-    return 0
 
 
 @cache

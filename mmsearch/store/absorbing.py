@@ -34,7 +34,8 @@ def absorb(writer: Writer, other: Snapshot) -> tuple[int, int]:
     roots = {root.id: writer.root(root.path) for root in other.manifest.roots}
     for segment in other.segments:
         segment.check_whole()
-    replaced = _drop_same(writer, other)
+    theirs = _items(other)
+    replaced = _drop_same(writer, theirs)
     new: list[SegmentRef] = []
     with writing_to(writer.folder):
         for segment in other.segments:
@@ -43,10 +44,9 @@ def absorb(writer: Writer, other: Snapshot) -> tuple[int, int]:
                 chunks = _chunks(segment, roots)
                 new.append(write_segment(writer.place, number, ours, live, chunks))
     writer.remember(include=[*writer.manifest.include, *other.manifest.include])
-    writer.commit(
-        unfinished=[*writer.manifest.unfinished, *other.manifest.unfinished],
-        segments=new,
-    )
+    came = {*theirs.to_pylist()} if writer.manifest.unfinished else set()
+    unfinished = [u for u in writer.manifest.unfinished if u.item_id not in came]
+    writer.commit(unfinished=[*unfinished, *other.manifest.unfinished], segments=new)
     return sum(ref.rows for ref in new), replaced
 
 
@@ -70,12 +70,11 @@ def _chunks(
         first += batch.num_rows
 
 
-def _drop_same(writer: Writer, other: Snapshot) -> int:
-    """Deletes the items that the other index has, too; returns how many."""
+def _drop_same(writer: Writer, theirs: pa.Array) -> int:
+    """Deletes the items whose ids the other index has, too; returns how many."""
     from pyarrow import compute as pc
 
     found = 0
-    theirs = _items(other)
     if not len(theirs):
         return 0
     for segment in writer.snapshot.segments:

@@ -116,6 +116,11 @@ class ConfinedPath:
         """The path below a folder above it, with ``/`` between names."""
         return "/".join(self._names[len(folder._names) :])
 
+    def is_beside(self, other: ConfinedPath) -> bool:
+        """Whether both lie below the same folder that the user named. Raises OSError."""
+        mine, its = self._top, other._top
+        return mine is its or os.path.samestat(mine.path.stat(), its.path.stat())
+
     @property
     def parent(self) -> ConfinedPath:
         """The folder that it lies in; that which the user named is its own."""

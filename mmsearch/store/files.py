@@ -99,14 +99,16 @@ def replace_file(
     """Puts ``content`` at ``path`` atomically: temporary file, sync, rename, sync.
 
     content: bytes, or pieces of them, which are written as they come. durable: whether to sync.
-    mode: who may do what with the file; None as usual, and always on Windows.
+    mode: who may do what with the file; None as usual. Windows knows nothing of it.
     """
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as f:
             for piece in _pieces(content):
                 f.write(memoryview(piece))  # type: ignore[arg-type]
-            if mode is not None:
+            if (
+                mode is not None and os.name != "nt"
+            ):  # not by hasattr: Python 3.13 has it there, too
                 os.fchmod(f.fileno(), mode)
             if durable:
                 f.flush()

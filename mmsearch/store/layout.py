@@ -22,7 +22,7 @@ KEPT_FILE = (
     rf"(({_FINGERPRINT}/)?((image|text|audio)\.(onnx|bin)|tokenizer\.json|card\.json|seen\.npy)"
     r"|made-up\.npy)"
 )
-_KEPT = f"query/{_FINGERPRINT}"
+_KEPT = f"query/{_FINGERPRINT}(-[0-9]{{1,9}})?"
 # What one generation replaces and the next one removes.
 RETIRED = (
     rf"(segments/{SEGMENT}(/{SEGMENT_FILE})?|ann/{QUANTISER}\.quantiser|{_KEPT}(/{KEPT_FILE})?"

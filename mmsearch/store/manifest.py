@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Required, TypedDict
 
 from mmsearch.checking import Holds, Like, Matches, Within, made
-from mmsearch.errors import IndexDamaged, IndexNotFound, IndexTooNew, StoreError, UsageError
+from mmsearch.errors import (
+    IndexDamaged,
+    IndexNotFound,
+    IndexTooNew,
+    LimitExceeded,
+    StoreError,
+    UsageError,
+)
 from mmsearch.store import layout
 from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import CHECKSUM_BYTES, replace_file
@@ -163,6 +171,8 @@ class Manifest:
     written_by: str = ""
     # the space's files that are kept
     query: dict[Annotated[str, Matches(layout.KEPT_FILE)], FileRef] = field(default_factory=dict)
+    # how often they were replaced: each time they get a folder of another name
+    query_no: Annotated[int, Within(0, 999_999_999)] = 0
     include: tuple[str, ...] = ()  # patterns of texts that earlier runs were asked to read, too
     exclude: tuple[str, ...] = ()  # patterns of names and paths that earlier runs left out
     follow_links: bool = False  # whether links that lead out of a root are followed
@@ -189,9 +199,15 @@ class Manifest:
         return next(iter(self.anns.values()), None)
 
     @property
+    def query_folder(self) -> str:
+        """Folder inside the index for the files of its space."""
+        number = f"-{self.query_no}" if self.query_no else ""
+        return f"query/{self.space.fingerprint}{number}"
+
+    @property
     def kept_space(self) -> str | None:
-        """Folder inside the index that holds the files of its space, if it keeps them."""
-        return f"query/{self.space.fingerprint}" if self.query else None
+        """That folder, if the index keeps such files."""
+        return self.query_folder if self.query else None
 
     @property
     def live(self) -> int:
@@ -204,14 +220,35 @@ def _checksum(body: dict[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=CHECKSUM_BYTES).hexdigest()
 
 
-def write(folder: AnyPath, manifest: Manifest) -> None:
-    """Makes ``manifest`` the folder's snapshot, atomically and durably."""
+def write(folder: AnyPath, manifest: Manifest, known: Iterable[SegmentRef] = ()) -> None:
+    """Makes ``manifest`` the folder's snapshot, atomically and durably.
+
+    known: segments that were read or written before; they are not checked again, which would
+    take 30 ms for 300 of them.
+    Raises UsageError, or LimitExceeded, for one that ``read`` would refuse; nothing is written
+    then.
+    """
     body = {"schema": SCHEMA, **asdict(manifest)}
     # asdict keeps tuples and enums that JSON turns into lists and strings: the
     # checksum must see what a reader will see
     body = json.loads(json.dumps(body))
-    path = ConfinedPath(folder) / MANIFEST_NAME
-    replace_file(path, _text({"checksum": _checksum(body), **body}))
+    content = _text({"checksum": _checksum(body), **body})
+    if len(content) > MAX_MANIFEST_BYTES:
+        sizes = {name: len(json.dumps(value)) for name, value in body.items()}
+        name = max(sizes, key=sizes.__getitem__)
+        raise LimitExceeded(
+            f"{folder} would have a {MANIFEST_NAME} of {len(content):,} bytes, and at most "
+            f"{MAX_MANIFEST_BYTES:,} are read: {len(body[name]):,} {name} are too many for one "
+            "index. The index is as it was."
+        )
+    checked = {id(segment) for segment in known}
+    pairs = zip(manifest.segments, body["segments"], strict=True)
+    fresh = [written for segment, written in pairs if id(segment) not in checked]
+    try:
+        _parse({**body, "segments": fresh})
+    except ValueError as e:
+        raise UsageError(f"{folder} cannot hold this: {e}. The index is as it was.") from None
+    replace_file(ConfinedPath(folder) / MANIFEST_NAME, content)
 
 
 def _text(body: dict[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mmsearch.errors import LimitExceeded
 from mmsearch.types import Modality
 
 # Every Arrow batch but the last has this many rows, so row r is row r % BATCH
@@ -97,6 +98,21 @@ def meta_of(text: str) -> dict[str, Any]:
     return found
 
 
+def _meta_text(row: PartRow) -> str | None:
+    """A part's metadata as it is stored; raises LimitExceeded for what ``meta_of`` would refuse."""
+    if not row.meta:
+        return None
+    text = json.dumps(row.meta)
+    try:
+        meta_of(text)
+    except ValueError as e:
+        raise LimitExceeded(
+            f"{row.item_id!r} has {e}: as JSON it may have {MAX_META_CHARS:,} characters, "
+            f"{MAX_META_DEPTH} levels and finite numbers. Nothing was written."
+        ) from None
+    return text
+
+
 def depth_of(value: Any) -> int:
     """How many lists and objects stand one in the other in a JSON value; 0 in a plain one."""
     depth, level = 0, [value]
@@ -144,7 +160,10 @@ def _clean(text: str | None) -> str | None:
 
 
 def rows_to_batch(rows: Sequence[PartRow]) -> pa.RecordBatch:
-    """The rows as one Arrow batch of ``PARTS_SCHEMA``."""
+    """The rows as one Arrow batch of ``PARTS_SCHEMA``.
+
+    Raises LimitExceeded for metadata that no reader would take.
+    """
     paths = [split_path(r.path) for r in rows]
     codes = pa.array([_CODES[r.modality] for r in rows], pa.int8())
     columns = [
@@ -157,7 +176,7 @@ def rows_to_batch(rows: Sequence[PartRow]) -> pa.RecordBatch:
         pa.array([r.start_s for r in rows], pa.float64()),
         pa.array([r.end_s for r in rows], pa.float64()),
         pa.array([_clean(r.text) for r in rows], pa.string()),
-        pa.array([json.dumps(r.meta) if r.meta else None for r in rows], pa.string()),
+        pa.array([_meta_text(r) for r in rows], pa.string()),
         pa.array([r.size for r in rows], pa.int64()),
         pa.array([r.mtime_ns for r in rows], pa.int64()),
         pa.array([r.ctime_ns for r in rows], pa.int64()),

@@ -27,11 +27,13 @@ _MOST_KNOWN = 1024
 def keep(source: AnyPath, target: ConfinedPath, shared: ConfinedPath | None = None) -> FileRef:
     """Puts the content of a file into an index, durably; its reference there.
 
-    source: a plain path is somebody else's, and never linked to. shared: where a read-only copy
-    of it may lie, on the disk of the index; it is made if it is not there, or is not that.
+    source: a plain path, or one in another folder, is somebody else's, and never linked to.
+    shared: where a read-only copy of it may lie, on the disk of the index; it is made if it is not
+    there, or is not that.
     """
     if isinstance(source, ConfinedPath):
-        (link_or_copy if _only_read(source) else _copy)(source, target)
+        own = source.is_beside(target) and _only_read(source)
+        (link_or_copy if own else _copy)(source, target)
         return reference(target)
     if shared is None or not _linked_to_copy(source, shared, target):
         _copy(source, target)
@@ -40,7 +42,7 @@ def keep(source: AnyPath, target: ConfinedPath, shared: ConfinedPath | None = No
 
 def _linked_to_copy(source: Path, shared: ConfinedPath, target: ConfinedPath) -> bool:
     """Whether ``target`` is now a name of a whole copy at ``shared``; False if that cannot be."""
-    wanted = _of_plain(source)
+    wanted = of_source(source)
     for fresh in (False, True):
         with suppress(OSError):
             if fresh or not (_only_read(shared) and reference(shared) == wanted):
@@ -70,7 +72,10 @@ def reference(path: ConfinedPath) -> FileRef:
     return _known[key]
 
 
-def _of_plain(path: Path) -> FileRef:
+def of_source(path: AnyPath) -> FileRef:
+    """The reference that a file has once an index keeps it."""
+    if isinstance(path, ConfinedPath):
+        return reference(path)
     real = path.resolve()  # an installed file may be a link
     return reference(ConfinedPath(real.parent) / real.name)
 
@@ -86,6 +91,5 @@ def _only_read(path: ConfinedPath) -> bool:
 
 def _copy(source: AnyPath, target: ConfinedPath) -> None:
     make_folder(target.parent)
-    mode = None if os.name == "nt" else _READ_ONLY
     with source.open("rb") as file:
-        replace_file(target, iter(lambda: file.read(_BLOCK), b""), mode=mode)
+        replace_file(target, iter(lambda: file.read(_BLOCK), b""), mode=_READ_ONLY)

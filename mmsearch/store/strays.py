@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.layout import NEXT
+from mmsearch.store.layout import NEXT, is_ours
 from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME
 from mmsearch.store.manifest import Manifest
 
@@ -54,7 +54,8 @@ def refuse_foreign(folder: ConfinedPath) -> None:
     # what a writer leaves that was killed at its first breath
     known = {"segments", "ann", "query", LOCK_NAME, HOLDER_NAME}
     names = [path.name for path in folder.iterdir()]
-    foreign = [n for n in names if n not in known and not n.startswith(manifests.MANIFEST_NAME)]
+    named = (n for n in names if n not in known and not n.startswith(manifests.MANIFEST_NAME))
+    foreign = [n for n in named if not is_ours(n)]
     if foreign:
         raise errors.UsageError(
             f"{folder} is not an index and holds other things ({foreign[0]}, …): "

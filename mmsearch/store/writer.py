@@ -39,7 +39,7 @@ from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef,
 from mmsearch.store.names import mark_home
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
 from mmsearch.store.segment import Segment, write_segment
-from mmsearch.store.sharing import keep
+from mmsearch.store.sharing import keep, of_source
 from mmsearch.store.snapshot import Snapshot, ann_path
 from mmsearch.store.strays import refuse_foreign, strays
 from mmsearch.types import Space
@@ -122,16 +122,31 @@ class Writer:
         """
         if not files:
             return
-        kept = {}
+        old = self.manifest
         with writing_to(self.folder):
-            where = self.place / "query" / self.manifest.space.fingerprint
+            if old.query and self._keeps(files):
+                return
+            # readers use the old files until a manifest names the new ones
+            new = replace(old, query_no=old.query_no + bool(old.query))
+            where = self.place / new.query_folder
+            kept = {}
             for name, path in files.items():
                 (where / name).parent.mkdir()
                 copy = None if shared is None else shared / name
                 kept[name] = keep(path, where / name, copy)
-        before = (n for n in self.manifest.query if n not in kept)
-        self._retired += [f"{self.manifest.kept_space}/{name}" for name in before]
-        self.manifest = replace(self.manifest, query=kept)
+        if old.kept_space is not None:
+            self._retired.append(old.kept_space)
+        self.manifest = replace(new, query=kept)
+
+    def _keeps(self, files: Mapping[str, AnyPath]) -> bool:
+        """Whether the index has these very files, and they are whole."""
+        if self.manifest.query != {name: of_source(path) for name, path in files.items()}:
+            return False
+        try:
+            self.snapshot.check_kept_space()
+        except errors.IndexDamaged:
+            return False
+        return True
 
     # -- what goes in -------------------------------------------------------
 
@@ -362,7 +377,7 @@ class Writer:
             written_by=self._version,
             committed_ns=time.time_ns(),
         )
-        manifests.write(self.place, new)
+        manifests.write(self.place, new, self.manifest.segments)
         self.manifest, self._retired = new, []
         self.snapshot = Snapshot.open(self.place, self.snapshot)
         for path in doomed:
