@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -416,7 +417,7 @@ app.command()(bridge)
 
 
 def _same(index: str) -> str:
-    return "" if index == "default" else f" --index {index}"
+    return "" if index == "default" else f" --index {shlex.quote(index)}"
 
 
 @app.command()

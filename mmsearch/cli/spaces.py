@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -73,6 +74,6 @@ def pull(
                     f"stopped before all of {name} was here; run the same command to go on."
                 ) from None
             if not json:
-                say(f"{full} is here: mmsearch index FOLDER --space {full}")
+                say(f"{full} is here: mmsearch index FOLDER --space {shlex.quote(full)}")
         if json:
             print_json({"schema": 1, "pulled": list(names)})

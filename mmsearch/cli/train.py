@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,7 +31,9 @@ def show_report(report: Report) -> None:
             f"{report.seconds:.0f} s · {report.held:,} held out · skipped {len(report.skipped):,}"
         )
     )
-    typer.echo(plain(f"wrote {report.out}: mmsearch index FOLDER --space {report.out}"))
+    typer.echo(
+        plain(f"wrote {report.out}: mmsearch index FOLDER --space {shlex.quote(str(report.out))}")
+    )
 
 
 def _three(values: list[float]) -> str:

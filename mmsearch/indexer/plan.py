@@ -74,7 +74,19 @@ def _places(source: str | os.PathLike[str]) -> list[str]:
 
 def _holds(snapshot: Snapshot, path: str) -> bool:
     """Whether an item at or below a path is known."""
-    return any(KnownItems.load(snapshot, [path]).in_scope)
+    roots, below = {r.id: r.path for r in snapshot.manifest.roots}, join(path, "")
+    for segment in snapshot.segments:
+        first = 0
+        for batch in segment.batches(["root", "path", "path_bytes"]):
+            columns = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            for row, (root, relative, raw) in enumerate(columns, first):
+                if relative is None or not roots[root] or not segment.live[row]:
+                    continue
+                here = join(roots[root], relative if raw is None else os.fsdecode(raw))
+                if here == path or here.startswith(below):
+                    return True
+            first += batch.num_rows
+    return False
 
 
 @dataclass(frozen=True)

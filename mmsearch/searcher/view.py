@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -209,7 +210,7 @@ class View:
         folder = self.snapshot.folder
         return IndexDamaged(
             f"{folder}: a part that was found cannot be read ({why}). `mmsearch verify --index "
-            f"{folder}` says what is affected."
+            f"{shlex.quote(str(folder))}` says what is affected."
         )
 
     @once

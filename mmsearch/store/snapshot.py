@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -97,7 +98,7 @@ class Snapshot:
                 ) from e
         raise IndexDamaged(
             f"{missing} is missing. Restore it from a copy; `mmsearch verify --index "
-            f"{folder}` says what is affected."
+            f"{shlex.quote(str(folder))}` says what is affected."
         )
 
     @classmethod
