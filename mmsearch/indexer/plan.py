@@ -19,6 +19,7 @@ from mmsearch.media.pool import Task
 from mmsearch.store import Snapshot, Writer
 from mmsearch.store.known import KnownItems, KnownUnindexed, Unindexed
 from mmsearch.store.ledger import LedgerRow, Outcome
+from mmsearch.store.snapshot import join
 from mmsearch.types import Item, Signature
 
 _NO_SIGNATURE: Signature = (0, -1, -1, 0)  # of what could not be looked at
