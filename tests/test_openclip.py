@@ -309,7 +309,8 @@ def test_memory_that_runs_out_halves_the_batch(tmp_path: Path) -> None:
     wanted = encoder.encode(Modality.IMAGE, pictures)
     encoder.model.encode_image = small
     assert np.allclose(encoder.encode(Modality.IMAGE, pictures), wanted, atol=1e-6)
-    assert sizes == [20, 10, 5, 5, 5, 5]
+    # a batch may be shared out to threads first, each of which halves its own
+    assert set(sizes) <= {20, 10, 5} and sizes.count(5) == 4 and len(sizes) > 4
     encoder.model.encode_image = lambda x: (_ for _ in ()).throw(torch.OutOfMemoryError())
     with pytest.raises(SpaceUnavailable, match="too little memory for one input"):
         encoder.encode(Modality.IMAGE, pictures)
