@@ -19,6 +19,7 @@ from hostile import make_hostile_folder, pictures, sounds, wav_header
 from mmsearch.cores import available_cores
 from mmsearch.errors import MmsearchError
 from mmsearch.media import Limits, decode
+from mmsearch.media.jobs import death_by_exit
 from mmsearch.media.pool import (
     DecodePool,
     Event,
@@ -230,8 +231,13 @@ def test_a_file_whose_decoder_dies_once_is_decoded_whole(
 @POSIX
 @pytest.mark.parametrize(
     "signals",
-    [(signal.SIGKILL, signal.SIGKILL), (signal.SIGKILL, signal.SIGSEGV)],
-    ids=["killed twice", "killed, then crashed"],
+    [
+        (signal.SIGKILL, signal.SIGKILL),
+        (signal.SIGKILL, signal.SIGSEGV),
+        (signal.SIGBUS, signal.SIGBUS),
+        (signal.SIGSYS, signal.SIGSYS),
+    ],
+    ids=["killed twice", "killed, then crashed", "a disk that is gone", "a sandbox"],
 )
 def test_a_file_whose_decoder_was_killed_is_not_to_blame(
     tmp_path: Path, signals: tuple[int, int]
@@ -242,7 +248,20 @@ def test_a_file_whose_decoder_was_killed_is_not_to_blame(
             pool, tmp_path, "long.wav", lambda nth, pid: os.kill(pid, signals[nth]), others=3
         )["long.wav"]
     assert isinstance(end, Failed)
-    assert end.reason.endswith("; the next run tries it again")
+    name = signal.Signals(signals[-1]).name
+    assert name in end.reason and "next run" not in end.reason, "add and queries have none"
+
+
+@pytest.mark.parametrize(
+    ("code", "own"),
+    [(0xC0000005, True), (0xC0000409, True), (0xC0000017, False), (0xC000013A, False), (1, False)],
+    ids=["access violation", "abort", "no memory", "Ctrl-C", "an ordinary end"],
+)
+def test_a_crash_on_windows_is_told_from_an_end_that_came_from_outside(
+    code: int, own: bool
+) -> None:
+    death = death_by_exit(code, Limits())
+    assert death.own is own and (f"0x{code:X}" in death.reason or code == 1)
 
 
 @POSIX
@@ -285,8 +304,7 @@ def test_a_hung_decoder_is_given_up_and_its_file_tried_again(tmp_path: Path) -> 
             pool, tmp_path, "hang.wav", lambda _, pid: os.kill(pid, signal.SIGSTOP), others=1
         )["hang.wav"]
     assert isinstance(end, Failed)
-    reason = "the decoder gave no sign of life for 1.5 s; the next run tries it again"
-    assert end.reason == reason
+    assert end.reason == "the decoder gave no sign of life for 1.5 s"
 
 
 @POSIX

@@ -194,7 +194,7 @@ def _check_unchanged(file: BinaryIO, before: os.stat_result) -> None:
 
 
 def _changed() -> DecodeError:
-    return DecodeError("changed while being read; the next run will take it", stage="read")
+    return DecodeError("changed while being read", stage="read")
 
 
 class _Watched(io.RawIOBase):
