@@ -307,6 +307,41 @@ def test_a_hung_decoder_is_given_up_and_its_file_tried_again(tmp_path: Path) -> 
     assert end.reason == "the decoder gave no sign of life for 1.5 s"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_decoder_computed_before_its_silence_does_not_excuse_it(tmp_path: Path) -> None:
+    _hour_of_silence(tmp_path / "hang.wav")
+    with DecodePool(PREPROCESS, workers=1, queue_parts=1000) as pool:
+        events = pool.run([Task(item(tmp_path, "hang.wav"))], always)
+        next(events)
+        (worker,) = pool._workers
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        heard = 0.0
+        while heard != worker.heard:  # what is in the pipe still comes
+            heard = worker.heard
+            time.sleep(0.2)
+        assert not worker.is_hung(heard + 1, 2.0), "its silence is still short"
+        assert worker.is_hung(heard + 3, 2.0)
+
+
+@POSIX
+@pytest.mark.parametrize("answer", [True, False])
+def test_what_was_answered_to_a_decoder_that_died_holds_for_the_next_one(
+    tmp_path: Path, answer: bool
+) -> None:
+    (tmp_path / "note.txt").write_text("a note")
+    asked = []
+
+    def accept(_task: Task, _digest: bytes) -> bool:
+        asked.append(pool.pids[0])
+        os.kill(pool.pids[0], signal.SIGKILL)
+        return answer
+
+    with DecodePool(PREPROCESS, workers=1) as pool:
+        ends = run(pool, tmp_path, "note.txt", ask=True, accept=accept)["note.txt"]
+    assert [type(e) for e in ends] == ([PartReady, Finished] if answer else [Known])
+    assert len(asked) == 1
+
+
 @POSIX
 def test_a_decoder_that_cannot_even_be_killed_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
