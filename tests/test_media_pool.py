@@ -606,7 +606,7 @@ def test_a_script_without_a_main_guard_in_a_folder_of_traps(tmp_path: Path) -> N
 def test_a_resource_fork_in_the_working_directory_does_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """libsndfile finds `._` there and takes it for the sound's own (see child._popen)."""
+    """libsndfile finds `._` there and takes it for the sound's own (see child_python.start)."""
     (tmp_path / "._").write_bytes(b"")
     (tmp_path / "a.mp3").write_bytes(sounds()["mp3"])
     monkeypatch.chdir(tmp_path)

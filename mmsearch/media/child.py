@@ -220,23 +220,16 @@ def _cpu_s(pid: int) -> float | None:
 
 
 def _popen(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A child that imports this very mmsearch, and works in the root folder.
-
-    Not in the caller's folder, which may be the one that is indexed: libsndfile, given a stream,
-    looks for an empty name's resource fork: a file named `._`, which macOS leaves about, made
-    every MP3 without a tag unreadable.
-    """
     # Its parallelism is processes: threads of BLAS or OpenMP would only fight the encoder.
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            child_python.command(_CODE),
+        process = child_python.start(
+            _CODE,
+            environment=one,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             bufsize=0,
-            cwd=Path(__file__).resolve().anchor,
-            env={**os.environ, **one},
         )
     except (OSError, ValueError, TypeError) as error:
         raise ProcessingFailed(
