@@ -11,7 +11,6 @@ stated bounds before anybody uses it. What is allowed stands at the field:
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
@@ -29,6 +28,8 @@ from typing import (
     get_type_hints,
     is_typeddict,
 )
+
+from mmsearch.given import shown
 
 T = TypeVar("T")
 MAX_INT = (1 << 63) - 1  # what NumPy and Arrow hold; of an int without bounds
@@ -60,7 +61,7 @@ class Within:
     def __call__(self, value: Any) -> None:
         """Raises Wrong."""
         if not self.least <= value <= self.most:
-            raise Wrong(f"is {_shown(value)}, not {self.least:,} to {self.most:,}")
+            raise Wrong(f"is {shown(value)}, not {self.least:,} to {self.most:,}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Matches:
     def __call__(self, value: Any) -> None:
         """Raises Wrong."""
         if _compiled(self.pattern)(value) is None:
-            raise Wrong(f"is {_shown(value)}, which cannot stand here")
+            raise Wrong(f"is {shown(value)}, which cannot stand here")
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _annotated(inner: Check, rules: list[Callable[[Any], None]]) -> Check:
 
 def _int(value: Any) -> int:
     if type(value) is not int:
-        raise Wrong(f"is {_shown(value)}, not a whole number")
+        raise Wrong(f"is {shown(value)}, not a whole number")
     if not -MAX_INT <= value <= MAX_INT:
         raise Wrong("is too large a number")
     return value
@@ -165,13 +166,13 @@ def _int(value: Any) -> int:
 
 def _float(value: Any) -> Any:
     if type(value) not in (int, float) or not -MAX_INT <= value <= MAX_INT:
-        raise Wrong(f"is {_shown(value)}, not a number")
+        raise Wrong(f"is {shown(value)}, not a number")
     return value  # as it is: a fingerprint tells 10 from 10.0
 
 
 def _str(value: Any) -> str:
     if type(value) is not str:
-        raise Wrong(f"is {_shown(value)}, not a text")
+        raise Wrong(f"is {shown(value)}, not a text")
     if len(value) > MAX_CHARS or "\0" in value:
         raise Wrong("is too long a text, or holds a NUL")
     return value
@@ -179,7 +180,7 @@ def _str(value: Any) -> str:
 
 def _bool(value: Any) -> bool:
     if type(value) is not bool:
-        raise Wrong(f"is {_shown(value)}, not true or false")
+        raise Wrong(f"is {shown(value)}, not true or false")
     return value
 
 
@@ -192,7 +193,7 @@ def _of_enum(kind: type[Enum]) -> Check:
             return kind(value)
         except ValueError:
             known = ", ".join(str(one.value) for one in kind)
-            raise Wrong(f"is {_shown(value)}, not one of: {known}") from None
+            raise Wrong(f"is {shown(value)}, not one of: {known}") from None
 
     return check
 
@@ -204,7 +205,7 @@ def _or_none(inner: Check) -> Check:
 def _list_of(inner: Check) -> Check:
     def check(value: Any) -> Any:
         if type(value) not in (list, tuple):
-            raise Wrong(f"is {_shown(value)}, not a list")
+            raise Wrong(f"is {shown(value)}, not a list")
         found: list[Any] = []
         try:
             for one in value:
@@ -219,7 +220,7 @@ def _list_of(inner: Check) -> Check:
 def _fixed(inner: list[Check]) -> Check:
     def check(value: Any) -> Any:
         if type(value) not in (list, tuple) or len(value) != len(inner):
-            raise Wrong(f"is {_shown(value)}, not a list of {len(inner)}")
+            raise Wrong(f"is {shown(value)}, not a list of {len(inner)}")
         found: list[Any] = []
         try:
             for own, one in zip(inner, value, strict=True):
@@ -238,7 +239,7 @@ def _dict_of(of_key: Check, of_value: Check) -> Check:
             for key, one in given.items():
                 found[of_key(key)] = of_value(one)
         except Wrong as e:
-            raise e.inside(_shown(key)) from None
+            raise e.inside(shown(key)) from None
         return found
 
     return check
@@ -282,7 +283,7 @@ def _form(checks: dict[str, Check], required: set[str]) -> Check:
         if missing := required - given.keys():
             raise Wrong(f"lacks {', '.join(sorted(missing))}")
         if unknown := given.keys() - checks.keys():
-            raise Wrong(f"holds {_shown(min(map(str, unknown)))}, which nobody knows")
+            raise Wrong(f"holds {shown(min(map(str, unknown)))}, which nobody knows")
         found = {}
         try:
             for name, one in given.items():
@@ -308,9 +309,5 @@ def _later(kind: Any) -> Check:
 
 def _object(value: Any) -> dict[Any, Any]:
     if type(value) is not dict:
-        raise Wrong(f"is {_shown(value)}, not an object")
+        raise Wrong(f"is {shown(value)}, not an object")
     return value
-
-
-def _shown(value: Any) -> str:
-    return reprlib.repr(value)  # short, however large or deep the value is

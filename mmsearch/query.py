@@ -17,6 +17,7 @@ from mmsearch.errors import (
     DecodeError,
     DimensionMismatch,
     LimitExceeded,
+    ProcessingFailed,
     SpaceMismatch,
     UsageError,
 )
@@ -308,7 +309,7 @@ def _named(source: Any, wanted: Modality) -> Iterator[None]:
         checked_path(source, f"an {wanted}" if wanted is Modality.IMAGE else "a sound")
     try:
         yield
-    except (DecodeError, LimitExceeded) as e:
+    except (DecodeError, LimitExceeded, ProcessingFailed) as e:
         if named:
             kind = _kind_of(source)
             reason = str(e)

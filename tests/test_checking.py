@@ -112,3 +112,8 @@ def test_a_long_value_is_told_in_short() -> None:
     with pytest.raises(Wrong) as e:
         made(Outer, {"inner": {"size": "x" * 100_000}})
     assert len(str(e.value)) < 200
+
+
+def test_a_number_that_python_will_not_write_is_told_too() -> None:
+    with pytest.raises(Wrong, match="flag is <int>"):
+        made(Outer, {**GOOD, "flag": 10**5000})

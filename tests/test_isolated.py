@@ -165,6 +165,20 @@ def gone(pid: int) -> bool:
 
 
 @POSIX
+def test_a_process_that_is_killed_each_time_is_no_fault_of_the_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dies = "import os\n"
+    dies += "from mmsearch.media import worker\n"
+    dies += "worker._Worker._outcome = lambda self, task: os.kill(os.getpid(), 9)\nworker.main()"
+    monkeypatch.setattr("mmsearch.media.child._CODE", dies)
+    decoder = IsolatedDecoder()
+    with pytest.raises(mmsearch.ProcessingFailed, match="killed"):
+        decoder.parts(picture(), Modality.IMAGE, PREPROCESS, 1)
+    decoder.close()
+
+
+@POSIX
 def test_the_process_ends_with_its_decoder() -> None:
     decoder = IsolatedDecoder()
     decoder.parts(picture(), Modality.IMAGE, PREPROCESS, 1)

@@ -51,6 +51,7 @@ LAYERS = {
 NEIGHBOURS = {
     ("once", "forks"),
     ("given", "errors"),
+    ("checking", "given"),
     ("types", "errors"),
     ("types", "checking"),
     ("types", "once"),

@@ -19,6 +19,7 @@ from hostile import make_hostile_folder, pictures, sounds, wav_header
 from mmsearch.cores import available_cores
 from mmsearch.errors import MmsearchError
 from mmsearch.media import Limits, decode
+from mmsearch.media.jobs import death_by_exit
 from mmsearch.media.pool import (
     DecodePool,
     Event,
@@ -230,8 +231,13 @@ def test_a_file_whose_decoder_dies_once_is_decoded_whole(
 @POSIX
 @pytest.mark.parametrize(
     "signals",
-    [(signal.SIGKILL, signal.SIGKILL), (signal.SIGKILL, signal.SIGSEGV)],
-    ids=["killed twice", "killed, then crashed"],
+    [
+        (signal.SIGKILL, signal.SIGKILL),
+        (signal.SIGKILL, signal.SIGSEGV),
+        (signal.SIGBUS, signal.SIGBUS),
+        (signal.SIGSYS, signal.SIGSYS),
+    ],
+    ids=["killed twice", "killed, then crashed", "a disk that is gone", "a sandbox"],
 )
 def test_a_file_whose_decoder_was_killed_is_not_to_blame(
     tmp_path: Path, signals: tuple[int, int]
@@ -242,7 +248,20 @@ def test_a_file_whose_decoder_was_killed_is_not_to_blame(
             pool, tmp_path, "long.wav", lambda nth, pid: os.kill(pid, signals[nth]), others=3
         )["long.wav"]
     assert isinstance(end, Failed)
-    assert end.reason.endswith("; the next run tries it again")
+    name = signal.Signals(signals[-1]).name
+    assert name in end.reason and "next run" not in end.reason, "add and queries have none"
+
+
+@pytest.mark.parametrize(
+    ("code", "own"),
+    [(0xC0000005, True), (0xC0000409, True), (0xC0000017, False), (0xC000013A, False), (1, False)],
+    ids=["access violation", "abort", "no memory", "Ctrl-C", "an ordinary end"],
+)
+def test_a_crash_on_windows_is_told_from_an_end_that_came_from_outside(
+    code: int, own: bool
+) -> None:
+    death = death_by_exit(code, Limits())
+    assert death.own is own and (f"0x{code:X}" in death.reason or code == 1)
 
 
 @POSIX
@@ -285,8 +304,42 @@ def test_a_hung_decoder_is_given_up_and_its_file_tried_again(tmp_path: Path) -> 
             pool, tmp_path, "hang.wav", lambda _, pid: os.kill(pid, signal.SIGSTOP), others=1
         )["hang.wav"]
     assert isinstance(end, Failed)
-    reason = "the decoder gave no sign of life for 1.5 s; the next run tries it again"
-    assert end.reason == reason
+    assert end.reason == "the decoder gave no sign of life for 1.5 s"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_decoder_computed_before_its_silence_does_not_excuse_it(tmp_path: Path) -> None:
+    _hour_of_silence(tmp_path / "hang.wav")
+    with DecodePool(PREPROCESS, workers=1, queue_parts=1000) as pool:
+        events = pool.run([Task(item(tmp_path, "hang.wav"))], always)
+        next(events)
+        (worker,) = pool._workers
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        heard = 0.0
+        while heard != worker.heard:  # what is in the pipe still comes
+            heard = worker.heard
+            time.sleep(0.2)
+        assert not worker.is_hung(heard + 1, 2.0), "its silence is still short"
+        assert worker.is_hung(heard + 3, 2.0)
+
+
+@POSIX
+@pytest.mark.parametrize("answer", [True, False])
+def test_what_was_answered_to_a_decoder_that_died_holds_for_the_next_one(
+    tmp_path: Path, answer: bool
+) -> None:
+    (tmp_path / "note.txt").write_text("a note")
+    asked = []
+
+    def accept(_task: Task, _digest: bytes) -> bool:
+        asked.append(pool.pids[0])
+        os.kill(pool.pids[0], signal.SIGKILL)
+        return answer
+
+    with DecodePool(PREPROCESS, workers=1) as pool:
+        ends = run(pool, tmp_path, "note.txt", ask=True, accept=accept)["note.txt"]
+    assert [type(e) for e in ends] == ([PartReady, Finished] if answer else [Known])
+    assert len(asked) == 1
 
 
 @POSIX
@@ -553,7 +606,7 @@ def test_a_script_without_a_main_guard_in_a_folder_of_traps(tmp_path: Path) -> N
 def test_a_resource_fork_in_the_working_directory_does_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """libsndfile finds `._` there and takes it for the sound's own (see child._popen)."""
+    """libsndfile finds `._` there and takes it for the sound's own (see child_python.start)."""
     (tmp_path / "._").write_bytes(b"")
     (tmp_path / "a.mp3").write_bytes(sounds()["mp3"])
     monkeypatch.chdir(tmp_path)

@@ -49,7 +49,9 @@ class Child:
         self._fresh, self._alone = True, False
         self._waits = False  # for the caller: to take a message, or to answer a question
         self._dead = self._closing = False
-        self._cpu_s = 0.0  # when its silence was last excused, see ``is_hung``
+        # the processor time that it had used, as noted after it was last heard; see ``is_hung``
+        self._cpu_s: float | None = None
+        self._noted = 0.0
         self._buried: tuple[int, str] | None = None
         # Its stderr until it is ready: why a start failed.
         self._talk: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
@@ -79,7 +81,7 @@ class Child:
                 self._send(
                     wire.pack(
                         {"root": task.item.root, "path": task.item.path,
-                         "ask": task.ask and job.answer is None,
+                         "ask": task.ask and job.answer is not True,
                          "skip_parts": task.skip_parts + job.parts, "expected": job.digest}
                     )
                 )  # fmt: skip
@@ -110,17 +112,22 @@ class Child:
         """Whether it has said nothing for so long, and not because it computes.
 
         On a busy machine a page of a PDF can take minutes; what computes without an end meets
-        ``Limits.worker_cpu_s``.
+        ``Limits.worker_cpu_s``. To be called again and again: the first call of a silence notes
+        how much it had computed.
         """
+        if self._noted != self.heard:
+            self._noted, self._cpu_s = self.heard, _cpu_s(self.process.pid)
+            return False
         if self.killed is not None or now - self.heard <= timeout_s:
             return False
         if not self.jobs or self._waits or self._dead:
             return False
         used_s = _cpu_s(self.process.pid)
-        if used_s is not None and used_s - self._cpu_s > _COMPUTING * timeout_s:
-            self._cpu_s, self.heard = used_s, now
-            return False
-        return True
+        before_s = self._cpu_s
+        if used_s is None or before_s is None or used_s - before_s <= _COMPUTING * timeout_s:
+            return True
+        self._cpu_s, self.heard, self._noted = used_s, now, now
+        return False
 
     def is_stuck(self, now: float) -> bool:
         """Whether it was killed and does not end: it waits for a drive that does not answer."""
@@ -213,23 +220,16 @@ def _cpu_s(pid: int) -> float | None:
 
 
 def _popen(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A child that imports this very mmsearch, and works in the root folder.
-
-    Not in the caller's folder, which may be the one that is indexed: libsndfile, given a stream,
-    looks for an empty name's resource fork: a file named `._`, which macOS leaves about, made
-    every MP3 without a tag unreadable.
-    """
     # Its parallelism is processes: threads of BLAS or OpenMP would only fight the encoder.
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            child_python.command(_CODE),
+        process = child_python.start(
+            _CODE,
+            environment=one,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             bufsize=0,
-            cwd=Path(__file__).resolve().anchor,
-            env={**os.environ, **one},
         )
     except (OSError, ValueError, TypeError) as error:
         raise ProcessingFailed(

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mmsearch.errors import DecodeError
+from mmsearch.errors import DecodeError, ProcessingFailed
 from mmsearch.media.limits import Limits
 from mmsearch.media.pool import DecodePool, Failed, Ignored, PartReady, Skipped, Task
 from mmsearch.types import Item, Modality, Part, Preprocess
@@ -47,8 +47,8 @@ class IsolatedDecoder:
     ) -> list[Part]:
         """The first parts of a picture or sound, at most so many.
 
-        source: a path, bytes, or an open binary file. Raises DecodeError, also where the child
-        was killed or took too long.
+        source: a path, bytes, or an open binary file. Raises DecodeError, or ProcessingFailed
+        where the child was killed or took too long, through no fault of the source.
         """
         with _in_a_file(source) as path, self._own_lock():
             pool = self._ready(preprocess)
@@ -64,9 +64,12 @@ class IsolatedDecoder:
                         case PartReady(part=part):
                             found.append(part)
                         case (
-                            Skipped(stage=stage, reason=reason) | Failed(stage=stage, reason=reason)
+                            Skipped(stage=stage, reason=reason)
+                            | Failed(stage="read" as stage, reason=reason)
                         ):
                             raise DecodeError(reason, stage)
+                        case Failed(reason=reason):
+                            raise ProcessingFailed(reason)
                         case Ignored():
                             raise DecodeError(f"is no {modality}", "sniff")
             if found and found[0].modality is not modality:

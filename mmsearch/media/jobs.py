@@ -13,13 +13,15 @@ from mmsearch.media.events import Failed, Skipped, Task
 from mmsearch.media.limits import MIB, Limits
 
 # Signals that a decoder brings upon itself. Others come from outside: from the system that runs
-# out of memory, or from a person.
+# out of memory, or from a person; SIGBUS from a disk that is full or gone, SIGSYS from a sandbox.
 _OWN_SIGNALS = frozenset(
     getattr(signal, name)
-    for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGXCPU", "SIGSYS", "SIGTRAP")
+    for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGXCPU", "SIGTRAP")
     if hasattr(signal, name)
 )
-_AGAIN = "the next run tries it again"
+# Exit codes of Windows: what ended by itself has one from here on, but for these two.
+_LEAST_CRASH = 0xC0000000
+_NO_MEMORY, _CONTROL_C = 0xC0000017, 0xC000013A
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,10 @@ class Job:
 
 
 def death_by_exit(code: int, limits: Limits) -> Death:
-    """What an exit code says. code: negative for a signal, as ``subprocess`` has it."""
+    """What an exit code says. code: as ``subprocess`` has it, negative for a signal."""
+    if code >= _LEAST_CRASH:
+        own = code not in (_NO_MEMORY, _CONTROL_C)
+        return Death(f"the decoder crashed (exit code 0x{code:X})", own)
     if code >= 0:
         return Death(f"the decoder ended with exit code {code}")
     try:
@@ -78,4 +83,4 @@ def verdict(job: Job, last: Death) -> Skipped | Failed:
     """What becomes of a file whose second try ended so, too."""
     if last.own and last == job.died:
         return Skipped(job.task, "decode", f"{last.reason}, twice")
-    return Failed(job.task, "decode", f"{last.reason}; {_AGAIN}")
+    return Failed(job.task, "decode", last.reason)

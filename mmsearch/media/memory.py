@@ -1,4 +1,4 @@
-"""The memory of a decoding process: its limit, and whether that was why a decoder failed."""
+"""Whether a decoding process failed for lack of memory, and whose limit that was."""
 
 from __future__ import annotations
 
@@ -8,25 +8,12 @@ from pathlib import Path
 _UNIT = 1 << 10  # of what /proc says
 
 
-def bound(most: int) -> None:
-    """Limit the heap to so many bytes where the system can do that; never write a core file."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere RLIMIT_DATA does not count what malloc maps
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        if hard == resource.RLIM_INFINITY or most < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-
-
 def may_be_why(most: int) -> bool:
     """Whether a decoder that refused a file may have lacked memory, and taken that for damage.
 
     Each library says so in its own words, or says something else. So it counts how near this
     process ever came to a limit: what it could not get is in no figure, and pictures are unpacked
-    in few large pieces, so half of the limit is near. most: what ``bound`` was called with, bytes.
+    in few large pieces, so half of the limit is near. most: bytes, of ``limit_memory``.
     """
     if sys.platform != "linux":
         return False
@@ -43,8 +30,8 @@ def may_be_why(most: int) -> bool:
 
 
 def is_own_limit(most: int) -> bool:
-    """Whether a process that lacks memory met the limit of ``bound``, and no other: not one of
-    the session, and not the end of the machine's memory."""
+    """Whether a process that lacks memory met the limit of ``limit_memory``, and no other: not one
+    of the session, and not the end of the machine's memory."""
     if _facts("/proc/meminfo").get("MemAvailable", 0) < most:  # also: it does not say
         return False
     import resource

@@ -197,7 +197,8 @@ class DecodePool:
                 return PartReady(task, part)
             case "hash":
                 job.digest = header["hash"]
-                job.answer = accept(task, bytes.fromhex(job.digest))
+                if job.answer is None:  # not in another try
+                    job.answer = accept(task, bytes.fromhex(job.digest))
                 worker.answer(job.answer)
                 return None
             case "finished":

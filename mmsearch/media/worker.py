@@ -10,7 +10,6 @@ import gc
 import hashlib
 import io
 import logging
-import math
 import os
 import queue
 import signal
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, BinaryIO, NoReturn, cast
 
+from mmsearch import child_python
 from mmsearch.errors import DecodeError, LimitExceeded, ProcessingFailed
 from mmsearch.media import (
     HEAD_BYTES,
@@ -61,7 +61,7 @@ class _Worker:
         self.include = tuple(setup["include"])
         self.modalities = frozenset(setup["modalities"])
         _silence()
-        memory.bound(self.limits.worker_memory_bytes)
+        child_python.limit_memory(self.limits.worker_memory_bytes)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def serve(self) -> None:
@@ -90,7 +90,7 @@ class _Worker:
 
     def _work(self, task: wire.Header) -> None:
         self.took_s = [0.0, 0.0]  # reading, decoding
-        _allow_cpu(self.limits.worker_cpu_s)
+        child_python.limit_cpu(self.limits.worker_cpu_s)
         try:
             self.send({**self._outcome(task), "took_s": self.took_s})
         except (MemoryError, OutOfMemory):
@@ -151,7 +151,7 @@ class _Worker:
                 for header, body in self._parts(source, kind, n_parts, digest):
                     self._write(header)
                     self._write(body)
-                    _allow_cpu(self.limits.worker_cpu_s)
+                    child_python.limit_cpu(self.limits.worker_cpu_s)
                     n_parts += 1
             finally:
                 if isinstance(source, _Watched):  # it was read a second time, from disk
@@ -176,7 +176,7 @@ class _Worker:
             digest.update(chunk)
             if number % ALIVE_EVERY_CHUNKS == 0:
                 self.send({"is": "alive"})
-                _allow_cpu(self.limits.worker_cpu_s)
+                child_python.limit_cpu(self.limits.worker_cpu_s)
         return digest.hexdigest()
 
 
@@ -194,7 +194,7 @@ def _check_unchanged(file: BinaryIO, before: os.stat_result) -> None:
 
 
 def _changed() -> DecodeError:
-    return DecodeError("changed while being read; the next run will take it", stage="read")
+    return DecodeError("changed while being read", stage="read")
 
 
 class _Watched(io.RawIOBase):
@@ -237,18 +237,6 @@ def _silence() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
-
-
-def _allow_cpu(most_s: float) -> None:
-    """So much processor time from now on; beyond it the system sends SIGXCPU, which ends us."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    limit = math.ceil(time.process_time() + most_s)
-    if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
 @cache

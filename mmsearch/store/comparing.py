@@ -1,8 +1,8 @@
 """Whether ``parts.parquet`` holds the rows of ``parts.arrow``, looked at by a process of its own.
 
 Parquet is packed: a few kilobytes of a stranger's can unpack to any size, and nothing that stands
-in the file says to which. So it is read by a child whose memory is limited, which is started with
-the first segment and kept for the others.
+in the file says to which. So it is read by a child whose memory and processor time are limited,
+which is started with the first segment and kept for the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from typing import Any
@@ -27,6 +26,7 @@ from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA
 
 MEMORY_BYTES = 768 << 20  # what a decoder of files may take, too; a group of rows takes some MB
+CPU_S = 600.0  # for one segment: a file that is made to be slow ends here
 _SERVE = "from mmsearch.store.comparing import serve; serve(int(sys.argv[2]))"
 _LIMITED = hasattr(socket, "send_fds")  # not on Windows
 
@@ -80,19 +80,21 @@ class _Reader:
         self.close()
         ours, theirs = socket.socketpair()
         with theirs:
-            self._child = subprocess.Popen(
-                child_python.command(_SERVE, str(theirs.fileno())),
+            self._child = child_python.start(
+                _SERVE,
+                str(theirs.fileno()),
+                # another pool sets memory aside that counts as used
+                environment={"ARROW_DEFAULT_MEMORY_POOL": "system"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                # another pool sets memory aside that counts as used
-                env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},
             )
         self._socket = ours
 
     def _ended(self) -> str:
-        assert self._child is not None
+        assert self._child is not None and self._socket is not None
+        self._socket.close()  # if it lives, because it was never asked, it leaves now
         code = self._child.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
@@ -117,26 +119,19 @@ def serve(descriptor: int) -> None:
     from pyarrow import parquet  # noqa: F401 - before memory is limited
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _limit()
+    child_python.limit_memory(MEMORY_BYTES)
     with socket.socket(fileno=descriptor) as asked:
         while True:
             rows, files, _, _ = socket.recv_fds(asked, 64, 2)
             if not rows:
                 return
+            child_python.limit_cpu(CPU_S)
             try:
                 answer = _compared(files[0], files[1], int(rows))
             finally:
                 for file in files:
                     os.close(file)
             asked.sendall(json.dumps(answer).encode() + b"\n")
-
-
-def _limit() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere RLIMIT_DATA does not count what malloc maps
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def _compared(parquet: int, arrow: int, rows: int) -> str | None:

@@ -154,8 +154,8 @@ def split_path(path: str | None) -> tuple[str | None, bytes | None]:
         return raw.decode("utf-8", "backslashreplace"), raw
 
 
-def _clean(text: str | None) -> str | None:
-    # lone surrogates cannot be stored as UTF-8
+def storable(text: str | None) -> str | None:
+    """A text as UTF-8 can hold it: a half of a surrogate pair becomes a question mark."""
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 
@@ -175,7 +175,7 @@ def rows_to_batch(rows: Sequence[PartRow]) -> pa.RecordBatch:
         pa.array([r.part_no for r in rows], pa.int32()),
         pa.array([r.start_s for r in rows], pa.float64()),
         pa.array([r.end_s for r in rows], pa.float64()),
-        pa.array([_clean(r.text) for r in rows], pa.string()),
+        pa.array([storable(r.text) for r in rows], pa.string()),
         pa.array([_meta_text(r) for r in rows], pa.string()),
         pa.array([r.size for r in rows], pa.int64()),
         pa.array([r.mtime_ns for r in rows], pa.int64()),
