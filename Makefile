@@ -28,8 +28,9 @@ demo: $(VENV)/.made
 	$(BIN)/mmsearch index $(SAMPLES)/photos $(SAMPLES)/drawings $(SAMPLES)/sounds $(SAMPLES)/texts --index $(DEMO)
 	@sh tests/demo.sh $(BIN)/mmsearch $(DEMO) $(SAMPLES)
 
+# Several files of tests at a time: `pytest -n 0` runs them one by one.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 6 --dist worksteal
 
 $(TRAIN_VENV)/.made: pyproject.toml
 	$(PYTHON) -m venv $(TRAIN_VENV)
