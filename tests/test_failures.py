@@ -73,7 +73,7 @@ def test_an_encoder_that_breaks_half_way_loses_nothing(
 def write_book(path: Path, about: str) -> None:
     """A text of some hundred passages, each with the words it is about."""
     path.parent.mkdir(exist_ok=True)
-    lines = [f"Chapter {i} is about {about} and nothing else, {i} times over." for i in range(2400)]
+    lines = [f"Chapter {i} is about {about} and nothing else, {i} times over." for i in range(1800)]
     path.write_text("\n\n".join(lines))
     settle()
 

@@ -90,7 +90,7 @@ def lives(tmp_path: Path, rounds: int, adds: int, deletes: int, readers: int) ->
 def test_what_is_committed_is_found_and_what_is_deleted_is_not_while_others_ask(
     tmp_path: Path,
 ) -> None:
-    lives(tmp_path, rounds=3, adds=300, deletes=60, readers=1)
+    lives(tmp_path, rounds=2, adds=450, deletes=90, readers=1)
 
 
 @pytest.mark.campaign
