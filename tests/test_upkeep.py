@@ -185,13 +185,13 @@ def test_the_lists_stay_within_the_memory_that_is_allowed(tmp_path: Path) -> Non
     texts = sample_queries(1200)
     (tmp_path / "nothing").mkdir()
     sizes = {}
-    for memory in (None, "180kB"):
+    for memory in (None, "110kB"):
         name = f"ix-{memory}"
         run([tmp_path / "nothing"], tmp_path / name, None, Options(ann="ivfpq", memory=memory))
         index = mmsearch.open(tmp_path / name)
         index.add([{"text": t} for t in texts])
         sizes[memory] = index.snapshot.manifest.ann.facts["code_bytes"]  # type: ignore[union-attr]
-    assert sizes[None] == 64 and sizes["180kB"] < 64
+    assert sizes[None] == 64 and sizes["110kB"] < 64
     with pytest.raises(UsageError, match="take at least"):
         run([tmp_path / "nothing"], tmp_path / "ix-None", None, Options(memory="10kB"))
 

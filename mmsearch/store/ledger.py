@@ -28,7 +28,7 @@ from mmsearch.store.blocks import Whole
 from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import checksum, sync_folder
 from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, Root
-from mmsearch.store.rows import split_path
+from mmsearch.store.rows import split_path, storable
 from mmsearch.store.snapshot import join
 from mmsearch.types import Signature
 
@@ -180,7 +180,7 @@ def _batch(rows: Sequence[_Keyed]) -> pa.RecordBatch:
         [root for _, root, *_ in rows],
         [text for text, _ in paths],
         [raw for _, raw in paths],
-        *([_valid(getattr(row, name)) for *_, row in rows] for name in _TEXTS),
+        *([storable(getattr(row, name)) for *_, row in rows] for name in _TEXTS),
         *([getattr(row, name) for *_, row in rows] for name in _NUMBERS),
     ]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, LEDGER_SCHEMA, strict=True)]
@@ -189,11 +189,6 @@ def _batch(rows: Sequence[_Keyed]) -> pa.RecordBatch:
 
 _TEXTS = ("outcome", "stage", "reason", "decoders")
 _NUMBERS = ("size", "mtime_ns", "ctime_ns", "inode")
-
-
-def _valid(text: str | None) -> str | None:
-    """The text without halves of characters, which no file can hold."""
-    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 def _run(folder: ConfinedPath, run: LedgerRef, roots: Sequence[Root]) -> Iterator[_Keyed]:
