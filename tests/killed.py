@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.indexer import Options, compact, encoding, plan, quantise, run
-from mmsearch.store import files, manifest, segment, writer
+from mmsearch.store import files, manifest, segment_writing, writer
 
 # stage -> how often an ordinary run of the campaign reaches it at least
 STAGES = {
@@ -40,8 +40,8 @@ def announced(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def main(corpus: Path, index: Path) -> None:
     plan.Plan._compare = announced("walk", plan.Plan._compare)  # type: ignore[method-assign]
     encoding.Batches._encode = announced("encode", encoding.Batches._encode)  # type: ignore[method-assign]
-    segment._write_files = announced("segment", segment._write_files)
-    segment.sync_file = announced("sync", files.sync_file)
+    segment_writing._write_files = announced("segment", segment_writing._write_files)
+    segment_writing.sync_file = announced("sync", files.sync_file)
     writer.Writer._merge = announced("merge", writer.Writer._merge)  # type: ignore[method-assign]
     quantise.quantiser.train = announced("ann", quantise.quantiser.train)
     quantise.quantiser.encode = announced("ann", quantise.quantiser.encode)

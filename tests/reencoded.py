@@ -10,7 +10,7 @@ from pathlib import Path
 
 from killed import announced
 from mmsearch.indexer import Options, encoding, reencode
-from mmsearch.store import files, manifest, segment, switching, writer
+from mmsearch.store import files, manifest, segment_writing, switching, writer
 
 # stage -> how often a change reaches it at least
 STAGES = {"encode": 3, "segment": 3, "manifest": 4, "link": 9, "switch": 1, "cleanup": 1}
@@ -19,7 +19,7 @@ STAGES = {"encode": 3, "segment": 3, "manifest": 4, "link": 9, "switch": 1, "cle
 def main(index: Path, space: str) -> None:
     module = sys.modules["mmsearch.indexer.reencode"]
     encoding.Batches._encode = announced("encode", encoding.Batches._encode)  # type: ignore[method-assign]
-    segment._write_files = announced("segment", segment._write_files)
+    segment_writing._write_files = announced("segment", segment_writing._write_files)
     manifest.replace_file = announced("manifest", files.replace_file)
     switching.link_or_copy = announced("link", files.link_or_copy)
     writer.Writer.publish = announced("switch", writer.Writer.publish)  # type: ignore[method-assign]

@@ -17,7 +17,7 @@ from corpora import settle, update
 from failing import after, break_encoder, on_text
 from mmsearch import ProcessingFailed
 from mmsearch.indexer import plan
-from mmsearch.indexer.update import Run
+from mmsearch.indexer.running import Run
 from mmsearch.info import describe, skipped_files
 from mmsearch.media import versions
 from mmsearch.spaces.folder import FolderSpace
@@ -308,7 +308,7 @@ def test_a_newer_decoder_tries_skipped_and_ignored_files_again(
     assert row["decoders"] == versions.decoders() and "pillow " in row["decoders"]
 
     assert update(folder, index).done == 0
-    for room in ("mmsearch.indexer.plan", "mmsearch.indexer.update"):
+    for room in ("mmsearch.indexer.plan", "mmsearch.indexer.running"):
         monkeypatch.setattr(f"{room}.decoders", lambda: "pillow 99.0")
     report = update(folder, index)
     assert (report.skipped, report.ignored, report.done) == (1, 1, 2)

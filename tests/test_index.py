@@ -344,7 +344,7 @@ def test_included_texts_stay_included(corpus: Path, tmp_path: Path) -> None:
 def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> None:
     import soundfile
 
-    from mmsearch.indexer import update as module
+    from mmsearch.indexer import running as module
 
     folder, where = tmp_path / "sounds", tmp_path / "ix"
     folder.mkdir()

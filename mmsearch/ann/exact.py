@@ -21,8 +21,8 @@ from mmsearch.ann.quantiser import one_thread
 from mmsearch.ann.topk import distinct, ordered
 from mmsearch.types import Ids, Scores, Vectors
 
-# Of several equal scores at the border FAISS keeps any. So many rows more are taken, and the
-# search is repeated only if all of them are equal: more copies of a part are rare.
+# FAISS may return any of several rows with equal scores at the border. So a search takes this many
+# rows more, and is repeated only if their scores are all equal: so many copies of a part are rare.
 SPARE = 8
 _MORE_EQUALS = 8  # a repeated search takes so many times as many rows
 # Copying a row takes as long as asking the mask for so many rows.
@@ -50,7 +50,7 @@ def view(vectors: NDArray[np.float16]) -> Any:
 
 
 class Scan(NamedTuple):
-    """A FAISS index of which every row that may be found is compared."""
+    """An exhaustive search of a FAISS index, over all rows or those of a mask."""
 
     search: Any  # the index's own method, without the checks of types that Python's adds
     m: int  # how many rows may be found, at least one
@@ -124,7 +124,7 @@ def scanned(xq: Vectors, scan: Scan, k: int) -> tuple[Scores, Ids]:
 
 
 def _with_equals(q: Vectors, scan: Scan, k: int) -> tuple[Scores, Ids]:
-    """Find the k best for a query of which more rows than were taken equal the kth."""
+    """Find the k best rows if more rows have the kth score than the first search took."""
     wanted = k + SPARE
     while True:
         wanted = min(wanted * _MORE_EQUALS, scan.m)

@@ -12,7 +12,7 @@ from mmsearch.ann.lists import Lists
 from mmsearch.once import once
 from mmsearch.types import Mask
 
-# Of so many masks of a segment something is kept, and of fewer if they are large.
+# At most this many masks of a segment are kept, and fewer if they are large.
 _MOST, _MOST_BYTES = 16, 32 << 20
 _KEPT_ROWS = 1 << 16  # finding more takes less time than comparing them
 

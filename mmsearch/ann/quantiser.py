@@ -149,11 +149,11 @@ def _pieces(d: int, width: int) -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps FAISS to this thread, where there is nothing to share out, or too little each time.
+    """Run FAISS on this thread alone: for work that is too small to share.
 
-    Waiting for threads that have nothing to do takes milliseconds on a busy machine, for each
-    query; and training codes is a great many small k-means, in each of which they waited: 30 s
-    for 0.5 s of work. (OpenMP's number of threads is one of the calling thread.)
+    On a busy machine each wait for threads without work takes milliseconds. Training codes runs
+    many small k-means, each with such waits: 30 s for 0.5 s of work. (OpenMP keeps the number of
+    threads for each calling thread.)
     """
     faiss = faiss_module()
     before = faiss.omp_get_max_threads()

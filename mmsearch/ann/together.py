@@ -25,7 +25,7 @@ _COPIED_ROWS = 4096
 # matrix products may be faster.
 _FEW_QUERIES = 15
 _FEW_HITS = 10_000  # that these queries may want in all: 12 bytes each, in each segment
-# So many plans are kept, and fewer if their masks are large: they hold these.
+# At most this many plans are kept, and fewer if their masks, which they hold, are large.
 _MOST_PLANS, _MOST_BYTES = 16, 64 << 20
 
 
@@ -86,7 +86,7 @@ class Together:
 
 
 class _Part(NamedTuple):
-    """What is searched alone: an index, which of its rows, and the number of its first row."""
+    """One index to search, the mask of its rows, and the number of its first row."""
 
     searched: Flat | IvfPq
     mask: Mask | None
@@ -94,7 +94,7 @@ class _Part(NamedTuple):
 
 
 class _Plan:
-    """What some masks leave to be searched."""
+    """The parts to search under some masks."""
 
     def __init__(self, units: Sequence[_Unit], masks: Sequence[Mask | None]) -> None:
         """Copies small segments that were not copied yet. Raises IndexDamaged."""

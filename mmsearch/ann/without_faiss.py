@@ -95,11 +95,11 @@ def _products(q: NDArray[np.float32], xb: NDArray[np.float16], rows: Ids | None)
 
 
 def _as_faiss(q: NDArray[np.float32], some: NDArray[np.float16], lanes: int) -> Scores:
-    """Compute the inner products with some rows as FAISS sums them: float32 (m,).
+    """Compute the inner products with some rows as FAISS does, digit by digit: float32 (m,).
 
-    FAISS sums so many lanes side by side, and adds each product before it is rounded. Then it
-    adds the upper half of the lanes to the lower, until one is left. A product of float16 and
-    float32 is exact in float64.
+    FAISS keeps ``lanes`` partial sums, and adds each product to one of them before rounding. Then
+    it adds the upper half of the sums to the lower half, until one is left. A product of float16
+    and float32 is exact in float64.
     """
     sums = np.zeros((len(some), lanes), np.float32)
     if lack := -len(q) % lanes:

@@ -29,7 +29,7 @@ from mmsearch.indexer.add import New, decoded_files, encode_parts
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, Wishes
-from mmsearch.indexer.update import Run
+from mmsearch.indexer.running import Run
 from mmsearch.media import META_KEYS, joined
 from mmsearch.media.pool import Finished, Task
 from mmsearch.query import text_parts

@@ -8,10 +8,10 @@ alone, and its tensors are written as safetensors; everything else reads only th
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError  # raised by PyTorch; nothing is unpickled here
 from typing import Any
 
 from mmsearch.errors import SpaceUnavailable
@@ -40,7 +40,7 @@ def convert(file: Path, out: Path) -> None:
         mapped = zipfile.is_zipfile(file)  # so that what is not wanted is not read
         with quiet():
             found = torch.load(str(file), map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError:  # whose message advises to trust the file
+    except UnpicklingError:  # whose message advises to trust the file
         raise SpaceUnavailable(
             f"{file} is damaged, or holds more than weights: it is not read."
         ) from None

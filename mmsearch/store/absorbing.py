@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from mmsearch.errors import SpaceMismatch
 from mmsearch.store.files import writing_to
 from mmsearch.store.manifest import SegmentRef
 from mmsearch.store.rows import PARTS_SCHEMA
-from mmsearch.store.segment import Segment, write_segment
+from mmsearch.store.segment import Segment
+from mmsearch.store.segment_writing import Chunk, live_chunks, write_segment
 from mmsearch.store.snapshot import Snapshot
 from mmsearch.store.writer import Writer
 
@@ -34,8 +34,8 @@ def absorb(writer: Writer, other: Snapshot) -> tuple[int, int]:
     roots = {root.id: writer.root(root.path) for root in other.manifest.roots}
     for segment in other.segments:
         segment.check_whole()
-    theirs = _items(other)
-    replaced = _drop_same(writer, theirs)
+    items = _items(other)
+    replaced = _drop_same(writer, items)
     new: list[SegmentRef] = []
     with writing_to(writer.folder):
         for segment in other.segments:
@@ -44,30 +44,20 @@ def absorb(writer: Writer, other: Snapshot) -> tuple[int, int]:
                 chunks = _chunks(segment, roots)
                 new.append(write_segment(writer.place, number, ours, live, chunks))
     writer.remember(include=[*writer.manifest.include, *other.manifest.include])
-    came = {*theirs.to_pylist()} if writer.manifest.unfinished else set()
+    came = {*items.to_pylist()} if writer.manifest.unfinished else set()
     unfinished = [u for u in writer.manifest.unfinished if u.item_id not in came]
     writer.commit(unfinished=[*unfinished, *other.manifest.unfinished], segments=new)
     return sum(ref.rows for ref in new), replaced
 
 
-def _chunks(
-    segment: Segment, roots: dict[int, int]
-) -> Iterator[tuple[pa.RecordBatch, NDArray[np.float16]]]:
+def _chunks(segment: Segment, roots: dict[int, int]) -> Iterator[Chunk]:
     """A segment's live rows, under other numbers of roots, with their vectors."""
     place = PARTS_SCHEMA.get_field_index("root")
-    first = 0
-    for batch in segment.batches():
-        keep = np.flatnonzero(segment.live[first : first + batch.num_rows])
-        if len(keep):
-            kept = batch.take(pa.array(keep))
-            numbers = [roots[root] for root in kept.column(place).to_pylist()]
-            column = pa.array(numbers, pa.int32())
-            columns = [column if i == place else c for i, c in enumerate(kept.columns)]
-            yield (
-                pa.RecordBatch.from_arrays(columns, schema=PARTS_SCHEMA),
-                segment.stored(first + keep),
-            )
-        first += batch.num_rows
+    for batch, vectors in live_chunks(segment):
+        numbers = [roots[root] for root in batch.column(place).to_pylist()]
+        columns = [*batch.columns]
+        columns[place] = pa.array(numbers, pa.int32())
+        yield pa.RecordBatch.from_arrays(columns, schema=PARTS_SCHEMA), vectors
 
 
 def _drop_same(writer: Writer, theirs: pa.Array) -> int:

@@ -8,11 +8,8 @@ Beside the latter two lie the checks of their blocks.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -28,123 +25,23 @@ from mmsearch.store.blocks import (
     altered,
     open_checked,
     read_whole,
-    seal,
     wrong_size,
 )
 from mmsearch.store.confined import ConfinedPath
-from mmsearch.store.files import checksum, checksum_of, remove, sync_file, sync_folder
-from mmsearch.store.lane_files import VECTOR, LaneFiles, vectors_name
-from mmsearch.store.manifest import FileRef, SegmentRef
+from mmsearch.store.files import checksum_of
+from mmsearch.store.lane_files import LaneFiles
+from mmsearch.store.manifest import SegmentRef
 from mmsearch.store.parts import Parts
-from mmsearch.store.rows import BATCH_ROWS, PARTS_SCHEMA, HitRow, PartRow
-from mmsearch.types import Checked, Modality, Space
+from mmsearch.store.rows import BATCH_ROWS, HitRow, PartRow
+from mmsearch.types import Checked, Space
 
 PARQUET_NAME, ARROW_NAME = "parts.parquet", "parts.arrow"
-_ROW = "<u4"  # a row's number in a file of deletions
-
-
-def _rebatched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    held: list[pa.RecordBatch] = []
-    n = 0
-    for batch in batches:
-        held.append(batch)
-        n += batch.num_rows
-        if n >= BATCH_ROWS:
-            table = pa.Table.from_batches(held).combine_chunks()
-            whole = table.to_batches(max_chunksize=BATCH_ROWS)
-            held = [whole.pop()] if whole[-1].num_rows < BATCH_ROWS else []
-            n = sum(b.num_rows for b in held)
-            yield from whole
-    if held:
-        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
-
-
-def write_segment(
-    folder: ConfinedPath,
-    number: int,
-    space: Space,
-    n: int,
-    chunks: Iterable[tuple[pa.RecordBatch, NDArray[np.float16]]],
-) -> SegmentRef:
-    """Writes a new segment durably; nothing refers to it until a manifest does.
-
-    chunks: (parts, float16 (m, d) vectors) pairs, row by row the same parts,
-    ``n`` rows in all. They are streamed: memory does not grow with ``n``.
-    Raises OSError as the disk does, and ValueError if rows and vectors differ.
-    """
-    name = f"{number:06d}-{secrets.token_hex(2)}"
-    segment = folder / "segments" / name
-    segment.mkdir()  # durably: its name is on the disk before its files are
-    try:
-        files = _write_files(segment, space, n, chunks)
-    except BaseException:
-        remove(segment)  # a full disk needs the room back at once
-        raise
-    return SegmentRef(name=name, rows=n, files=files)
-
-
-def _write_files(
-    segment: ConfinedPath,
-    space: Space,
-    n: int,
-    chunks: Iterable[tuple[pa.RecordBatch, NDArray[np.float16]]],
-) -> dict[str, FileRef]:
-    from pyarrow import parquet as pq  # only a writer needs it, and it takes a while to load
-
-    d, written = space.dimension, 0
-    vectors = [segment / vectors_name(lane.fingerprint) for lane in space.each]
-    counts = [0] * len(vectors)
-
-    def parts(files: Sequence[IO[bytes]]) -> Iterator[pa.RecordBatch]:
-        nonlocal written
-        for batch, xb in chunks:
-            if xb.dtype != np.float16 or xb.shape != (batch.num_rows, d):
-                raise ValueError(f"{batch.num_rows} parts came with vectors {xb.shape} {xb.dtype}")
-            for i, file in enumerate(files):
-                own = xb if not space.lanes else xb[_held(batch, space.held[i]), space.columns[i]]
-                file.write(np.ascontiguousarray(own).data)
-                counts[i] += len(own)
-            written += len(xb)
-            yield batch
-
-    with ExitStack() as stack:
-        files = [stack.enter_context(path.open("wb")) for path in vectors]
-        for file, lane in zip(files, space.each, strict=True):
-            _write_head(file, n, lane.dimension)
-        both = [stack.enter_context((segment / n).open("wb")) for n in (PARQUET_NAME, ARROW_NAME)]
-        parquet = stack.enter_context(pq.ParquetWriter(both[0], PARTS_SCHEMA, compression="zstd"))
-        arrow = stack.enter_context(pa.ipc.new_file(both[1], PARTS_SCHEMA))
-        for batch in _rebatched(parts(files)):
-            parquet.write_batch(batch)
-            arrow.write_batch(batch)
-        for file, lane, count in zip(files, space.each, counts, strict=True):
-            if count != n:
-                file.seek(0)
-                _write_head(file, count, lane.dimension)  # as long as before: NumPy leaves room
-    if written != n:
-        raise ValueError(f"{n} rows were promised and {written} came")
-    made = {PARQUET_NAME: FileRef(*checksum(segment / PARQUET_NAME))}
-    for path in (*vectors, segment / ARROW_NAME):
-        made |= seal(path)
-    for name in made:
-        sync_file(segment / name)
-    sync_folder(segment)
-    return made
+ROW = "<u4"  # a row's number in a file of deletions
 
 
 def _is_rows(name: str) -> bool:
     """Whether a file holds parts or vectors: what a segment never changes."""
     return name in (PARQUET_NAME, ARROW_NAME) or name.startswith("vectors-")
-
-
-def _write_head(file: IO[bytes], n: int, d: int) -> None:
-    file.write(npy.head(VECTOR, (n, d)))
-
-
-def _held(batch: pa.RecordBatch, modalities: Sequence[Modality]) -> NDArray[np.bool_]:
-    """bool (rows,): which parts are of one of some modalities."""
-    kinds = batch.column("modality").to_pylist()
-    return np.array([kind in modalities for kind in kinds], np.bool_)
 
 
 class Segment:
@@ -251,10 +148,10 @@ class Segment:
         if name is None:
             return np.empty(0, np.uint32)
         shape = (self.ref.deleted,)
-        if self.ref.files[name].bytes != len(npy.head(_ROW, shape)) + 4 * self.ref.deleted:
+        if self.ref.files[name].bytes != len(npy.head(ROW, shape)) + 4 * self.ref.deleted:
             raise ValueError(f"{name} is not of {self.ref.deleted:,} rows")
         content = read_whole(files / name, self.ref.files[name])
-        dead: NDArray[np.uint32] = npy.array(content, _ROW, shape)
+        dead: NDArray[np.uint32] = npy.array(content, ROW, shape)
         if len(dead) and (dead[-1] >= self.ref.rows or (dead[1:] <= dead[:-1]).any()):
             raise ValueError(f"{name} does not hold ascending numbers of rows")
         return dead

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
-from mmsearch.store import npy
 from mmsearch.store.blocks import SUFFIX, seal
 from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.files import (
@@ -38,7 +38,8 @@ from mmsearch.store.lock import WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
 from mmsearch.store.names import mark_home
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
-from mmsearch.store.segment import Segment, write_segment
+from mmsearch.store.segment import Segment
+from mmsearch.store.segment_writing import Chunk, live_chunks, write_deletions, write_segment
 from mmsearch.store.sharing import keep, of_source
 from mmsearch.store.snapshot import Snapshot, ann_path
 from mmsearch.store.strays import refuse_foreign, strays
@@ -387,7 +388,7 @@ class Writer:
     def _write_buffer(self, number: int) -> SegmentRef:
         buffer = sorted(self._buffer, key=lambda b: (b[0], b[1].part_no))
 
-        def chunks() -> Iterator[tuple[object, NDArray[np.float16]]]:
+        def chunks() -> Iterator[Chunk]:
             for start in range(0, len(buffer), BATCH_ROWS):
                 piece = buffer[start : start + BATCH_ROWS]
                 vectors = np.stack([vector for _, _, vector, _ in piece])
@@ -400,19 +401,10 @@ class Writer:
         if not doomed:
             return ref
         segment = next(s for s in self.snapshot.segments if s.ref.name == ref.name)
-        dead = np.union1d(segment.dead, np.fromiter(doomed, np.uint32, len(doomed)))
-        dead = dead.astype("<u4")
-        if len(dead) == ref.deleted:
-            return ref
-        files = dict(ref.files)
-        if ref.deletions is not None:
-            del files[ref.deletions]
+        new = write_deletions(segment, ref, doomed, self.manifest.generation + 1)
+        if new is not ref and ref.deletions is not None:
             self._retired.append(f"segments/{ref.name}/{ref.deletions}")
-        name = f"deleted-{self.manifest.generation + 1:06d}.npy"
-        path = segment.place / name
-        replace_file(path, [npy.head("<u4", dead.shape), dead])
-        files[name] = FileRef(*checksum(path))
-        return replace(ref, files=files, deletions=name, deleted=len(dead))
+        return new
 
     def _retire(self, gone: Iterable[SegmentRef]) -> None:
         for ref in gone:
@@ -426,22 +418,9 @@ class Writer:
             segment.check_whole()  # damage must not be copied under a new checksum
         live = sum(s.ref.rows - s.ref.deleted for s in sources)
 
-        def chunks() -> Iterator[tuple[object, NDArray[np.float16]]]:
-            for segment in sources:
-                first = 0
-                for batch in segment.batches():
-                    keep = np.flatnonzero(segment.live[first : first + batch.num_rows])
-                    if len(keep):
-                        yield batch.take(keep), segment.stored(first + keep)
-                    first += batch.num_rows
-
-        merged = write_segment(
-            self.place,
-            self.manifest.next_segment,
-            self.manifest.space,
-            live,
-            chunks(),
-        )
+        number, space = self.manifest.next_segment, self.manifest.space
+        chunks = chain.from_iterable(map(live_chunks, sources))
+        merged = write_segment(self.place, number, space, live, chunks)
         segments: list[SegmentRef] = []
         for ref in self.manifest.segments:
             if ref.name == names[0]:
@@ -449,13 +428,7 @@ class Writer:
             elif ref.name not in names:
                 segments.append(ref)
         self._retire(s.ref for s in sources)
-        self._swap(
-            replace(
-                self.manifest,
-                segments=tuple(segments),
-                next_segment=self.manifest.next_segment + 1,
-            )
-        )
+        self._swap(replace(self.manifest, segments=tuple(segments), next_segment=number + 1))
 
     def remove_strays(self) -> list[str]:
         """Removes what no manifest refers to: the leavings of a killed writer."""
