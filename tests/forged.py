@@ -192,3 +192,13 @@ class Forged:
             size = array.buffers()[buffer].size
         content[start : start + size].view(kind)[at] = value
         self.put(path, content.tobytes())
+
+
+Case = Callable[[Forged], None]
+CASES: dict[str, Case] = {}  # name -> what is done to the index
+
+
+def case(function: Case) -> Case:
+    """Makes a function a case under its own name."""
+    CASES[function.__name__] = function
+    return function

@@ -16,7 +16,7 @@ from mmsearch import ProcessingFailed, SpaceUnavailable
 from mmsearch.indexer import Options, run
 from mmsearch.spaces.openclip import OpenClip
 from mmsearch.types import Modality, Vectors
-from test_failures import texts, unindexed, write_notes
+from notes import texts, unindexed, write_notes
 from tiny_clip import tiny_clip
 
 

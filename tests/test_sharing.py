@@ -102,6 +102,14 @@ def test_a_damaged_copy_is_never_used(tmp_path: Path, home: Path) -> None:
     assert next(home.rglob("text.onnx")).read_bytes() == good
 
 
+def two_indexes(folder: Path) -> Path:
+    """Makes ``ix`` and ``other`` of one space, and returns its folder."""
+    space = space_of(folder)
+    for name in ("ix", "other"):
+        mmsearch.index(note(folder), folder / name, str(space))
+    return space
+
+
 @POSIX
 def test_a_copy_that_may_be_written_to_gets_no_more_names(tmp_path: Path, home: Path) -> None:
     space = space_of(tmp_path)
@@ -118,9 +126,7 @@ def test_a_copy_that_may_be_written_to_gets_no_more_names(tmp_path: Path, home: 
 def test_a_file_that_is_replaced_in_one_index_stays_as_it_is_in_others(
     tmp_path: Path, home: Path
 ) -> None:
-    space = space_of(tmp_path)
-    for name in ("ix", "other"):
-        mmsearch.index(note(tmp_path), tmp_path / name, str(space))
+    space = two_indexes(tmp_path)
     good = (space / "text.onnx").read_bytes()
     damaged = kept(tmp_path / "ix")["text.onnx"]
     (tmp_path / "new").write_bytes(b"x" + good[1:])
@@ -134,9 +140,7 @@ def test_a_file_that_is_replaced_in_one_index_stays_as_it_is_in_others(
 def test_damage_of_a_shared_copy_is_seen_by_each_index_and_mended(
     tmp_path: Path, home: Path
 ) -> None:
-    space = space_of(tmp_path)
-    for name in ("ix", "other"):
-        mmsearch.index(note(tmp_path), tmp_path / name, str(space))
+    space = two_indexes(tmp_path)
     good = (space / "text.onnx").read_bytes()
     with kept(tmp_path / "ix")["text.onnx"].open("r+b") as file:  # as root may, or a bad disk
         file.write(b"x")

@@ -1,0 +1,147 @@
+"""Folders that vanish, patterns, and links: what a run takes away and what it follows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import mmsearch
+from corpora import settle, update
+from mmsearch.info import describe
+from notes import texts, unindexed, write_notes
+
+
+def many_notes(folder: Path, n: int, about: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        (folder / f"{i}.txt").write_text(f"{about}, note {i}.")
+
+
+@pytest.mark.parametrize("how", ["emptied", "gone"])
+def test_a_large_folder_that_vanished_below_keeps_its_items(tmp_path: Path, how: str) -> None:
+    folder, index = tmp_path / "all", tmp_path / "ix"
+    many_notes(folder / "drive" / "deep", 30, "On the drive")
+    many_notes(folder / "here", 20, "Here")
+    settle()
+    assert update(folder, index).indexed == 50
+    shutil.rmtree(folder / "drive")
+    if how == "emptied":
+        (folder / "drive").mkdir()
+    report = update(folder, index)
+    assert (report.unchanged, report.removed, report.kept) == (20, 0, (str(folder / "drive"),))
+    assert len(texts(index)) == 50
+    report = update(folder, index, prune=True)
+    assert (report.removed, report.kept) == (30, ())
+    assert len(texts(index)) == 20
+
+
+def test_a_small_folder_that_vanished_is_removed(tmp_path: Path) -> None:
+    folder, index = tmp_path / "all", tmp_path / "ix"
+    many_notes(folder / "trip", 10, "On the trip")
+    many_notes(folder / "here", 60, "Here")
+    settle()
+    update(folder, index)
+    shutil.rmtree(folder / "trip")
+    report = update(folder, index)
+    assert (report.removed, report.kept) == (10, ())
+
+
+def test_a_large_folder_that_was_renamed_or_excluded_keeps_nothing(tmp_path: Path) -> None:
+    folder, index = tmp_path / "all", tmp_path / "ix"
+    many_notes(folder / "a", 30, "In a")
+    many_notes(folder / "b", 30, "In b")
+    settle()
+    update(folder, index)
+    (folder / "a").rename(folder / "c")
+    settle()
+    report = update(folder, index)
+    assert (report.moved, report.removed, report.kept) == (30, 0, ())
+    report = update(folder, index, exclude=("b/",))
+    assert (report.removed, report.kept) == (30, ())
+    assert all(text.startswith("In a") for text in texts(index)) and len(texts(index)) == 30
+
+
+@pytest.mark.parametrize("left", [".DS_Store", ".directory"])
+def test_a_folder_that_is_empty_but_for_hidden_files_keeps_its_items(
+    tmp_path: Path, left: str
+) -> None:
+    folder, index = tmp_path / "notes", tmp_path / "ix"
+    write_notes(folder, 15, "the sea")
+    update(folder, index)
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / left).write_text("")
+    report = update(folder, index)
+    assert report.removed == 0 and report.kept == (str(folder),)
+    assert len(texts(index)) == 15
+
+
+@pytest.mark.parametrize("pattern", ["a\0b", "x" * 70_000, 5])
+def test_a_pattern_that_cannot_be_kept_is_refused(tmp_path: Path, pattern: str) -> None:
+    folder, index = tmp_path / "notes", tmp_path / "ix"
+    write_notes(folder, 1, "the sea")
+    update(folder, index)
+    for name in ("exclude", "include", "forget"):
+        with pytest.raises(mmsearch.UsageError, match="pattern"):
+            update(folder, index, **{name: (pattern,)})
+    assert len(mmsearch.open(index)) == 1
+
+
+def test_patterns_are_remembered_until_they_are_forgotten(tmp_path: Path) -> None:
+    folder, index = tmp_path / "all", tmp_path / "ix"
+    many_notes(folder / "drafts", 2, "A draft")
+    many_notes(folder / "done", 3, "Done")
+    (folder / "facts.json").write_text('{"a": "fact"}')
+    settle()
+    report = update(folder, index, exclude=("drafts/",), include=("*.json",))
+    assert (report.indexed, report.ignored) == (4, 0)
+    report = update(folder, index)
+    assert (report.indexed, report.unchanged) == (0, 4)
+    shown = describe(mmsearch.open(index))
+    assert (shown["include"], shown["exclude"]) == (["*.json"], ["drafts/"])
+    report = update(folder, index, forget=("drafts/", "*.json"))
+    assert (report.indexed, report.unchanged, report.ignored) == (2, 3, 1)
+    assert not any("fact" in text for text in texts(index)) and len(texts(index)) == 5
+    shown = describe(mmsearch.open(index))
+    assert (shown["include"], shown["exclude"]) == ([], [])
+    with pytest.raises(mmsearch.UsageError, match=r"given the pattern '\*\.tmp'.*: none"):
+        update(folder, index, forget=("*.tmp",))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_that_leads_out_of_the_folder_is_followed_only_on_request(tmp_path: Path) -> None:
+    folder, index, outside = tmp_path / "all", tmp_path / "ix", tmp_path / "outside"
+    many_notes(folder, 1, "Inside")
+    many_notes(outside / "deep", 1, "Secret")
+    (folder / "file.txt").symlink_to(outside / "deep" / "0.txt")
+    (folder / "folder").symlink_to(outside)
+    (folder / "again.txt").symlink_to(folder / "0.txt")
+    settle()
+    report = update(folder, index)
+    assert (report.indexed, report.ignored, report.failed) == (2, 2, 0)
+    assert texts(index) == ["Inside, note 0."] * 2
+    reason = "a link that leads out of the folder (--follow-links follows it)"
+    assert unindexed(index) == {"file.txt": ("ignored", reason), "folder": ("ignored", reason)}
+    report = update(folder, index, follow_links=True)
+    assert (report.indexed, report.unchanged, report.ignored) == (2, 2, 0)
+    report = update(folder, index)
+    assert (report.unchanged, report.removed) == (4, 0)
+    assert describe(mmsearch.open(index))["follow_links"]
+    report = update(folder, index, follow_links=False)
+    assert (report.unchanged, report.removed, report.kept) == (2, 2, ())
+    assert texts(index) == ["Inside, note 0."] * 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_from_one_folder_of_a_root_to_another_leads_nowhere_else(tmp_path: Path) -> None:
+    folder, index = tmp_path / "all", tmp_path / "ix"
+    many_notes(folder / "2024", 1, "Last year")
+    many_notes(folder / "2025", 1, "This year")
+    (folder / "2025" / "best.txt").symlink_to(folder / "2024" / "0.txt")
+    settle()
+    assert update(folder, index).indexed == 3
+    report = update(folder / "2025", index)
+    assert (report.unchanged, report.removed) == (2, 0)
