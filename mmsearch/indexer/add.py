@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import DecodeError, ProcessingFailed, UsageError
-from mmsearch.given import checked_path, is_unicode, listed, one_for_each, shown
-from mmsearch.indexer.plan import item_id
+from mmsearch.given import checked_path, expanded, is_unicode, listed, one_for_each, shown
+from mmsearch.indexer.plan import item_id, places_of
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.refusal import encode_all
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Skipped, Task
@@ -114,7 +114,7 @@ def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[
     with Writer(folder, manifest.read(folder).space, __version__) as writer:
         items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
         removed = writer.drop(*(item for item in items.values() if is_unicode(item)))
-        places = {w: _places(w) for w, item in items.items() if item not in removed}
+        places = {w: places_of(w) for w, item in items.items() if item not in removed}
         # as it is written, then where its links lead, then what is equal to either in Unicode
         for form, at in ((str, 0), (str, 1), (_nfc, 0), (_nfc, 1)):
             named = {w: form(several[at]) for w, several in places.items() if several}
@@ -167,15 +167,6 @@ def _remove_below(
             first += batch.num_rows
         writer.delete(segment, rows)
     return removed, found
-
-
-def _places(path: str) -> list[str]:
-    """The absolute path that a word means, as written and with its links followed."""
-    try:
-        here = Path(path).expanduser()
-        return [os.path.abspath(here), str(here.resolve())]
-    except (OSError, RuntimeError, ValueError):
-        return []
 
 
 def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
@@ -238,11 +229,7 @@ def _encoded(
 def _real(path: str | os.PathLike[str]) -> str:
     """The absolute path of a file, with links followed as runs over folders do: a file that is
     reached in two ways is one item. Raises UsageError for what is no path."""
-    given = checked_path(path, "an item")
-    try:
-        return os.path.realpath(Path(given).expanduser())
-    except RuntimeError as e:  # no such home
-        raise UsageError(f"{given!r} is no path: {e}.") from None
+    return os.path.realpath(expanded(checked_path(path, "an item")))
 
 
 def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None) -> New:

@@ -48,7 +48,7 @@ def scopes_of(
         try:
             scope = scope_of(source)
         except UsageError:
-            places = _places(source)
+            places = places_of(source)
             held = next((p for p in places if known is not None and _holds(known, p)), None)
             if held is None:
                 raise
@@ -64,11 +64,12 @@ def scopes_of(
     return kept, missing
 
 
-def _places(source: str | os.PathLike[str]) -> list[str]:
-    """Where a source that is gone may have been: as it is written, and with its links followed."""
+def places_of(source: str | os.PathLike[str]) -> list[str]:
+    """The absolute path that a name stands for, as it is written and with its links followed; none
+    for what is no path."""
     try:
         path = Path(source).expanduser()
-        return [str(path.absolute()), str(path.resolve())]
+        return [os.path.abspath(path), str(path.resolve())]
     except (RuntimeError, ValueError, OSError):
         return []
 

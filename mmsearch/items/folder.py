@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from mmsearch.errors import UsageError
+from mmsearch.given import expanded
 from mmsearch.types import signature_of
 
 
@@ -51,12 +52,12 @@ def scope_of(source: str | os.PathLike[str]) -> Scope:
     if "\0" in text:
         raise UsageError(f"{text!r} is not a path.")
     try:
-        path = Path(text).expanduser()
+        path = expanded(text)
         real = path.resolve(strict=True)
         mode = real.stat().st_mode
     except FileNotFoundError:
         raise UsageError(f"there is no file or folder at {text}.") from None
-    except (OSError, RuntimeError) as e:
+    except (OSError, RuntimeError) as e:  # links in a circle are a RuntimeError before 3.13
         reason = e.strerror if isinstance(e, OSError) else None
         raise UsageError(f"{text} cannot be read: {reason or e}.") from e
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmsearch.errors import UsageError
-from mmsearch.given import checked_path
+from mmsearch.given import checked_path, expanded
 from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import replace_file
 from mmsearch.store.manifest import MANIFEST_NAME
@@ -30,7 +30,7 @@ def default_home() -> Path:
     the per-user data folder.
     """
     if home := os.environ.get("MMSEARCH_HOME"):
-        return expand(home).absolute()
+        return expanded(home).absolute()
     if is_home(here := Path(_HERE).absolute()):
         return here
     return _user_folder() / "indexes"
@@ -98,14 +98,6 @@ def _user_folder() -> Path:
     return user_data_path("mmsearch", appauthor=False)
 
 
-def expand(path: str | os.PathLike[str]) -> Path:
-    """The path with ``~`` filled in. Raises UsageError where there is no such user."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as e:
-        raise UsageError(f"{os.fspath(path)!r} is not a path: {e}.") from None
-
-
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The absolute folder that an index NAME or PATH stands for.
 
@@ -115,7 +107,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     Raises UsageError for a name that no folder may have.
     """
     text = checked_path(name_or_path, "an index", named=True)
-    path = expand(text)
+    path = expanded(text)
     separators = {os.sep, os.altsep, "/"} - {None}
     if (
         not isinstance(name_or_path, str)
