@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SAMPLES := tests/samples
 DEMO := indexes/demo
 
-.PHONY: demo test test-torch test-train check format campaign campaign-torch bench bench-latency bench-search bench-filters bench-growth bench-pipeline bench-gpu quality clean
+.PHONY: demo test test-slow test-torch test-train check format campaign campaign-torch bench bench-latency bench-search bench-filters bench-growth bench-pipeline bench-gpu quality clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -28,9 +28,13 @@ demo: $(VENV)/.made
 	$(BIN)/mmsearch index $(SAMPLES)/photos $(SAMPLES)/drawings $(SAMPLES)/sounds $(SAMPLES)/texts --index $(DEMO)
 	@sh tests/demo.sh $(BIN)/mmsearch $(DEMO) $(SAMPLES)
 
-# Several files of tests at a time: `pytest -n 0` runs them one by one.
+# Several tests at a time: `pytest -n 0` runs them one by one.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 6 --dist worksteal
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 6 --dist worksteal
+	$(PYTEST)
+
+test-slow: $(VENV)/.dev
+	$(PYTEST) -m slow
 
 $(TRAIN_VENV)/.made: pyproject.toml
 	$(PYTHON) -m venv $(TRAIN_VENV)
@@ -53,6 +57,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check mmsearch tests benchmarks
 	$(BIN)/ruff check mmsearch tests benchmarks
 	$(BIN)/mypy -p mmsearch
+	$(MAKE) test-slow
 	$(MAKE) test
 
 format: $(VENV)/.dev

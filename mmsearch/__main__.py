@@ -1,5 +1,18 @@
-"""`python -m mmsearch`."""
+"""The entry of the program: `mmsearch`, and `python -m mmsearch`."""
 
-from mmsearch.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line. Ctrl-C while it loads ends it as quietly as later on."""
+    try:
+        from mmsearch.cli import main as command_line
+
+        command_line()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nmmsearch: stopped.\n")
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -41,3 +41,9 @@ def only_towers_for_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The models of tests are so small that indexes would carry their towers for pictures, too;
     writing one takes seconds."""
     monkeypatch.setattr("mmsearch.spaces.portable.SMALL_BYTES", 0)
+
+
+@pytest.fixture(autouse=True)
+def one_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is not told how many decoders it may have starts one: each takes half a second."""
+    monkeypatch.setattr("mmsearch.indexer.running.available_cores", lambda: 1)

@@ -46,6 +46,7 @@ def forking(corpus: Corpus, *options: object, timeout_s: float = 120) -> int:
     return right
 
 
+@pytest.mark.slow
 def test_a_child_answers_as_the_parent_that_searched_before_it(corpus: Corpus) -> None:
     assert forking(corpus, "--at-once", 2) == 2
 

@@ -81,6 +81,7 @@ def harmed_rounds(
     return counts
 
 
+@pytest.mark.slow
 @POSIX
 def test_files_whose_decoders_were_killed_are_there_after_the_next_run(tmp_path: Path) -> None:
     counts = harmed_rounds(tmp_path, "mini", rounds=2, files=80, kinds=("txt", "png"), seed=1)

@@ -111,6 +111,7 @@ def survive(tmp_path: Path, big: bool) -> float:
     return peak
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_hostile_folder_ends_with_each_file_accounted_for(tmp_path: Path) -> None:
     assert survive(tmp_path, big=False) < MAX_MEMORY_MB
@@ -130,6 +131,7 @@ def many_texts(folder: Path, n: int) -> None:
         (folder / f"{i}.txt").write_text(f"The {i}th note is about the sea and its ships.")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT")
 def test_ctrl_c_ends_cleanly_and_keeps_what_was_encoded(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
@@ -188,6 +190,7 @@ def test_a_read_only_index_is_one_clear_line(tmp_path: Path) -> None:
         where.chmod(0o700)
 
 
+@pytest.mark.slow
 def test_files_deleted_and_growing_during_a_run_cost_only_themselves(
     tmp_path: Path, samples: Path
 ) -> None:

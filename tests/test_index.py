@@ -341,6 +341,7 @@ def test_included_texts_stay_included(corpus: Path, tmp_path: Path) -> None:
     assert (report.indexed, report.ignored) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> None:
     import soundfile
 

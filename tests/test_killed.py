@@ -120,6 +120,7 @@ def campaign(tmp_path: Path, samples: Path, runs: int, seed: int) -> dict[str, i
     return reached
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_a_killed_run_leaves_a_whole_snapshot_and_the_next_finishes(
     tmp_path: Path, samples: Path

@@ -87,6 +87,7 @@ def lives(tmp_path: Path, rounds: int, adds: int, deletes: int, readers: int) ->
     assert recall(index, xq) >= recall(fresh, xq) - 0.01
 
 
+@pytest.mark.slow
 def test_what_is_committed_is_found_and_what_is_deleted_is_not_while_others_ask(
     tmp_path: Path,
 ) -> None:

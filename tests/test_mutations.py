@@ -39,6 +39,7 @@ def campaign(folder: Path, n: int, seed: int, timeout_s: int) -> None:
     print(json.dumps(report["done"], indent=1), report["raised"])
 
 
+@pytest.mark.slow
 def test_a_damaged_file_gives_the_right_answer_or_an_error_that_names_it(tmp_path: Path) -> None:
     campaign(tmp_path, 200, seed=1, timeout_s=1200)
 

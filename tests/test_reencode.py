@@ -227,6 +227,7 @@ def test_what_others_write_meanwhile_is_not_lost(tmp_path: Path, corpus: Path, t
     assert index.search("a red square", to="text")[0].id == "late"
 
 
+@pytest.mark.slow
 def test_there_and_back_again(tmp_path: Path, corpus: Path, tiny: Path) -> None:
     options = Options(ann="ivfpq")
     from mmsearch.indexer import run

@@ -63,6 +63,7 @@ def cli(*args: object) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_building_lists_measures_what_they_find(tuned: mmsearch.Index) -> None:
     facts = tuned.snapshot.manifest.ann.facts  # type: ignore[union-attr]
     recalls = [point["recall"] for point in facts["curve"]]
@@ -86,6 +87,7 @@ def test_more_recall_finds_more_and_a_recall_of_one_finds_all(tuned: mmsearch.In
     assert abs(found(None) - found(0.95)) < 1e-9 and found(None) > 0.92
 
 
+@pytest.mark.slow
 def test_tune_keeps_the_recall_that_it_was_asked_for(tmp_path: Path) -> None:
     index = make(tmp_path, "ix", sample_queries(900), ann="ivfpq")
     before = index.snapshot.manifest.ann
@@ -122,6 +124,7 @@ def test_an_exact_index_has_nothing_to_tune(tmp_path: Path) -> None:
         tune(index.path)
 
 
+@pytest.mark.slow
 def test_compacting_drops_what_was_deleted_and_finds_the_same(tmp_path: Path) -> None:
     texts = sample_queries(900)
     index = make(tmp_path, "ix", texts[:700], ann="ivfpq")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from mmsearch.version import __version__
 
@@ -22,6 +21,9 @@ def decoders() -> str:
 
 
 def _version(name: str) -> str:
+    # here, not above: it takes a decoder longer to import than all else but NumPy
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:  # bundled by somebody without its metadata
