@@ -10,6 +10,7 @@
     │   ├── IndexDamaged         a file of it is missing, cut or altered
     │   ├── IndexTooNew          it was written by a newer schema
     │   ├── IndexLocked          another writer holds it
+    │   ├── IndexNotReadable     no permission to read it
     │   └── IndexNotWritable     no permission, read-only or full disk
     ├── SpaceError               encoders and their spaces
     │   ├── SpaceUnavailable     unknown name, or something it needs is missing
@@ -28,6 +29,10 @@ def install(extra: str) -> str:
 
 class MmsearchError(Exception):
     """Root of the tree: catch this to catch everything mmsearch raises on purpose."""
+
+    def __str__(self) -> str:
+        # a name that is not UTF-8 is written out: a log in UTF-8 must take any message
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class UsageError(MmsearchError):
@@ -76,6 +81,10 @@ class IndexTooNew(StoreError):
 
 class IndexLocked(StoreError):
     """Another process is writing to the index."""
+
+
+class IndexNotReadable(StoreError):
+    """A file of the index may not be read."""
 
 
 class IndexNotWritable(StoreError):

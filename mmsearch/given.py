@@ -32,6 +32,8 @@ def checked_path(value: Any, what: str, named: bool = False) -> str:
     if not isinstance(value, str | os.PathLike):
         raise UsageError(f"{what} is a {'name or a ' * named}path, not {shown(value)}.")
     text = os.fsdecode(value)
+    if not text:
+        raise UsageError(f"{what}: an empty name stands for nothing; the folder here is called .")
     if len(text) > MAX_PATH_CHARS:
         raise UsageError(
             f"{what}: a path has at most {MAX_PATH_CHARS:,} characters; got {len(text):,}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from mmsearch.errors import (
     SpaceMismatch,
     UsageError,
 )
-from mmsearch.given import checked_path, shown
+from mmsearch.given import checked_path, is_unicode, shown
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part, Preprocess, Space, SpaceVectors, Vectors
 
@@ -177,6 +178,12 @@ def check_text(text: Any) -> None:
         )
     if not text.strip():
         raise UsageError("the query is empty: say what to look for.")
+    if not is_unicode(text):
+        raise UsageError(
+            "the query is no valid text. If it was typed, the terminal's encoding is not UTF-8."
+        )
+    if all(unicodedata.category(letter)[0] in "PZC" for letter in text):
+        raise UsageError("the query holds no word, only punctuation: say what to look for.")
 
 
 def readable(encoder: Encoder, text: str) -> tuple[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -13,7 +14,8 @@ import pytest
 
 import mmsearch
 from corpora import settle, update
-from mmsearch.store import verify
+from mmsearch.store import Writer, verify
+from mmsearch.store.files import writing_to
 
 
 def test_things_can_be_added_replaced_and_removed_by_id(tmp_path: Path, samples: Path) -> None:
@@ -141,3 +143,53 @@ def test_add_refuses_what_it_could_not_give_back(tmp_path: Path, more: dict[str,
     with pytest.raises(mmsearch.UsageError):
         index.add([{"text": "a note"}], **more)  # type: ignore[arg-type]
     assert len(index) == 0
+
+
+def test_an_id_in_the_form_of_a_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/note.txt").write_text("a note about tea")
+    index = mmsearch.index(tmp_path / "docs", tmp_path / "ix")
+    (hit,) = index.search("tea")
+    with pytest.raises(mmsearch.UsageError, match="the form of a file's"):
+        index.add([{"text": "a better note"}], ids=[hit.id])
+    assert [h.text for h in index.search("tea")] == ["a note about tea"]
+    again = mmsearch.index(tmp_path / "docs", tmp_path / "ix")
+    assert len(again) == 1 and verify(tmp_path / "ix") == []
+
+
+@pytest.mark.parametrize("meta", [{1: "a", "1": "b"}, {"a": [{None: 1}]}, {"a": {True: 1}}])
+def test_a_key_of_meta_that_is_no_text_is_refused(
+    tmp_path: Path, meta: dict[object, object]
+) -> None:
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    with pytest.raises(mmsearch.UsageError, match="a key is a str, not"):
+        index.add([{"text": "a note"}], meta=[meta])  # type: ignore[list-item]
+    assert len(index) == 0
+
+
+def test_what_was_committed_is_no_failure_where_the_disk_has_no_room_to_tidy_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    index.add([{"text": "a note about tea"}], ids=["tea"])
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        # the segment of the second add is written; then the two are merged
+        patch.setattr(Writer, "_merge", lambda self, names: _with_room_for(self, full))
+        assert index.add([{"text": "a note about bread"}], ids=["bread"]) == ["bread"]
+        assert index.remove("tea") == 1
+    assert [hit.id for hit in index.search("a note")] == ["bread"]
+    assert verify(tmp_path / "ix") == []
+    index.add([{"text": "a note about salt"}], ids=["salt"])
+    assert sorted(hit.id for hit in index.search("a note")) == ["bread", "salt"]
+    assert len(index.snapshot.segments) == 1
+
+
+def _with_room_for(writer: Writer, full: Callable[[], None]) -> None:
+    with writing_to(writer.folder):
+        full()

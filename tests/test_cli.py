@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import mmsearch
 from mmsearch import errors, index, load_space
 from mmsearch.cli import EXIT_CODES
 from mmsearch.cli.edge import exit_code
+from mmsearch.media import lift_pillows_ceiling
 from mmsearch.spaces import load_encoder
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = Path(__file__).parent / "samples"
-
-
-def mmsearch(*args: str, home: Path, **more: object) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "MMSEARCH_HOME": str(home), "COLUMNS": "100"}
-    return subprocess.run(
-        [sys.executable, "-m", "mmsearch", *args],
-        capture_output=True,
-        text=True,
-        env=env,
-        timeout=120,
-        **more,  # type: ignore[call-overload]
-    )
 
 
 def _all_errors() -> list[type[errors.MmsearchError]]:
@@ -124,8 +115,6 @@ def test_strict_exits_with_1_when_a_file_was_skipped(home: Path, tmp_path: Path)
 
 
 def test_verify_says_what_is_damaged_and_exits_with_1(home: Path, tmp_path: Path) -> None:
-    import shutil
-
     assert mmsearch("verify", home=home).stdout == "all is well\n"
     copy = tmp_path / "default"
     shutil.copytree(home / "default", copy)
@@ -137,8 +126,6 @@ def test_verify_says_what_is_damaged_and_exits_with_1(home: Path, tmp_path: Path
 
 
 def test_remove_takes_a_file_out_of_the_results(home: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(home / "default", tmp_path / "default")
     at = ("--index", str(tmp_path / "default"))
     found = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
@@ -200,8 +187,6 @@ def test_without_a_command_there_is_help() -> None:
 
 
 def test_removing_what_is_not_there_is_said(home: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(home / "default", tmp_path / "default")
     at = ("--index", str(tmp_path / "default"))
     found = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
@@ -264,5 +249,66 @@ def test_spaces_says_what_is_ready_here() -> None:
 def test_a_reader_that_has_seen_enough_is_no_error(home: Path) -> None:
     command = f"{sys.executable} -m mmsearch query coffee -k 4 | head -n 1"
     env = {**os.environ, "MMSEARCH_HOME": str(home)}
+    command += "; echo ${PIPESTATUS[0]}"
+    bash = {"shell": True, "executable": shutil.which("bash")}
+    done = subprocess.run(command, **bash, capture_output=True, text=True, env=env)  # type: ignore[call-overload]
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 2
+    assert done.stdout.endswith("\n0\n")
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.15, 0.3])
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_while_the_program_starts_is_no_traceback(home: Path, after_s: float) -> None:
+    command = [sys.executable, "-c", _STOPPED, "info"]
+    env = {**os.environ, "MMSEARCH_HOME": str(home), "AFTER_S": str(after_s)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode in (0, 130) and "Traceback" not in done.stderr
+
+
+# The signal comes so many seconds after our own code began to load.
+_STOPPED = """
+import os, signal
+from mmsearch.__main__ import main
+signal.setitimer(signal.ITIMER_REAL, float(os.environ["AFTER_S"]))
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("args", ["--version", "query coffee", "info --json"])
+def test_a_full_disk_under_the_output_is_one_line(home: Path, args: str) -> None:
+    env = {**os.environ, "MMSEARCH_HOME": str(home)}
+    command = f"{sys.executable} -m mmsearch {args} > /dev/full"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=env)
-    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+    assert (done.returncode, done.stderr) == (1, "mmsearch: output: No space left on device.\n")
+
+
+def test_a_picture_larger_than_pillow_warns_of_can_be_asked_with(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    lift_pillows_ceiling.cache_clear()
+    with Image.open(SAMPLES / "photos/coffee.jpg") as image:
+        image.save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    done = mmsearch("query", "--image", str(tmp_path / "large.png"), "--json", home=home)
+    assert done.returncode == 0 and done.stderr == ""
+    assert Path(json.loads(done.stdout)["hits"][0]["path"]).name == "coffee.jpg"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--device", "foo", "--device is cpu, cuda"),
+        ("--device", "cuda", "leave out --device"),
+        ("--dtype", "fp64", "--dtype is one of fp32, fp16, bf16"),
+        ("--tower", "int8", "leave out --device"),
+    ],
+)
+def test_where_a_space_knows_no_choice_none_is_taken_silently(
+    home: Path, tmp_path: Path, option: str, value: str, words: str
+) -> None:
+    done = mmsearch("index", str(tmp_path), option, value, home=home)  # with nothing to encode
+    assert done.returncode == 2 and words in done.stderr

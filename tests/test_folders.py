@@ -20,16 +20,19 @@ def many_notes(folder: Path, n: int, about: str) -> None:
         (folder / f"{i}.txt").write_text(f"{about}, note {i}.")
 
 
-@pytest.mark.parametrize("how", ["emptied", "gone"])
+@pytest.mark.parametrize("how", ["emptied", "gone", "moved behind a link", "a dead link"])
 def test_a_large_folder_that_vanished_below_keeps_its_items(tmp_path: Path, how: str) -> None:
     folder, index = tmp_path / "all", tmp_path / "ix"
     many_notes(folder / "drive" / "deep", 30, "On the drive")
     many_notes(folder / "here", 20, "Here")
     settle()
     assert update(folder, index).indexed == 50
-    shutil.rmtree(folder / "drive")
+    (folder / "drive").rename(tmp_path / "elsewhere")
     if how == "emptied":
         (folder / "drive").mkdir()
+    if "link" in how:
+        target = "elsewhere" if how == "moved behind a link" else "nowhere"
+        (folder / "drive").symlink_to(tmp_path / target)
     report = update(folder, index)
     assert (report.unchanged, report.removed, report.kept) == (20, 0, (str(folder / "drive"),))
     assert len(texts(index)) == 50
@@ -145,3 +148,37 @@ def test_a_link_from_one_folder_of_a_root_to_another_leads_nowhere_else(tmp_path
     assert update(folder, index).indexed == 3
     report = update(folder / "2025", index)
     assert (report.unchanged, report.removed) == (2, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_that_leads_nowhere_is_ignored_and_what_it_led_to_stays(tmp_path: Path) -> None:
+    folder, index, drive = tmp_path / "all", tmp_path / "ix", tmp_path / "all" / "drive"
+    many_notes(folder, 2, "Here")
+    many_notes(drive, 1, "On the drive")
+    (folder / "lead.txt").symlink_to(drive / "0.txt")
+    (folder / "dead.txt").symlink_to(folder / "nobody")
+    (folder / "circle.txt").symlink_to(folder / "circle.txt")
+    settle()
+    report = update(folder, index)
+    assert (report.indexed, report.ignored, report.failed) == (4, 2, 0)
+    reason = unindexed(index)["dead.txt"]
+    assert reason == ("ignored", "a link that leads nowhere (No such file or directory)")
+    (drive / "0.txt").rename(tmp_path / "away.txt")
+    report = update(folder, index)  # the file itself is gone; behind the link it may come back
+    assert (report.removed, report.failed) == (1, 0)
+    assert texts(index) == ["Here, note 0.", "Here, note 1.", "On the drive, note 0."]
+
+
+@pytest.mark.parametrize("pattern", ["drafts", "./drafts", "drafts/", "./drafts/", "./drafts/*"])
+def test_a_pattern_as_shells_complete_it_excludes_a_folder(tmp_path: Path, pattern: str) -> None:
+    many_notes(tmp_path / "all", 1, "Here")
+    many_notes(tmp_path / "all" / "drafts", 1, "A draft")
+    settle()
+    update(tmp_path / "all", tmp_path / "ix", exclude=(pattern,))
+    assert texts(tmp_path / "ix") == ["Here, note 0."]
+
+
+@pytest.mark.parametrize("name", ["exclude", "include"])
+def test_an_empty_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(mmsearch.UsageError, match="an empty name stands for nothing"):
+        update(tmp_path, tmp_path / "ix", **{name: ("",)})

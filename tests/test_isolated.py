@@ -116,13 +116,12 @@ def test_what_cannot_be_read_is_a_decode_error_and_the_next_is_answered(
     (tmp_path / "heard.wav").write_bytes(sound())
     for image, words in (
         (picture()[:200], "damaged|cut|truncated"),
-        (b"", "no image|empty"),
-        (b"a text", "no image"),
+        (b"", "is no picture, or its header is damaged"),
+        (b"a text", "is no picture"),
         (sound(), "is audio, not image"),
         (tmp_path / "heard.wav", "heard.wav: is audio, not image"),
         (tmp_path / "note.txt", "note.txt"),
         (tmp_path / "nowhere.png", "nowhere.png.*no such file"),
-        (png_header(60_000, 60_000), "pixels"),
     ):
         with pytest.raises(mmsearch.DecodeError, match=words):
             apart.search(image=image)
@@ -235,3 +234,27 @@ print(peak_mb() - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert float(done.stdout) < 30  # decoded it has 108 MB, and Pillow keeps more
+
+
+@pytest.mark.parametrize("format", ["PPM", "TGA", "PCX", "ICO", "XBM", "MSP"])
+def test_a_picture_of_a_weak_signature_is_believed_where_one_is_asked_for(
+    apart: mmsearch.Index, folder: Path, format: str
+) -> None:
+    out = io.BytesIO()
+    with Image.open(folder.parent / "docs/1.png") as image:
+        image.convert({"XBM": "1", "MSP": "1"}.get(format, "RGB")).save(out, format)
+    found = apart.search(image=out.getvalue(), k=1)
+    here = mmsearch.open(folder).search(image=out.getvalue(), k=1)
+    assert [(h.id, h.score) for h in found] == [(h.id, h.score) for h in here]
+
+
+def test_too_large_a_picture_is_the_same_error_as_in_this_process(
+    apart: mmsearch.Index, folder: Path, tmp_path: Path
+) -> None:
+    huge = png_header(60_000, 60_000)
+    for index in (apart, mmsearch.open(folder)):
+        with pytest.raises(mmsearch.LimitExceeded, match="pixels"):
+            index.search(image=huge)
+    (tmp_path / "huge.png").write_bytes(huge)
+    with pytest.raises(mmsearch.LimitExceeded, match=r"huge\.png: .*pixels"):
+        mmsearch.open(folder).add([tmp_path / "huge.png"])

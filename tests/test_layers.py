@@ -146,6 +146,7 @@ def test_the_public_door_has_exactly_these_names() -> None:
         "IndexDamaged",
         "IndexLocked",
         "IndexNotFound",
+        "IndexNotReadable",
         "IndexNotWritable",
         "IndexTooNew",
         "LimitExceeded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 import soxr
 
 from hostile import wav_header
-from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.errors import DecodeError, LimitExceeded, UsageError
 from mmsearch.media import Limits, audio_windows, decode, sniff
 from mmsearch.types import Preprocess
 
@@ -205,3 +206,44 @@ def test_a_sound_given_as_an_array_is_taken_block_by_block_and_not_beyond_the_li
     assert len(given) == 3 and np.abs(np.concatenate(given)).max() < 1.01
     whole = soxr.resample(tones, 44_100, 48_000, quality="HQ")
     assert np.allclose(np.concatenate(given), np.clip(whole, -1, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (np.zeros((2, 16000), np.float32), "If the channels come first, transpose it"),
+        (np.zeros((5, 0), np.float32), "samples, channels"),
+        ([0, 300, -300] * 1000, "integers of 8, 16 or 32 bits; got int64"),
+        (np.full(16000, 12_000.0), "got 12000 in size. Divide 16-bit samples by 32,768"),
+        (np.full(16000, 1e300), "lie in"),
+        (np.full(16000, np.nan, np.float32), "leave out what is no number"),
+        (np.full(16000, -np.inf), "leave out what is no number"),
+    ],
+)
+def test_an_array_that_is_no_sound_is_refused(samples: Any, words: str) -> None:
+    with pytest.raises(DecodeError, match=words):
+        list(audio_windows((samples, RATE_HZ), PREPROCESS))
+
+
+def test_a_sound_that_cannot_be_read_as_an_array_is_a_usage_error() -> None:
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    sounds: list[Any] = [(deep, RATE_HZ), (bytearray(b"abcd"), RATE_HZ), (tone(1.0), deep)]
+    sounds.append((RATE_HZ, [0.0] * 100_000))  # in the wrong order
+    for sound in sounds:
+        with pytest.raises(UsageError) as refused:
+            list(audio_windows(sound, PREPROCESS))
+        assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("kind", ["i2", "i4", "u1", "f2", "f8"])
+def test_arrays_of_every_width_are_the_same_sound(kind: str) -> None:
+    samples = tone(1.0)
+    given: Any = samples.astype(kind)
+    if kind == "u1":
+        given = (samples * 127 + 128).round().astype(kind)
+    elif kind[0] == "i":
+        given = (samples * np.iinfo(kind).max).astype(kind)
+    ((window, _, _),) = audio_windows((given, RATE_HZ), PREPROCESS)
+    assert np.abs(window - samples).max() < (0.01 if kind == "u1" else 1e-3)

@@ -347,3 +347,31 @@ def test_a_jpeg_is_unpacked_as_finely_as_the_space_asks(tmp_path: Path) -> None:
     coarse = np.abs(image_array(tmp_path / "photo.jpg", PREPROCESS) - wanted).mean()
     fine = replace(PREPROCESS, image_draft=6.0)
     assert 0 < np.abs(image_array(tmp_path / "photo.jpg", fine) - wanted).mean() < coarse
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0, "u2 of 12 bits", "u2", "i4"])
+def test_a_deep_picture_is_that_of_8_bits_also_where_resizing_overshoots(top: object) -> None:
+    values = np.full((600, 600), 60.0, np.float32)
+    values[150:450, 150:450] = 255.0  # edges, at which bicubic goes beyond both values
+    if isinstance(top, float):
+        deep = values / 255 * np.float32(top)
+    else:
+        most = {"u2 of 12 bits": 4095, "u2": 65535, "i4": 255}[str(top)]
+        deep = (values / 255 * most).astype(str(top)[:2])
+    expected = array(saved(Image.fromarray(values.astype(np.uint8)), "PNG"))
+    assert difference(array(saved(Image.fromarray(deep), "TIFF")), expected) < 1
+
+
+def test_a_picture_without_pixels_or_closed_is_refused() -> None:
+    with pytest.raises(DecodeError, match="has no pixels"):
+        image_array(Image.new("RGB", (0, 0)), PREPROCESS)
+    closed = Image.open(io.BytesIO(saved(photo(), "PNG")))
+    closed.close()
+    with pytest.raises(DecodeError, match="cannot be read"):
+        image_array(closed, PREPROCESS)
+
+
+def test_pillows_own_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(LimitExceeded, match=r"PIL\.Image\.MAX_IMAGE_PIXELS"):
+        array(saved(photo(), "PNG"))

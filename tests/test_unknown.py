@@ -226,3 +226,14 @@ def test_a_letter_counts_as_unknown_where_its_token_is(mini: Mini) -> None:
         )
         counts = [sum(c.isalnum() for c in one) for one in (strange, text)]
         assert mini.unknown([text])[0] == pytest.approx(counts[0] / max(1, counts[1]))
+
+
+@pytest.mark.parametrize("text", ["!!!", "...  ?", "\u200b", "(\u2014)"])
+def test_a_query_without_a_word_is_an_error(notes: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="the query holds no word"):
+        mmsearch.open(notes / "ix").search(text)
+
+
+def test_a_query_that_is_no_valid_text_is_an_error(notes: Path) -> None:
+    with pytest.raises(UsageError, match="no valid text"):
+        mmsearch.open(notes / "ix").search("a dog \udcff")

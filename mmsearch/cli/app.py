@@ -17,6 +17,7 @@ from mmsearch.cli.edge import (
     IndexOption,
     JsonOption,
     ToOption,
+    drop_output,
     edge,
     folder_of,
     print_json,
@@ -68,10 +69,12 @@ def main() -> None:
     except typer.Abort:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # the reader has seen enough (`| head`): not our error
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
+        drop_output()
         sys.exit(0)
+    except OSError as e:
+        say(f"mmsearch: output: {e.strerror or e}.")
+        drop_output()
+        sys.exit(1)
 
 
 def _version(wanted: bool) -> None:
@@ -290,6 +293,10 @@ def query(
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
+        if image is not None:
+            from mmsearch.media import lift_pillows_ceiling
+
+            lift_pillows_ceiling()
         opened = Index(folder_of(index), space)
         results = opened.search(
             text, image=image, audio=audio, to=to, k=k, where=where, recall=recall

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.IndexDamaged: 4,
     errors.IndexTooNew: 4,
     errors.IndexLocked: 5,
+    errors.IndexNotReadable: 5,
     errors.IndexNotWritable: 5,
     errors.StoreError: 4,
     errors.SpaceError: 6,
@@ -54,14 +56,23 @@ def edge() -> Iterator[None]:
         kept = "stopped. What was committed is kept; run the same command to go on."
         say(f"\nmmsearch: {e.args[0] if e.args else kept}")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # the reader has seen enough (`| head`): not our error
+        drop_output()
+        raise typer.Exit(0) from None
     except OSError as e:
-        say(f"mmsearch: {e.filename or 'input or output'}: {e.strerror or e}.")
+        say(f"mmsearch: {e.filename or 'output'}: {e.strerror or e}.")
+        if e.filename is None:
+            drop_output()
         raise typer.Exit(1) from None
     except MemoryError:
         say("mmsearch: out of memory. Try fewer --workers.")
         raise typer.Exit(1) from None
+
+
+def drop_output() -> None:
+    """Sends what is still to be printed nowhere: nobody reads it, or it cannot be written."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wrong_call(error: Any) -> int:

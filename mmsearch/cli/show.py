@@ -73,6 +73,10 @@ def _nothing(results: Results) -> str:
     return f"no {query.to or 'part'} in the index meets the filter: {query.where}"
 
 
+def _counted(n: int, one: str) -> str:
+    return f"{n:,} {one}{'' if n == 1 else 's'}"
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{int(minutes)}:{rest:04.1f}"
@@ -96,17 +100,18 @@ def show_info(body: dict[str, Any]) -> None:
         _echo(f"search    {lane['search']}{name}")
         if lane["ann"] and lane["ann"].get("curve"):
             show_curve(lane["ann"], "          ")
-    _echo(f"disk      {body['bytes'] / 1e6:,.1f} MB in {body['segments']} segments")
+    _echo(f"disk      {body['bytes'] / 1e6:,.1f} MB in {_counted(body['segments'], 'segment')}")
     _echo(f"snapshot  {body['generation']}")
     for root in body["roots"]:
         _echo(f"root      {root}")
     if body["next"]:
         _echo(f"on its way to {body['next']}: `mmsearch reencode` goes on, or gives up (--abandon)")
     if body["unfinished"]:
-        _echo(f"unfinished  {body['unfinished']:,} items: run `mmsearch index` again to go on")
+        left = _counted(body["unfinished"], "item")
+        _echo(f"unfinished  {left}: run `mmsearch index` again to go on")
     for name in ("include", "exclude"):
-        if body[name]:
-            _echo(f"{name}   {', '.join(body[name])}")
+        for pattern in body[name]:
+            _echo(f"{name}   {pattern}")
     if body["follow_links"]:
         _echo("links     that lead out of a folder are followed")
     _echo(f"skipped   {body['skipped']:,}" + (" (--skipped says why)" if body["skipped"] else ""))

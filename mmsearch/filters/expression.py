@@ -244,6 +244,8 @@ class _Writer:
         if name == "DECIMAL" and isinstance(value, int):
             number = Decimal(value).scaleb(-type["type_info"].get("scale", 0))
             return _Piece(f"({number:f})", name)
+        if name == "BOOLEAN" and isinstance(value, bool):
+            return _Piece(str(value).upper(), name)
         if name == "DOUBLE" and isinstance(value, float) and math.isfinite(value):
             return _Piece(f"({value!r}::DOUBLE)", name)
         raise UsageError(

@@ -7,12 +7,19 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import DecodeError, ProcessingFailed, UsageError
+from mmsearch.errors import (
+    DecodeError,
+    IndexNotWritable,
+    LimitExceeded,
+    ProcessingFailed,
+    UsageError,
+)
 from mmsearch.given import checked_path, expanded, is_unicode, listed, one_for_each, shown
 from mmsearch.indexer.plan import item_id, places_of
 from mmsearch.indexer.quantise import update_ann
@@ -29,6 +36,7 @@ from mmsearch.version import __version__
 
 MAX_ID_CHARS = 512
 _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
+_FILE_ID = re.compile(r"[0-9a-f]{16}")  # as ``plan.item_id`` makes them
 
 
 @dataclass
@@ -132,9 +140,11 @@ def _nfc(path: str) -> str:
 def _finish(writer: Writer, replaced: set[str]) -> None:
     unfinished = [u for u in writer.manifest.unfinished if u.item_id not in replaced]
     writer.commit(unfinished=unfinished)
-    writer.compact()
-    update_ann(writer)
-    writer.finish()
+    # The change is made by now. Tidying up needs more room on the disk, and a later change does it.
+    with suppress(IndexNotWritable):
+        writer.compact()
+        update_ann(writer)
+        writer.finish()
 
 
 def _remove_below(
@@ -182,6 +192,11 @@ def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
             raise UsageError(
                 f"the id {one!r} ends like that of a part (#1, #2, …): choose another."
             )
+        if _FILE_ID.fullmatch(one):
+            raise UsageError(
+                f"the id {one!r} has the form of a file's (16 hexadecimal digits): choose another, "
+                "or give the file's path and no id."
+            )
         if not is_unicode(one):
             raise UsageError(f"the id {one!r} is no valid text.")
     if len(set(given)) != len(given):
@@ -197,6 +212,7 @@ def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[st
         if not isinstance(one, dict):
             raise UsageError(f"meta is a dict for each item, not {shown(one)}.")
         try:
+            _check_keys(one)
             text = json.dumps(one, allow_nan=False)
             deep = depth_of(json.loads(text)) > MAX_META_DEPTH
         except RecursionError:
@@ -206,6 +222,19 @@ def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[st
         if deep:
             raise UsageError(f"meta has at most {MAX_META_DEPTH} levels of lists and dicts.")
     return given
+
+
+def _check_keys(value: Any) -> None:
+    """Raises UsageError for a key that is no str: JSON would make one of it, maybe of another's
+    name. Raises RecursionError where the value is too deep."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise UsageError(f"meta: a key is a str, not {shown(key)}.")
+            _check_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_keys(inner)
 
 
 def _encoded(
@@ -318,7 +347,8 @@ def encode_parts(encoder: Encoder, parts: Iterable[Part], new: New) -> None:
 def decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finished]:
     """Each file's parts, then its Finished, in the order of ``paths``.
 
-    Raises DecodeError for a file that cannot be read, ProcessingFailed if decoding it failed
+    Raises DecodeError for a file that cannot be read, LimitExceeded for one that is too large,
+    ProcessingFailed if decoding it failed
     for another reason.
     """
     if not paths:
@@ -332,6 +362,8 @@ def decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finishe
                         yield part
                     case Finished():
                         yield event
+                    case Skipped(reason=reason, over_limit=True):
+                        raise LimitExceeded(f"{path}: {reason}")
                     case (
                         Skipped(stage=stage, reason=reason)
                         | Failed(stage="read" as stage, reason=reason)

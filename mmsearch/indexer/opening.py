@@ -14,6 +14,8 @@ from mmsearch.spaces import (
     Placement,
     family_of,
     load_encoder,
+    placeable,
+    refuse_placement,
     several,
 )
 from mmsearch.spaces.cache import shared_folder
@@ -52,6 +54,8 @@ def open_writer(
         on_torch = any(family_of(lane) is not None for lane in several(name))
         encoder = load_encoder(name, placement if on_torch else wanted)
     else:
+        if not placeable(known.manifest.space):
+            refuse_placement(known.manifest.space.name, wanted)
         kept, check = known.kept_space, known.check_kept_space
         encoder = encoder_of(known.manifest.space, kept, check, True, placement)
     # made before the index is: where it cannot be, there is no empty one

@@ -248,7 +248,7 @@ class Plan:
 
     def _note_unreadable(self, what: Unreadable) -> None:
         outcome = Outcome.IGNORED if what.ignored else Outcome.FAILED
-        if not what.ignored:
+        if what.may_return:
             self.unreadable.append(what.path)
         self.unindexed.meet(what.path, _NO_SIGNATURE)
         # the times are never equal to real ones: it is looked at again next time
@@ -275,6 +275,8 @@ class Plan:
         if not gone or prune:
             return gone, []
         spared = [*self.unreadable, *self.empty]
+        # a link in the place of a folder is followed no more only if somebody said so
+        links = self.snapshot.manifest.follow_links and not self.wishes.follow_links
         walks = [(s.path, self.folder(s)) for s in self.scopes if not s.is_file]
         kept: dict[int, str] = {}  # item -> the folder that it is kept for
         lost: dict[int, str] = {}  # item -> its path
@@ -283,7 +285,7 @@ class Plan:
             if (above := next((s for s in spared if inside(path, s)), None)) is not None:
                 kept[item] = above
                 continue
-            left_out = any(walk.leaves_out(path) for top, walk in walks if inside(path, top))
+            left_out = any(walk.leaves_out(path, links) for top, walk in walks if inside(path, top))
             if item not in moved and not left_out:
                 lost[item] = path
         tops = [top for top, _ in walks]

@@ -71,13 +71,16 @@ def run(
 
 def _wishes(known: Manifest, options: Options) -> Wishes:
     """What this run and earlier ones asked for. Raises UsageError for what none was asked for."""
+    new = {}  # exclude, include, forget -> patterns
     for name in ("exclude", "include", "forget"):
-        for pattern in listed(getattr(options, name), f"patterns for {name}"):
-            checked_path(pattern, f"a pattern for {name}")
-    include, exclude = {*known.include, *options.include}, {*known.exclude, *options.exclude}
-    forget = set(options.forget)
+        given = listed(getattr(options, name), f"patterns for {name}")
+        patterns = {checked_path(one, f"a pattern for {name}") for one in given}
+        # shells complete names to ./drafts
+        new[name] = {one[2:] if one.startswith("./") and one != "./" else one for one in patterns}
+    include, exclude = {*known.include, *new["include"]}, {*known.exclude, *new["exclude"]}
+    forget = new["forget"]
     if unknown := sorted(forget - include - exclude):
-        remembered = ", ".join(sorted(include | exclude)) or "none"
+        remembered = ", ".join(map(repr, sorted(include | exclude))) or "none"
         raise UsageError(
             f"no earlier run was given the pattern {unknown[0]!r}, so it cannot be forgotten; "
             f"remembered are: {remembered}."

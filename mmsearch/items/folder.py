@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
@@ -27,14 +28,17 @@ class Scope:
 class Unreadable:
     """A file or folder below a scope that could not be looked at, and why.
 
-    ``ignored`` is True for what is no file at all (a FIFO, a socket, a device).
+    ``ignored`` is True for what is no file at all (a FIFO, a socket, a device, a link that leads
+    nowhere). ``may_return``: what was met there before may be there again, as on another drive.
     """
 
     path: str
     reason: str
     ignored: bool = False
+    may_return: bool = False
 
 
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # of a link
 _LEADS_OUT = "a link that leads out of the folder (--follow-links follows it)"
 
 # (absolute path, size, mtime_ns, ctime_ns, inode): a tuple, since a walk makes a
@@ -99,7 +103,7 @@ class Folder:
             try:
                 s = Path(self._scope.path).stat()
             except OSError as e:
-                yield Unreadable(self._scope.path, e.strerror or str(e))
+                yield Unreadable(self._scope.path, e.strerror or str(e), may_return=True)
                 return
             yield _found(self._scope.path, s)
             return
@@ -130,7 +134,7 @@ class Folder:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda e: e.name)
         except OSError as e:
-            yield Unreadable(folder, e.strerror or str(e))
+            yield Unreadable(folder, e.strerror or str(e), may_return=True)
             return
         names = {e.name for e in listed}
         if folder != top and {"manifest.json", "segments"} <= names:
@@ -155,21 +159,24 @@ class Folder:
                 # on Windows an entry carries a cached, cut-down result
                 s = entry.stat() if os.name != "nt" else os.stat(entry.path)
             except OSError as e:
-                yield Unreadable(entry.path, _why(entry, e))
+                nowhere = entry.is_symlink() and e.errno in _NOWHERE
+                yield Unreadable(entry.path, _why(entry, e), nowhere, may_return=True)
                 continue
             if stat.S_ISREG(s.st_mode):
                 yield _found(entry.path, s)
             else:
                 yield Unreadable(entry.path, f"not a file but {_kind(s.st_mode)}", ignored=True)
 
-    def leaves_out(self, path: str) -> bool:
-        """Whether a file at an absolute path below the scope is excluded or behind a link that
-        is not followed, itself or a folder above it."""
+    def leaves_out(self, path: str, links: bool = False) -> bool:
+        """Whether a file at an absolute path below the scope is excluded, itself or a folder above.
+
+        links: whether it is left out, too, behind a link that is not followed.
+        """
         top, is_dir = self._scope.path, False
         while path != top and path != os.path.dirname(path):
             if self._excluded(path, os.path.basename(path), top, is_dir):
                 return True
-            if Path(path).is_symlink() and self._leads_out(path):
+            if links and Path(path).is_symlink() and self._leads_out(path):
                 return True
             path, is_dir = os.path.dirname(path), True
         return False

@@ -13,6 +13,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -46,6 +47,7 @@ __all__ = [
     "image_array",
     "included",
     "joined",
+    "lift_pillows_ceiling",
     "max_bytes",
     "modality_of",
     "passages",
@@ -143,10 +145,25 @@ def image_array(
 
     limits = limits or Limits()
     if isinstance(source, PIL.Image.Image):
-        return image.square(source.copy(), preprocess, limits)[0]
+        try:
+            own = source.copy()
+        except Exception as error:
+            raise DecodeError(f"the picture cannot be read ({error})") from error
+        return image.square(own, preprocess, limits)[0]
     part = next(decode(source, "image", preprocess, limits))
     assert not isinstance(part.data, str)
     return part.data
+
+
+@cache
+def lift_pillows_ceiling() -> None:
+    """Leave pixels to ``Limits`` in all of this process, which must be ours.
+
+    Pillow's own limit is lower, warns, and is one for the whole process.
+    """
+    import PIL.Image
+
+    PIL.Image.MAX_IMAGE_PIXELS = None
 
 
 def audio_windows(
@@ -238,7 +255,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         raise DecodeError(f"cannot be opened: {reason}", stage="read") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DecodeError("is not a regular file", stage="read")
+        raise DecodeError("is not a regular file (save what a pipe gives)", stage="read")
     return os.fdopen(descriptor, "rb")
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mmsearch import forks
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
+from mmsearch.given import shown
 from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.types import Modality, Part, Preprocess
 
@@ -27,6 +28,7 @@ MIN_TAIL_S = 0.5
 MAX_RATE_HZ = 1_536_000  # twice the fastest converter sold; beyond lie broken headers
 MIN_RATE_HZ = 100
 BLOCK_SAMPLES = 1 << 18  # values (frames × channels) read at a time: 1 MB
+MAX_FLOAT = 16.0  # a loud mix goes a little beyond 1; integers given as floats go far
 MAX_MISSING_S = 0.1
 """Headers may promise this much more than there is: writers pad and round."""
 
@@ -114,17 +116,31 @@ def samples_and_rate(sound: tuple[Any, ...]) -> tuple[NDArray[Any], int]:
     samples, rate_hz = sound
     number = isinstance(rate_hz, int | float | np.integer | np.floating)
     if not number or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise UsageError(f"{wanted}; got {rate_hz!r} for the rate.")
-    return np.asarray(samples), round(float(rate_hz))
+        raise UsageError(f"{wanted}; got {shown(rate_hz)} for the rate.")
+    if isinstance(samples, str | bytes | bytearray | memoryview):
+        raise UsageError(f"{wanted}; got {type(samples).__name__} for the samples.")
+    try:
+        return np.asarray(samples), round(float(rate_hz))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{wanted}; the samples are no array of numbers ({error}).") from None
 
 
 def array_blocks(samples: NDArray[Any], rate_hz: int, limits: Limits) -> Iterator[Mono]:
-    """A sound that was given as an array, in blocks: (samples,) or (samples, channels), floats or
-    integers. Raises DecodeError for another array, LimitExceeded for too long a sound."""
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "iuf":
+    """A sound that was given as an array, in blocks: (samples,) or (samples, channels), floats in
+    [-1, 1] or integers of at most 32 bits, of which all are used.
+
+    Raises DecodeError for another array, LimitExceeded for too long a sound.
+    """
+    wide = samples.dtype.kind in "iu" and samples.dtype.itemsize > 4
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "iuf" or wide:
         raise DecodeError(
-            f"a sound is an array of (samples,) or (samples, channels), got {samples.dtype}"
-            f" {samples.shape}"
+            "a sound is an array of (samples,) or (samples, channels), floats in [-1, 1] or "
+            f"integers of 8, 16 or 32 bits; got {samples.dtype} {samples.shape}"
+        )
+    if samples.ndim == 2 and not 1 <= samples.shape[1] <= max(1, len(samples)):
+        raise DecodeError(
+            f"a sound is an array of (samples, channels); got {samples.shape}. If the channels "
+            "come first, transpose it"
         )
     if len(samples) > limits.max_audio_s * rate_hz:
         raise _too_long(len(samples) / rate_hz, limits)
@@ -134,6 +150,11 @@ def array_blocks(samples: NDArray[Any], rate_hz: int, limits: Limits) -> Iterato
             bits = np.iinfo(block.dtype)
             offset = 2 ** (bits.bits - 1) if block.dtype.kind == "u" else 0
             block = (block.astype(np.float64) - offset) / 2 ** (bits.bits - 1)
+        elif not np.abs(block).max() <= MAX_FLOAT:
+            raise DecodeError(
+                f"samples that are floats lie in [-1, 1]; got {np.abs(block).max():g} in size. "
+                "Divide 16-bit samples by 32,768, and leave out what is no number"
+            )
         yield _mono(block.reshape(len(block), -1))
 
 
@@ -235,5 +256,7 @@ def _translated(error: Exception) -> DecodeError:
     message = getattr(error, "error_string", None) or ""
     if not message and not isinstance(error, soundfile.LibsndfileError):
         message = str(error) or type(error).__name__
+    if "File does not exist" in message:  # what libsndfile says of any stream that it cannot open
+        message = ""
     detail = f" ({message.strip().rstrip('.')})" if message.strip() else ""
     return DecodeError(f"the sound is damaged, cut short or not supported{detail}")

@@ -82,7 +82,8 @@ class Child:
                     wire.pack(
                         {"root": task.item.root, "path": task.item.path,
                          "ask": task.ask and job.answer is not True,
-                         "skip_parts": task.skip_parts + job.parts, "expected": job.digest}
+                         "skip_parts": task.skip_parts + job.parts, "expected": job.digest,
+                         "kind": task.kind}
                     )
                 )  # fmt: skip
 

@@ -13,11 +13,13 @@ class Task:
 
     ask: say its content hash first and wait whether to go on (moved and touched files).
     skip_parts: so many of its first parts are known already.
+    kind: what it is taken for if its first bytes and its name do not tell; None: it is ignored.
     """
 
     item: Item
     ask: bool = False
     skip_parts: int = 0
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,15 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The file's content cannot be indexed. Parts that were given before are void."""
+    """The file's content cannot be indexed. Parts that were given before are void.
+
+    over_limit: whether that is because it is larger than a stated limit.
+    """
 
     task: Task
     stage: str
     reason: str
+    over_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,8 @@ def square(
     """
     name = image.format or "picture"
     width, height = image.size
+    if not width * height:
+        raise DecodeError(f"the {name} has no pixels")
     if width * height > limits.max_pixels:
         raise _too_many(width, height, limits.max_pixels)
     try:
@@ -212,7 +214,7 @@ def _small_rgb(
         image = image.convert(mode.upper())
     small = image if image.size == size else image.resize(size, resampling, box)
     if small.mode.startswith("I") or small.mode == "F":
-        return _eight_bits(small).convert("RGB")
+        return _eight_bits(small, *_extremes(image)).convert("RGB")
     if small.mode in ("RGBA", "LA"):
         rgba = small.convert("RGBA")
         small = Image.new("RGB", rgba.size, "white")
@@ -225,14 +227,24 @@ def _small_rgb(
     return small if small.mode == "RGB" else small.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _extremes(image: Image.Image) -> tuple[float, float]:
+    """The least and the most of a picture's values that are numbers; 0 where there are none."""
+    low, high = (float(one) for one in cast(tuple[float, float], image.getextrema()))
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    values = np.asarray(image, np.float32)
+    numbers = values[np.isfinite(values)]
+    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 0.0)
+
+
+def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
     """Gray of 16 or 32 bits or floats → 8 bits, by the range that the values show.
 
+    low, high: the least and the most of them before the picture was made small, which overshoots.
     Up to 1 (floats), 255, 4095 (12-bit cameras and scanners in 16-bit files) or 65535 the full
     range is known; beyond it, or below zero, the values are stretched from least to most.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
     tops: tuple[float, ...] = (1.0, 255.0, 65535.0) if image.mode == "F" else (4095.0, 65535.0)
     if image.mode == "I" and high <= 255.0:
         tops = (255.0,)
@@ -285,12 +297,16 @@ def _too_many(width: int, height: int, most: int) -> LimitExceeded:
 def _translated(error: Exception, what: str) -> DecodeError | LimitExceeded:
     """Pillow's many exceptions as one sentence for a person."""
     message = str(error).strip() or type(error).__name__
-    if isinstance(error, Image.DecompressionBombError):
-        return LimitExceeded(message)
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return LimitExceeded(
+            "picture of more pixels than Pillow opens in this process "
+            "(PIL.Image.MAX_IMAGE_PIXELS); with mmsearch.open(…, isolate=True) only mmsearch's own "
+            "limits hold"
+        )
     if isinstance(error, MemoryError):
         return OutOfMemory(what)
     if isinstance(error, UnidentifiedImageError):
-        return DecodeError("looks like a picture, but its header is damaged or not supported")
+        return DecodeError("is no picture, or its header is damaged or not supported")
     if "truncated" in message.lower() or isinstance(error, EOFError):
         return DecodeError(f"the {what} is cut short ({message})")
     return DecodeError(f"the {what} is damaged or not supported ({message})")

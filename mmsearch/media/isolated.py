@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mmsearch.errors import DecodeError, ProcessingFailed
+from mmsearch.errors import DecodeError, LimitExceeded, ProcessingFailed
 from mmsearch.media.limits import Limits
 from mmsearch.media.pool import DecodePool, Failed, Ignored, PartReady, Skipped, Task
 from mmsearch.types import Item, Modality, Part, Preprocess
@@ -47,14 +47,14 @@ class IsolatedDecoder:
     ) -> list[Part]:
         """The first parts of a picture or sound, at most so many.
 
-        source: a path, bytes, or an open binary file. Raises DecodeError, or ProcessingFailed
-        where the child was killed or took too long, through no fault of the source.
+        source: a path, bytes, or an open binary file. Raises DecodeError, LimitExceeded, or
+        ProcessingFailed if the child was killed or took too long, through no fault of the source.
         """
         with _in_a_file(source) as path, self._own_lock():
             pool = self._ready(preprocess)
             found: list[Part] = []
             item = Item(str(path.parent), path.name, 0, 0, 0, 0)
-            events: Any = pool.run(iter([Task(item)]), lambda task, content: True)
+            events: Any = pool.run(iter([Task(item, kind=modality)]), lambda task, content: True)
             # a sound that goes on is left: whoever leaves ``run`` early ends the child
             with closing(events):
                 for event in events:
@@ -63,6 +63,8 @@ class IsolatedDecoder:
                             break
                         case PartReady(part=part):
                             found.append(part)
+                        case Skipped(reason=reason, over_limit=True):
+                            raise LimitExceeded(reason)
                         case (
                             Skipped(stage=stage, reason=reason)
                             | Failed(stage="read" as stage, reason=reason)

@@ -209,7 +209,8 @@ class DecodePool:
             case "ignored":
                 return Ignored(task)
             case "skipped":
-                return Skipped(task, header["stage"], header["reason"])
+                over_limit = header.get("over_limit", False)
+                return Skipped(task, header["stage"], header["reason"], over_limit)
             case _:
                 return Failed(task, header["stage"], header["reason"])
 

@@ -17,7 +17,6 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, BinaryIO, NoReturn, cast
 
 from mmsearch import child_python
@@ -25,6 +24,7 @@ from mmsearch.errors import DecodeError, LimitExceeded, ProcessingFailed
 from mmsearch.media import (
     HEAD_BYTES,
     decode,
+    lift_pillows_ceiling,
     max_bytes,
     memory,
     modality_of,
@@ -101,7 +101,9 @@ class _Worker:
             outcome = "failed" if error.stage == "read" else "skipped"
             self.send({"is": outcome, "stage": error.stage, "reason": str(error)})
         except LimitExceeded as error:
-            self.send({"is": "skipped", "stage": "decode", "reason": str(error)})
+            self.send(
+                {"is": "skipped", "stage": "decode", "reason": str(error), "over_limit": True}
+            )
         except ProcessingFailed as error:
             self.send({"is": "failed", "stage": "decode", "reason": str(error)})
         except OSError as error:
@@ -125,6 +127,8 @@ class _Worker:
             head = file.read(HEAD_BYTES)
             kind = sniff(head, task["path"], self.include)
             if kind is None or modality_of(kind) not in self.modalities:
+                kind = task["kind"]
+            if kind is None:
                 return {"is": "ignored"}
             most = max_bytes(kind, self.limits)
             source: bytes | _Watched
@@ -138,7 +142,7 @@ class _Worker:
             if task["expected"] not in (None, digest):  # parts of it were sent in another try
                 raise _changed()
             if kind == "image":
-                _lift_pillows_ceiling()
+                lift_pillows_ceiling()
             signature = signature_of(before)
             self.took_s[0] = time.perf_counter() - started
             known = {"hash": digest, "signature": signature}
@@ -237,14 +241,6 @@ def _silence() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
-
-
-@cache
-def _lift_pillows_ceiling() -> None:
-    """Limits has its own, typed; Pillow's is lower, warns, and is a global."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None
 
 
 def _leave() -> NoReturn:

@@ -229,7 +229,10 @@ class Index:
         """Adds things in one commit, shows the result and returns their ids.
 
         items: paths, or dicts with one of ``text``, ``image`` and ``audio``. ids, meta: one for
-        each item. Raises UsageError, DecodeError for an item that cannot be read, and
+        each item. An id that is there already gets the new item. Without ids, that of a file is
+        made from its path and that of another item from its content, so things of equal content
+        are one item, with the last one's meta.
+        Raises UsageError, DecodeError or LimitExceeded for an item that cannot be read, and
         ProcessingFailed if the encoder or a decoder fails, before anything is changed.
         """
         from mmsearch.indexer import add_items

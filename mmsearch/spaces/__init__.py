@@ -8,6 +8,7 @@ an encoder is loaded.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -42,11 +43,13 @@ USUAL = {"gemma": "google/embeddinggemma-2"}
 
 
 CARRY = ("text", "all")  # which towers an index is to carry
+DTYPES = ("fp32", "fp16", "bf16")
 FORMS = ("fp32", "fp16", "int8")  # in which a kept tower's weights may be stored, see narrow
 # Enough for every core to have work, few enough to hold: 32 windows of 10 s at 44.1 kHz
 # would be 56 MB, so sounds go in smaller batches.
 CPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
 MAX_BATCH = 65_536
+_DEVICES = re.compile(r"all|(cpu|cuda(:\d{1,4})?|mps)( *, *(cpu|cuda(:\d{1,4})?|mps))*")
 GPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 256, Modality.TEXT: 512, Modality.AUDIO: 64}
 
 
@@ -62,7 +65,7 @@ class Placement:
     ``fp16`` (half the size) or ``int8`` (a quarter, and not quite the same vectors); None is
     fp32, or as it is stored already. carry: which towers the index keeps, ``text`` or ``all``
     that can be; None is texts', and the others where they are small, or as it is already.
-    Raises UsageError for a batch size that is none.
+    Raises UsageError for a value that none of them can have.
     """
 
     device: str | None = None
@@ -75,6 +78,14 @@ class Placement:
     def __post_init__(self) -> None:
         for name in ("device", "dtype", "tower", "carry"):
             checked_word(getattr(self, name), name)
+        for name, among in (("dtype", DTYPES), ("tower", FORMS), ("carry", CARRY)):
+            if (value := getattr(self, name)) is not None and value not in among:
+                raise UsageError(f"--{name} is one of {', '.join(among)}, not {shown(value)}.")
+        if self.device is not None and not _DEVICES.fullmatch(self.device):
+            raise UsageError(
+                f"--device is cpu, cuda, cuda:1, …, mps, several with commas, or all; "
+                f"not {shown(self.device)}."
+            )
         size = self.batch_size
         if size is not None and (type(size) is not int or not 1 <= size <= MAX_BATCH):
             raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {shown(size)}.")
@@ -156,11 +167,7 @@ def _load_one(name: str, placement: Placement) -> Encoder:
     family, colon, model = name.partition(":")
     if colon and (named := family_of(name)) is not None:
         return _of_family(name, *named[:2], placement)
-    if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
-        raise UsageError(
-            f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype, "
-            "--batch-size, --tower, --carry and --compile, which are for models on PyTorch."
-        )
+    refuse_placement(name, placement)
     if name in SPACES:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
@@ -178,6 +185,15 @@ def _load_one(name: str, placement: Placement) -> Encoder:
         f"no space is called {name!r}; there is: {known}, or the "
         "path of a folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
     )
+
+
+def refuse_placement(name: str, placement: Placement) -> None:
+    """Raises UsageError if a space that knows no choice is to run in another way than it does."""
+    if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
+        raise UsageError(
+            f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype, "
+            "--batch-size, --tower, --carry and --compile, which are for models on PyTorch."
+        )
 
 
 def family_of(name: str) -> tuple[str, str, str] | None:

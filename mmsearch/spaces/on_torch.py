@@ -20,7 +20,7 @@ import numpy as np
 
 from mmsearch import forks
 from mmsearch.errors import SpaceUnavailable, UsageError, install
-from mmsearch.spaces import CARRY, CPU_BATCH, FORMS, GPU_BATCH, Placement
+from mmsearch.spaces import CPU_BATCH, GPU_BATCH, Placement
 from mmsearch.spaces.catalogue import languages_of
 from mmsearch.spaces.cleaning import encodable
 from mmsearch.spaces.naming import looks_like_repository
@@ -29,7 +29,6 @@ from mmsearch.store.confined import AnyPath
 from mmsearch.types import Modality, Space, Vectors
 
 MAX_THREADS = 64  # that a batch is shared out to
-DTYPES = ("fp32", "fp16", "bf16")
 _REASON_CHARS = 300
 _offline_lock = forks.Lock()
 
@@ -85,12 +84,10 @@ def precision(
 ) -> Callable[[], AbstractContextManager[Any]]:
     """What a model runs in: autocast to 16 bits, or nothing for fp32.
 
-    dtype: one of ``DTYPES``; None is fp16 on a GPU and fp32 on a CPU. no_fp16: why a model
+    dtype: one of ``spaces.DTYPES``; None is fp16 on a GPU and fp32 on a CPU. no_fp16: why a model
     cannot run in fp16; bf16 is in its place then. Raises UsageError.
     """
     torch = imported("torch")
-    if dtype not in (None, *DTYPES):
-        raise UsageError(f"--dtype is one of {', '.join(DTYPES)}, not {dtype!r}.")
     half = "bf16" if no_fp16 else "fp16"
     wanted = dtype or (half if device.type == "cuda" else "fp32")
     if wanted == "fp32":
@@ -229,11 +226,7 @@ class OnTorch:
         self._vocabulary: Vocabulary | None = None  # from the first text on
         self._compiled: dict[str, Callable[..., Any]] = {}
         self.tower = placement.tower or "fp32"
-        if self.tower not in FORMS:
-            raise UsageError(f"--tower is one of {', '.join(FORMS)}, not {self.tower!r}.")
         self.carry = placement.carry
-        if self.carry not in (None, *CARRY):
-            raise UsageError(f"--carry is one of {', '.join(CARRY)}, not {self.carry!r}.")
         self.side_by_side = 2  # while one batch comes to its end, the next has begun
         usual = self.cpu_batch if self.device.type == "cpu" else self.gpu_batch
         self._batches = {

@@ -261,6 +261,11 @@ class ConfinedPath:
         with _Place(self) as (folder, name):
             os.unlink(name, dir_fd=folder)
 
+    def rmdir(self) -> None:
+        """Removes an empty folder."""
+        with _Place(self) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
+
     def remove(self) -> None:
         """Removes a file, a link itself, or a folder with all that is in it, as far as it can."""
         with _Place(self) as (folder, name):

@@ -15,8 +15,8 @@ from typing import Any
 import xxhash
 from numpy.typing import NDArray
 
-from mmsearch.errors import IndexNotWritable
-from mmsearch.store.confined import AnyPath, ConfinedPath
+from mmsearch.errors import IndexNotReadable, IndexNotWritable, StoreError
+from mmsearch.store.confined import AnyPath, ConfinedPath, plain
 
 CHECKSUM_BYTES = 16  # 128 bits: finds damage, and is not a defence
 XXH3 = "xxh3:"  # how a checksum by XXH3-128 begins; up to schema 2 it was BLAKE2b-128, bare
@@ -178,6 +178,16 @@ def link_or_copy(source: ConfinedPath, target: ConfinedPath) -> None:
     sync_folder(target.parent)
 
 
+def unreadable(path: object, error: OSError) -> StoreError:
+    """The error for a file of an index that the system does not open."""
+    if isinstance(error, PermissionError):
+        return IndexNotReadable(
+            f"{error.filename or path}: no permission to read it. Nothing is damaged: ask its "
+            "owner, or change its permissions."
+        )
+    return StoreError(f"{error.filename or path} cannot be opened: {error.strerror or error}.")
+
+
 @contextmanager
 def writing_to(folder: AnyPath) -> Iterator[None]:
     """Turns the operating system's refusals into one clear IndexNotWritable."""
@@ -194,8 +204,12 @@ def writing_to(folder: AnyPath) -> Iterator[None]:
             why = "the file system or a limit of this session allows no larger file"
         elif e.errno in (errno.EMFILE, errno.ENFILE):
             why = "too many open files: raise the limit (ulimit -n)"
-        elif e.errno == errno.ELOOP:
-            why = f"{e.filename}: {e.strerror}"
         else:
-            why = e.strerror or str(e)
-        raise IndexNotWritable(f"{folder}: {why}. What was committed before is kept.") from e
+            raise IndexNotWritable(
+                f"{e.filename or folder}: {e.strerror or e}. If it is in the way of an index, move "
+                "it; else choose another place with --index."
+            ) from e
+        kept = (
+            " What was committed before is kept." if (plain(folder) / "segments").exists() else ""
+        )
+        raise IndexNotWritable(f"{folder}: {why}.{kept}") from e

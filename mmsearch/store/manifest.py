@@ -20,7 +20,7 @@ from mmsearch.errors import (
 )
 from mmsearch.store import layout
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.files import CHECKSUM_BYTES, replace_file
+from mmsearch.store.files import CHECKSUM_BYTES, replace_file, unreadable
 from mmsearch.types import MAX_DIMENSION, Space
 
 SCHEMA = 5
@@ -289,7 +289,7 @@ def read(folder: AnyPath) -> Manifest:
             f"with the same --index, or name another{_neighbours(path.parent.path)}."
         ) from None
     except OSError as e:
-        raise StoreError(f"{path} cannot be read: {e.strerror or e}.") from e
+        raise unreadable(path, e) from e
     damaged = IndexDamaged(
         f"{path} is damaged: its checksum does not fit. Restore it from a copy, "
         "or remove the folder and index again."

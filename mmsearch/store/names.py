@@ -115,7 +115,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         or text in {".", ".."}
         or (text != DEFAULT and os.path.isfile(path / MANIFEST_NAME))
     ):
-        return path.absolute()
+        # of "new/../docs" every program must mean docs, also while there is no new
+        return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
     if not _NAME.fullmatch(text):
         raise UsageError(
             f"{text!r} cannot name an index: use letters, digits, '.', '_' and '-', "

@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmsearch.errors import IndexDamaged, StoreError
+from mmsearch.errors import IndexDamaged
 from mmsearch.once import once
 from mmsearch.store import manifest as manifests
 from mmsearch.store.blocks import KEPT, REBUILD, Whole, altered, read_whole
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.files import checksum
+from mmsearch.store.files import checksum, unreadable
 from mmsearch.store.manifest import Manifest
 from mmsearch.store.segment import Segment
 from mmsearch.types import Checked
@@ -93,9 +93,7 @@ class Snapshot:
                     break
                 time.sleep(0.005 * attempt)
             except OSError as e:
-                raise StoreError(
-                    f"{e.filename or folder} cannot be opened: {e.strerror or e}."
-                ) from e
+                raise unreadable(folder, e) from e
         raise IndexDamaged(
             f"{missing} is missing. Restore it from a copy; `mmsearch verify --index "
             f"{shlex.quote(str(folder))}` says what is affected."

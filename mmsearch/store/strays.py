@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
 from mmsearch.store.confined import AnyPath, ConfinedPath
 from mmsearch.store.layout import NEXT, is_ours
 from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME
 from mmsearch.store.manifest import Manifest
+
+_AT_THE_TOP = frozenset(("segments", "ann", LOCK_NAME, HOLDER_NAME, manifests.MANIFEST_NAME))
 
 
 def strays(folder: AnyPath, manifest: Manifest) -> list[ConfinedPath]:
@@ -43,6 +47,32 @@ def strays(folder: AnyPath, manifest: Manifest) -> list[ConfinedPath]:
     return found
 
 
+def remove_ours(top: ConfinedPath, relative: str) -> bool:
+    """Removes a file or a folder of ours below an index; False if it is still there.
+
+    In a folder only what a writer makes is removed: what somebody else put there stays, and so
+    does the folder. A link is removed itself.
+    """
+    path = top / relative
+    with suppress(OSError):
+        _remove(path, relative)
+    return not path.exists()
+
+
+def _remove(path: ConfinedPath, relative: str) -> None:
+    if not path.is_dir():
+        path.unlink()
+        return
+    whole = NEXT.fullmatch(relative) is not None  # an index of its own
+    for below in path.iterdir():
+        name = below.relative_to(path)
+        inside = name if whole else f"{relative}/{name}"
+        if is_ours(inside) or inside in _AT_THE_TOP:
+            with suppress(OSError):
+                _remove(below, inside)
+    path.rmdir()
+
+
 def refuse_foreign(folder: ConfinedPath) -> None:
     """Raises UsageError where making an index would mix it with somebody's files."""
     if folder.path.is_symlink() and not folder.path.exists():
@@ -52,7 +82,7 @@ def refuse_foreign(folder: ConfinedPath) -> None:
     if not folder.is_dir():
         raise errors.UsageError(f"{folder} is a file: name a folder for the index.")
     # what a writer leaves that was killed at its first breath
-    known = {"segments", "ann", "query", LOCK_NAME, HOLDER_NAME}
+    known = {*_AT_THE_TOP, "query"}
     names = [path.name for path in folder.iterdir()]
     named = (n for n in names if n not in known and not n.startswith(manifests.MANIFEST_NAME))
     foreign = [n for n in named if not is_ours(n)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from mmsearch.store import manifest as manifests
 from mmsearch.store.blocks import SUFFIX, Whole, summed
 from mmsearch.store.comparing import difference
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.files import checksum, checksum_of
+from mmsearch.store.files import checksum, checksum_of, unreadable
 from mmsearch.store.lane_files import LaneFiles, codes_name
+from mmsearch.store.layout import is_ours
 from mmsearch.store.ledger import check_run
 from mmsearch.store.lock import LOCK_NAME, is_held
 from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, SegmentRef
@@ -62,7 +64,8 @@ def verify(
     """Checks every file against its checksum, and that rows and vectors belong together.
 
     Writes nothing. progress: told each file before it is read. deeper: what else is asked.
-    Raises what reading the manifest raises; everything else is a Problem.
+    Raises what reading the manifest raises, and IndexNotReadable for a file that may not be read;
+    everything else is a Problem.
     """
     folder = ConfinedPath(folder)
     manifest = manifests.read(folder)
@@ -110,18 +113,21 @@ def _problems(
     except OSError as e:
         what = f"cannot be looked at: {e.strerror or e}"
         problems.append(Problem(str(folder / LOCK_NAME), what, _REMOVE))
-    problems += [
-        Problem(
-            str(path),
-            "no manifest refers to it",
-            "leavings of a killed run go away with the next `mmsearch index`; "
-            "a file of your own belongs elsewhere",
-        )
-        for path in strays(folder, manifest)
-    ]
+    try:
+        left = strays(folder, manifest)
+    except OSError as e:
+        raise unreadable(folder, e) from None
+    for path in left:
+        remedy = _LEAVINGS if is_ours(path.relative_to(folder)) else _FOREIGN
+        problems.append(Problem(str(path), "no manifest refers to it", remedy))
     return problems
 
 
+_LEAVINGS = (
+    "leavings of a killed run go away with the next `mmsearch index`; what stays has files in it "
+    "that are not the index's"
+)
+_FOREIGN = "no writer makes this, and none removes it: it belongs elsewhere"
 _REMOVE = "remove it: a writer makes it anew"
 _KEPT = "`mmsearch index` over one of its folders writes it anew, with the model at hand"
 _RESTORE = "restore it from a copy, or remove the index folder and index again"
@@ -131,9 +137,11 @@ _REBUILD = "remove that file and run `mmsearch index` again: it is built anew"
 def _damage(path: ConfinedPath, ref: FileRef, sums: FileRef | None = None) -> str | None:
     """What is wrong with a file; ``sums`` refers to the checks of its blocks, if it has any."""
     try:
-        size = path.stat().st_size
-        if size != ref.bytes:  # so it need not be read
-            return f"has {size} bytes and should have {ref.bytes}"
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            return "is a link" if stat.S_ISLNK(facts.st_mode) else "is no regular file"
+        if facts.st_size != ref.bytes:  # so it need not be read
+            return f"has {facts.st_size:,} bytes and should have {ref.bytes:,}"
         if sums is None:
             _, digest = checksum(path, ref.checksum)
         else:
@@ -141,6 +149,8 @@ def _damage(path: ConfinedPath, ref: FileRef, sums: FileRef | None = None) -> st
             digest = found.checksum
     except FileNotFoundError:
         return "missing"
+    except PermissionError as e:
+        raise unreadable(path, e) from None
     except OSError as e:
         return f"cannot be read: {e.strerror or e}"
     if digest != ref.checksum:

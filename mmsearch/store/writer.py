@@ -26,7 +26,6 @@ from mmsearch.store.files import (
     Bytes,
     checksum,
     make_folder,
-    remove,
     replace_file,
     sync_above,
     writing_to,
@@ -42,7 +41,7 @@ from mmsearch.store.segment import Segment
 from mmsearch.store.segment_writing import Chunk, live_chunks, write_deletions, write_segment
 from mmsearch.store.sharing import keep, of_source
 from mmsearch.store.snapshot import Snapshot, ann_path
-from mmsearch.store.strays import refuse_foreign, strays
+from mmsearch.store.strays import refuse_foreign, remove_ours, strays
 from mmsearch.types import Space
 
 # Rows of segments: (segment, first row, how many).
@@ -383,7 +382,7 @@ class Writer:
         self.snapshot = Snapshot.open(self.place, self.snapshot)
         for path in doomed:
             if path not in new.retired:
-                remove(self.place / path)
+                remove_ours(self.place, path)
 
     def _write_buffer(self, number: int) -> SegmentRef:
         buffer = sorted(self._buffer, key=lambda b: (b[0], b[1].part_no))
@@ -434,7 +433,7 @@ class Writer:
         """Removes what no manifest refers to: the leavings of a killed writer."""
         found = strays(self.place, self.manifest)
         ours = (path for path in found if is_ours(path.relative_to(self.place)))
-        return [str(path) for path in ours if remove(path)]
+        return [str(path) for path in ours if remove_ours(self.place, path.relative_to(self.place))]
 
     def close(self) -> None:
         """Releases the lock."""
