@@ -34,7 +34,7 @@ test: $(VENV)/.dev
 	$(PYTEST)
 
 test-slow: $(VENV)/.dev
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not campaign"
 
 $(TRAIN_VENV)/.made: pyproject.toml
 	$(PYTHON) -m venv $(TRAIN_VENV)

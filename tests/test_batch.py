@@ -389,6 +389,7 @@ def test_vectors_that_an_encoder_gives_and_are_not_finite_are_an_error(index: In
 # -- how much it holds ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_texts_stream(index: Index) -> None:
     encoder = reading_letters(index)
     ahead = []

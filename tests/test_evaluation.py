@@ -147,6 +147,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work / "ix"
 
 
+@pytest.mark.slow
 def test_exact_ranks_are_those_of_numpy_over_items_and_not_parts(known: Path) -> None:
     snapshot = Index(known).snapshot
     xq = unit(20, 7).astype(np.float32)

@@ -53,7 +53,7 @@ def part_numbers(index: Path) -> list[int]:
     return sorted(row.part_no for row in rows)
 
 
-@pytest.mark.parametrize("again", ["the hills", "the woods"])
+@pytest.mark.parametrize("again", ["the hills", pytest.param("the woods", marks=pytest.mark.slow)])
 def test_a_long_file_whose_encoding_breaks_half_way_keeps_every_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
 ) -> None:

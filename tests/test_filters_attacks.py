@@ -234,6 +234,7 @@ def test_what_is_too_slow_is_stopped_and_the_next_filter_answers(
     assert ids(hostile, "id in ('7', '8') and text like '%b%'") == {"8"}
 
 
+@pytest.mark.slow
 def test_many_texts_made_at_once_do_not_fill_the_memory(hostile: Index) -> None:
     import resource
 

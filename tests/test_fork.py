@@ -51,6 +51,7 @@ def test_a_child_answers_as_the_parent_that_searched_before_it(corpus: Corpus) -
     assert forking(corpus, "--at-once", 2) == 2
 
 
+@pytest.mark.slow
 def test_children_of_a_pool_by_fork_answer_as_their_parent(corpus: Corpus) -> None:
     assert forking(corpus, "--pool", "--at-once", 2, "--kinds", "ivfpq") == 2
 

@@ -259,6 +259,7 @@ def test_a_wrong_question_says_what_is_wrong(
         index.search(**ask)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_many_threads_read_while_the_index_changes(corpus: Path, tmp_path: Path) -> None:
     index = mmsearch.index(corpus, tmp_path / "ix")
     wrong: list[object] = []

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import command_line
 import mmsearch
 from mmsearch.indexer import Options, run
 from mmsearch.sample_queries import sample_queries
@@ -95,7 +93,9 @@ def test_there_are_commands_to_run() -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_the_readmes_command_works(command: str, home: Path, samples: Path) -> None:
+def test_the_readmes_command_works(
+    command: str, home: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = shlex.split(command, comments=True)[1:]
     if "pairs.jsonl" in words:
         write_pairs(home, samples)
@@ -107,14 +107,8 @@ def test_the_readmes_command_works(command: str, home: Path, samples: Path) -> N
     if words[0] in ("tune", "merge") and not (home / "asked.txt").exists():
         write_large(home)
     words = [str(samples / STAND_INS[w]) if w in STAND_INS else w for w in words]
-    done = subprocess.run(
-        [sys.executable, "-m", "mmsearch", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MMSEARCH_HOME": str(home)},
-        cwd=home,
-        timeout=120,
-    )
+    monkeypatch.chdir(home)
+    done = command_line.mmsearch(*words, home=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 

@@ -272,6 +272,7 @@ def test_a_change_that_was_begun_is_finished_or_given_up(
     assert cli("reencode", *ix)[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.campaign)])
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_killed_at_any_moment_it_resumes_and_readers_see_one_space(
