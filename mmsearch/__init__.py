@@ -33,7 +33,7 @@ from mmsearch.errors import (
     StoreError,
     UsageError,
 )
-from mmsearch.given import checked_flag, checked_path, expanded
+from mmsearch.given import absolute, checked_flag, checked_path
 from mmsearch.version import __version__
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def index(
     from mmsearch.spaces import Placement
 
     several = [sources] if isinstance(sources, str | os.PathLike) else sources
-    folder = expanded(checked_path(path, "an index")).absolute()
+    folder = absolute(checked_path(path, "an index"))
     options = Options(placement=Placement(device, dtype, batch_size, tower, carry=carry))
     run(several, folder, None if space is None else _space_name(space), options)
     return Index(folder)

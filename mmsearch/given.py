@@ -33,7 +33,7 @@ def checked_path(value: Any, what: str, named: bool = False) -> str:
         raise UsageError(f"{what} is a {'name or a ' * named}path, not {shown(value)}.")
     text = os.fsdecode(value)
     if not text:
-        raise UsageError(f"{what}: an empty name stands for nothing; the folder here is called .")
+        raise UsageError(f"{what}: an empty name stands for nothing.")
     if len(text) > MAX_PATH_CHARS:
         raise UsageError(
             f"{what}: a path has at most {MAX_PATH_CHARS:,} characters; got {len(text):,}."
@@ -55,6 +55,19 @@ def expanded(text: str) -> Path:
         raise UsageError(
             f"{shown(home)}: there is no such home folder. Put ./ before a file of that name."
         ) from None
+
+
+def absolute(text: str) -> Path:
+    """Return the absolute path that a name stands for; see ``expanded``.
+
+    "new/../docs" is docs, also while there is no new. A link at its end stays one.
+    """
+    path = expanded(text)
+    if ".." not in path.parts:
+        return path.absolute()
+    if path.name == "..":
+        return Path(os.path.realpath(path))
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def checked_word(value: Any, what: str) -> str | None:

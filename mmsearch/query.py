@@ -167,6 +167,10 @@ def checked_recall(recall: float | None) -> None:
         )
 
 
+# categories of Unicode that say nothing alone: punctuation, spaces, control characters
+_NO_WORD = frozenset("Pc Pd Ps Pe Pi Pf Po Zs Zl Zp Cc Cf".split())
+
+
 def check_text(text: Any) -> None:
     """Raises UsageError for what is no text to ask with, LimitExceeded for one too long."""
     if not isinstance(text, str):
@@ -182,7 +186,7 @@ def check_text(text: Any) -> None:
         raise UsageError(
             "the query is no valid text. If it was typed, the terminal's encoding is not UTF-8."
         )
-    if all(unicodedata.category(letter)[0] in "PZC" for letter in text):
+    if all(unicodedata.category(letter) in _NO_WORD for letter in text):
         raise UsageError("the query holds no word, only punctuation: say what to look for.")
 
 

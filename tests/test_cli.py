@@ -280,8 +280,9 @@ main()
 def test_a_full_disk_under_the_output_is_one_line(home: Path, args: str) -> None:
     env = {**os.environ, "MMSEARCH_HOME": str(home)}
     command = f"{sys.executable} -m mmsearch {args} > /dev/full"
+    what = "output" if args.startswith("--") else "input or output"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=env)
-    assert (done.returncode, done.stderr) == (1, "mmsearch: output: No space left on device.\n")
+    assert (done.returncode, done.stderr) == (1, f"mmsearch: {what}: No space left on device.\n")
 
 
 def test_a_picture_larger_than_pillow_warns_of_can_be_asked_with(
@@ -301,10 +302,11 @@ def test_a_picture_larger_than_pillow_warns_of_can_be_asked_with(
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--device", "foo", "--device is cpu, cuda"),
+        ("--device", "foo", "leave out --device"),
         ("--device", "cuda", "leave out --device"),
-        ("--dtype", "fp64", "--dtype is one of fp32, fp16, bf16"),
+        ("--dtype", "fp64", "leave out --device"),
         ("--tower", "int8", "leave out --device"),
+        ("--tower", "int3", "--tower is one of fp32, fp16, int8"),
     ],
 )
 def test_where_a_space_knows_no_choice_none_is_taken_silently(

@@ -11,6 +11,7 @@ import pytest
 import mmsearch
 from corpora import settle, update
 from mmsearch.info import describe
+from mmsearch.store import Writer, manifest
 from notes import texts, unindexed, write_notes
 
 
@@ -182,3 +183,40 @@ def test_a_pattern_as_shells_complete_it_excludes_a_folder(tmp_path: Path, patte
 def test_an_empty_pattern_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(mmsearch.UsageError, match="an empty name stands for nothing"):
         update(tmp_path, tmp_path / "ix", **{name: ("",)})
+
+
+def test_a_pattern_that_an_older_run_remembered_can_be_forgotten(tmp_path: Path) -> None:
+    many_notes(tmp_path / "all" / "drafts", 1, "A draft")
+    settle()
+    update(tmp_path / "all", tmp_path / "ix")
+    with Writer(tmp_path / "ix", manifest.read(tmp_path / "ix").space) as writer:
+        writer.remember(exclude=["./drafts"])
+        writer.commit()
+    update(tmp_path / "all", tmp_path / "ix", forget=("./drafts",))
+    assert manifest.read(tmp_path / "ix").exclude == ()
+    assert texts(tmp_path / "ix") == ["A draft, note 0."]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_links_that_are_followed_no_more_lose_their_items_also_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, index = tmp_path / "all", tmp_path / "ix"
+    many_notes(folder, 2, "Here")
+    many_notes(tmp_path / "outside", 30, "There")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    settle()
+    assert update(folder, index, follow_links=True).indexed == 32
+    many_notes(folder / "new", 2, "New")
+    settle()
+    with monkeypatch.context() as patch:
+
+        def stopped(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("mmsearch.indexer.running.Run._progress", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            update(folder, index, follow_links=False)
+    report = update(folder, index, follow_links=False)
+    assert (report.removed, report.kept) == (30, ())
+    assert not manifest.read(index).follow_links

@@ -349,17 +349,27 @@ def test_a_jpeg_is_unpacked_as_finely_as_the_space_asks(tmp_path: Path) -> None:
     assert 0 < np.abs(image_array(tmp_path / "photo.jpg", fine) - wanted).mean() < coarse
 
 
-@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0, "u2 of 12 bits", "u2", "i4"])
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0, "u2 of 12 bits", "u2", "i4", ">u2"])
 def test_a_deep_picture_is_that_of_8_bits_also_where_resizing_overshoots(top: object) -> None:
     values = np.full((600, 600), 60.0, np.float32)
     values[150:450, 150:450] = 255.0  # edges, at which bicubic goes beyond both values
     if isinstance(top, float):
         deep = values / 255 * np.float32(top)
     else:
-        most = {"u2 of 12 bits": 4095, "u2": 65535, "i4": 255}[str(top)]
-        deep = (values / 255 * most).astype(str(top)[:2])
+        most = {"u2 of 12 bits": 4095, "u2": 65535, ">u2": 65535, "i4": 255}[str(top)]
+        deep = (values / 255 * most).astype(str(top).split()[0])
     expected = array(saved(Image.fromarray(values.astype(np.uint8)), "PNG"))
-    assert difference(array(saved(Image.fromarray(deep), "TIFF")), expected) < 1
+    image = Image.fromarray(deep)
+    assert image.mode == {">u2": "I;16B", "u2": "I;16", "i4": "I"}.get(str(top), image.mode)
+    assert difference(array(saved(image, "TIFF")), expected) < 1
+
+
+def test_numbers_missing_at_a_corner_do_not_change_the_range() -> None:
+    values = np.full((600, 600), 60.0, np.float32)
+    values[150:450, 150:450] = 255.0
+    whole = array(saved(Image.fromarray(values), "TIFF"))
+    values[0, 0], values[599, 599] = np.nan, np.inf
+    assert difference(array(saved(Image.fromarray(values), "TIFF")), whole) < 1
 
 
 def test_a_picture_without_pixels_or_closed_is_refused() -> None:

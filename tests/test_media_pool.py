@@ -147,7 +147,7 @@ def test_a_fifo_does_not_block(shared_pool: DecodePool, tmp_path: Path) -> None:
     assert isinstance(end, Failed)
     assert (end.stage, end.reason) == (
         "read",
-        "is not a regular file (save what a pipe gives)",
+        "is not a regular file (save first what a pipe gives)",
     )
 
 

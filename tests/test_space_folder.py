@@ -14,6 +14,7 @@ import pytest
 
 import mmsearch
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.spaces import Placement, check_placement
 from mmsearch.spaces.folder import digest_of
 from mmsearch.spaces.mini import ASSETS
 from mmsearch.store import verify
@@ -177,3 +178,18 @@ def test_nothing_is_reported_to_the_maker_of_the_runtime(tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", code], check=True, env={**left, **away})
     # ONNX Runtime 1.32 makes a device id and a queue of events there before it sends them
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("device", "fits"),
+    [("cpu", True), ("cpu:0", True), ("cuda:1, cpu", True), ("all", True), ("mps", True),
+     ("foo", False), ("cuda:x", False), ("cuda:\uff10", False), ("", False), ("all,cpu", False)],
+)  # fmt: skip
+def test_a_device_that_no_model_of_ours_has_is_refused_before_anything_loads(
+    device: str, fits: bool
+) -> None:
+    if fits:
+        check_placement("openclip:ViT-B-32/x", Placement(device))
+        return
+    with pytest.raises(UsageError, match="--device is cpu, cuda"):
+        check_placement("openclip:ViT-B-32/x", Placement(device))

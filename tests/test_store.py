@@ -649,11 +649,33 @@ def test_what_may_not_be_read_is_not_called_damaged(
         return opened(name, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", refusing)
-    for asked in (verify, Snapshot.open):
-        with pytest.raises(errors.IndexNotReadable, match="Nothing is damaged"):
-            asked(tmp_path / "ix")
+    with pytest.raises(errors.IndexNotReadable, match="Nothing is damaged"):
+        Snapshot.open(tmp_path / "ix")
+    (problem,) = verify(tmp_path / "ix")
+    assert problem.what == "there is no permission to read it"
+    assert "change its permissions" in problem.remedy
 
 
 def test_a_message_with_a_strange_name_can_be_written_to_any_log() -> None:
     message = str(errors.UsageError("there is nothing called \udcff.jpg"))
     assert message.encode() == b"there is nothing called \\udcff.jpg"
+
+
+def test_an_unfinished_index_in_an_unfinished_index_is_nobodys_of_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "ix"
+    fill(folder, range(2))
+    inner = folder / f"next-{SPACE.fingerprint}" / "next-0badcafe"
+    inner.mkdir(parents=True)
+    (inner / "mine.txt").write_text("precious")
+    Writer(folder, SPACE).close()
+    assert (inner / "mine.txt").read_text() == "precious"
+
+
+def test_a_refusal_before_anything_was_committed_does_not_say_that_it_is_kept(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(errors.IndexNotWritable) as refused:
+        Writer(tmp_path / "file" / "ix", SPACE)
+    assert "it is in the way, so move it" in str(refused.value)
+    assert "committed" not in str(refused.value)

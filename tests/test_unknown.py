@@ -17,7 +17,7 @@ from corpora import update
 from mmsearch.cli.app import app
 from mmsearch.errors import UsageError
 from mmsearch.info import describe, list_spaces
-from mmsearch.query import readable
+from mmsearch.query import check_text, readable
 from mmsearch.spaces import open_folder, vocabulary
 from mmsearch.spaces.lanes import Lanes
 from mmsearch.spaces.mini import ASSETS, Mini
@@ -228,7 +228,7 @@ def test_a_letter_counts_as_unknown_where_its_token_is(mini: Mini) -> None:
         assert mini.unknown([text])[0] == pytest.approx(counts[0] / max(1, counts[1]))
 
 
-@pytest.mark.parametrize("text", ["!!!", "...  ?", "\u200b", "(\u2014)"])
+@pytest.mark.parametrize("text", ["!!!", "...  ?", "\u200b", "(\u2014)", "?!*"])
 def test_a_query_without_a_word_is_an_error(notes: Path, text: str) -> None:
     with pytest.raises(UsageError, match="the query holds no word"):
         mmsearch.open(notes / "ix").search(text)
@@ -237,3 +237,8 @@ def test_a_query_without_a_word_is_an_error(notes: Path, text: str) -> None:
 def test_a_query_that_is_no_valid_text_is_an_error(notes: Path) -> None:
     with pytest.raises(UsageError, match="no valid text"):
         mmsearch.open(notes / "ix").search("a dog \udcff")
+
+
+@pytest.mark.parametrize("text", ["C++", "$", "\U0001fae8", "\uf8ff", "1", "a!"])
+def test_what_may_mean_something_is_no_punctuation(text: str) -> None:
+    check_text(text)

@@ -20,6 +20,7 @@ from mmsearch.cli.edge import (
     drop_output,
     edge,
     folder_of,
+    lift_pillows_ceiling,
     print_json,
     say,
     wrong_call,
@@ -294,8 +295,6 @@ def query(
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
         if image is not None:
-            from mmsearch.media import lift_pillows_ceiling
-
             lift_pillows_ceiling()
         opened = Index(folder_of(index), space)
         results = opened.search(
@@ -446,6 +445,7 @@ def train(
     with edge():
         from mmsearch.train import train as run
 
+        lift_pillows_ceiling()
         report = run(recipe, fresh=fresh, say=say)
         if os.environ.get("RANK", "0") != "0":
             return  # under torchrun one process speaks for all

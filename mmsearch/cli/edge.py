@@ -60,7 +60,7 @@ def edge() -> Iterator[None]:
         drop_output()
         raise typer.Exit(0) from None
     except OSError as e:
-        say(f"mmsearch: {e.filename or 'output'}: {e.strerror or e}.")
+        say(f"mmsearch: {e.filename or 'input or output'}: {e.strerror or e}.")
         if e.filename is None:
             drop_output()
         raise typer.Exit(1) from None
@@ -102,6 +102,13 @@ def print_json(body: dict[str, Any]) -> None:
     import json
 
     typer.echo(json.dumps(body, allow_nan=False))
+
+
+def lift_pillows_ceiling() -> None:
+    """Lets pictures be as large as mmsearch's own limits allow: this process is ours."""
+    from mmsearch import media
+
+    media.lift_pillows_ceiling()
 
 
 def folder_of(name: str) -> Path:

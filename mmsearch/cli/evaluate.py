@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmsearch.cli.edge import IndexOption, JsonOption, edge, folder_of, print_json
+from mmsearch.cli.edge import (
+    IndexOption,
+    JsonOption,
+    edge,
+    folder_of,
+    lift_pillows_ceiling,
+    print_json,
+)
 from mmsearch.cli.text import plain
 
 if TYPE_CHECKING:
@@ -62,6 +69,7 @@ def evaluate(
             from mmsearch.evaluation.plot import draw_recall, ready
 
             ready(plot)
+        lift_pillows_ceiling()
         found: Evaluation | Comparison
         with _Talk() as talk:
             if compare is None:

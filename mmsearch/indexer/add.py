@@ -36,7 +36,8 @@ from mmsearch.version import __version__
 
 MAX_ID_CHARS = 512
 _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
-_FILE_ID = re.compile(r"[0-9a-f]{16}")  # as ``plan.item_id`` makes them
+# As ``plan.item_id`` makes them. One of digits alone is rare, and numbers of 16 digits are not.
+_FILE_ID = re.compile(r"(?=.*[a-f])[0-9a-f]{16}")
 
 
 @dataclass
@@ -117,8 +118,6 @@ def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[
     """As ``remove_items``; also which of the words named nothing, in their order."""
     several = listed(what, "ids and paths")
     wanted = dict.fromkeys(checked_path(w, "what is removed", named=True) for w in several)
-    if not all(wanted):
-        raise UsageError("an empty name stands for nothing: give a path or an id.")
     with Writer(folder, manifest.read(folder).space, __version__) as writer:
         items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
         removed = writer.drop(*(item for item in items.values() if is_unicode(item)))

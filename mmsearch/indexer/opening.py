@@ -12,10 +12,9 @@ from mmsearch.spaces import (
     SPACES,
     Encoder,
     Placement,
+    check_placement,
     family_of,
     load_encoder,
-    placeable,
-    refuse_placement,
     several,
 )
 from mmsearch.spaces.cache import shared_folder
@@ -54,8 +53,10 @@ def open_writer(
         on_torch = any(family_of(lane) is not None for lane in several(name))
         encoder = load_encoder(name, placement if on_torch else wanted)
     else:
-        if not placeable(known.manifest.space):
-            refuse_placement(known.manifest.space.name, wanted)
+        lanes = [lane.name for lane in known.manifest.space.each]
+        placed = [name for name in lanes if family_of(name) is not None]
+        for name in placed or lanes[:1]:
+            check_placement(name, wanted)
         kept, check = known.kept_space, known.check_kept_space
         encoder = encoder_of(known.manifest.space, kept, check, True, placement)
     # made before the index is: where it cannot be, there is no empty one

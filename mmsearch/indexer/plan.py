@@ -95,7 +95,8 @@ def _holds(snapshot: Snapshot, path: str) -> bool:
 class Wishes:
     """Which files a run walks and reads; what earlier runs asked for is in it.
 
-    forgotten: patterns of ``include`` that hold no more. retry_skipped: whether files whose
+    forgotten: patterns of ``include`` that hold no more. drop_links: whether items go that were
+    met behind links that are followed no more. retry_skipped: whether files whose
     content could not be read are tried again.
     """
 
@@ -103,6 +104,7 @@ class Wishes:
     exclude: tuple[str, ...] = ()
     forgotten: tuple[str, ...] = ()
     follow_links: bool = False
+    drop_links: bool = False
     retry_skipped: bool = False
 
 
@@ -276,7 +278,7 @@ class Plan:
             return gone, []
         spared = [*self.unreadable, *self.empty]
         # a link in the place of a folder is followed no more only if somebody said so
-        links = self.snapshot.manifest.follow_links and not self.wishes.follow_links
+        links = self.wishes.drop_links
         walks = [(s.path, self.folder(s)) for s in self.scopes if not s.is_file]
         kept: dict[int, str] = {}  # item -> the folder that it is kept for
         lost: dict[int, str] = {}  # item -> its path

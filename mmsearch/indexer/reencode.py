@@ -20,6 +20,7 @@ import numpy as np
 from mmsearch.errors import (
     DecodeError,
     IndexNotFound,
+    LimitExceeded,
     ProcessingFailed,
     SpaceUnavailable,
     StoreError,
@@ -36,12 +37,12 @@ from mmsearch.query import text_parts
 from mmsearch.spaces import Encoder, load_encoder
 from mmsearch.store import PartRow, Segment, Snapshot, Writer, manifest
 from mmsearch.store.confined import ConfinedPath
-from mmsearch.store.files import remove
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
 from mmsearch.store.lock import WriterLock
 from mmsearch.store.rows import MODALITIES
 from mmsearch.store.snapshot import join
+from mmsearch.store.strays import remove_ours
 from mmsearch.store.switching import (
     keep_copy,
     needs_copy,
@@ -173,14 +174,18 @@ def _check_towers(old: Snapshot, space: Space) -> None:
 def remove_next(folder: Path, fingerprint: str | None = None) -> list[Path]:
     """Removes what was made for another space and not switched to; None: for any.
 
-    Raises IndexLocked while it is being made.
+    Raises IndexLocked while it is being made, and UsageError if it holds somebody's own files.
     """
     removed = []
     for path in next_folders(folder):
         if fingerprint is None or path.name == f"next-{fingerprint}":
             with WriterLock(path):
                 pass
-            remove(path)
+            if not remove_ours(ConfinedPath(folder), path.name):
+                raise UsageError(
+                    f"{path} holds files that are not the index's, and was to be removed: move "
+                    "them to another place."
+                )
             removed.append(path.path)
     return removed
 
@@ -356,7 +361,7 @@ class _Own:
                 continue
             try:
                 new, meta = self._encoded(rows)
-            except (DecodeError, SpaceUnavailable) as e:
+            except (DecodeError, LimitExceeded, SpaceUnavailable) as e:
                 self.lost[first.path or first.id] = str(e)
                 continue
             if first.item_id in there:

@@ -415,7 +415,8 @@ class Run:
         # those of an earlier run whose turn has not come yet
         unfinished += [u for i, u in self.resumed.items() if i not in open_ids]
         if final:
-            self.writer.remember(include=self.plan.wishes.include)
+            wishes = self.plan.wishes
+            self.writer.remember(include=wishes.include, follow_links=wishes.follow_links)
         self.writer.commit(unfinished=unfinished, ledger=self.plan.take_rows())
         self.committing = False
         self.write_s += time.perf_counter() - started

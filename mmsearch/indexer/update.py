@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmsearch import ann
@@ -60,9 +60,9 @@ def run(
         pruned = missing if options.prune else []
         items = KnownItems.load(writer.snapshot, [s.path for s in scopes] + pruned)
         wishes = _wishes(writer.manifest, options)
-        # what is included is remembered at the end: until then files that were ignored before
-        # are still to be read
-        writer.remember(exclude=wishes.exclude, follow_links=wishes.follow_links)
+        # the rest is remembered at the end: until then files that were ignored before are still to
+        # be read, and those behind links still to be removed
+        writer.remember(exclude=wishes.exclude, follow_links=wishes.follow_links or None)
         plan = Plan(writer, scopes, wishes, items, pruned)
         report = Run(plan, encoder, options, progress, missing, load_s).go()
     report.seconds = time.monotonic() - started
@@ -75,9 +75,9 @@ def _wishes(known: Manifest, options: Options) -> Wishes:
     for name in ("exclude", "include", "forget"):
         given = listed(getattr(options, name), f"patterns for {name}")
         patterns = {checked_path(one, f"a pattern for {name}") for one in given}
-        # shells complete names to ./drafts
-        new[name] = {one[2:] if one.startswith("./") and one != "./" else one for one in patterns}
-    include, exclude = {*known.include, *new["include"]}, {*known.exclude, *new["exclude"]}
+        new[name] = _from_here(patterns)
+    include = _from_here(known.include) | new["include"]
+    exclude = _from_here(known.exclude) | new["exclude"]
     forget = new["forget"]
     if unknown := sorted(forget - include - exclude):
         remembered = ", ".join(map(repr, sorted(include | exclude))) or "none"
@@ -91,5 +91,12 @@ def _wishes(known: Manifest, options: Options) -> Wishes:
         tuple(sorted(exclude - forget)),
         tuple(sorted(forget & include)),
         follow,
+        options.follow_links is False,
         options.retry_skipped,
     )
+
+
+def _from_here(patterns: Iterable[str]) -> set[str]:
+    """The patterns without the ./ to which shells complete names."""
+    starts = tuple(f".{separator}" for separator in {"/", os.sep})
+    return {one[2:] if one.startswith(starts) and len(one) > 2 else one for one in patterns}

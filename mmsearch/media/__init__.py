@@ -253,9 +253,11 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DecodeError(f"cannot be opened: {reason}", stage="read") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise DecodeError("is not a regular file (save what a pipe gives)", stage="read")
+        hint = " (save first what a pipe gives)" if stat.S_ISFIFO(mode) else ""
+        raise DecodeError(f"is not a regular file{hint}", stage="read")
     return os.fdopen(descriptor, "rb")
 
 

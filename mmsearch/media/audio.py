@@ -117,7 +117,7 @@ def samples_and_rate(sound: tuple[Any, ...]) -> tuple[NDArray[Any], int]:
     number = isinstance(rate_hz, int | float | np.integer | np.floating)
     if not number or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise UsageError(f"{wanted}; got {shown(rate_hz)} for the rate.")
-    if isinstance(samples, str | bytes | bytearray | memoryview):
+    if isinstance(samples, str | bytes | bytearray):
         raise UsageError(f"{wanted}; got {type(samples).__name__} for the samples.")
     try:
         return np.asarray(samples), round(float(rate_hz))
@@ -137,7 +137,7 @@ def array_blocks(samples: NDArray[Any], rate_hz: int, limits: Limits) -> Iterato
             "a sound is an array of (samples,) or (samples, channels), floats in [-1, 1] or "
             f"integers of 8, 16 or 32 bits; got {samples.dtype} {samples.shape}"
         )
-    if samples.ndim == 2 and not 1 <= samples.shape[1] <= max(1, len(samples)):
+    if samples.ndim == 2 and len(samples) > 1 and not 1 <= samples.shape[1] <= len(samples):
         raise DecodeError(
             f"a sound is an array of (samples, channels); got {samples.shape}. If the channels "
             "come first, transpose it"

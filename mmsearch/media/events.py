@@ -13,7 +13,8 @@ class Task:
 
     ask: say its content hash first and wait whether to go on (moved and touched files).
     skip_parts: so many of its first parts are known already.
-    kind: what it is taken for if its first bytes and its name do not tell; None: it is ignored.
+    kind: what it is taken for if its first bytes and its name tell of nothing that
+    the pool takes; None: it is ignored.
     """
 
     item: Item

@@ -38,6 +38,7 @@ _HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", 
 
 _ORIENTATION, _DATETIME, _EXIF_IFD = 0x0112, 0x0132, 0x8769
 _DATETIME_ORIGINAL, _OFFSET_ORIGINAL = 0x9003, 0x9011
+_STRIP_ROWS = 256
 _RIBBON = 8  # times as long as wide: the whole of such a picture is never resized
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _UPRIGHT = {  # EXIF orientation -> what makes it upright; the values of ImageOps.exif_transpose
@@ -212,6 +213,9 @@ def _small_rgb(
         image = image.convert("L")
     elif mode in ("La", "RGBa"):
         image = image.convert(mode.upper())
+    elif mode.startswith("I;16") and mode != "I;16":
+        # Pillow 13 resizes big-endian values wrongly
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
     small = image if image.size == size else image.resize(size, resampling, box)
     if small.mode.startswith("I") or small.mode == "F":
         return _eight_bits(small, *_extremes(image)).convert("RGB")
@@ -229,12 +233,14 @@ def _small_rgb(
 
 def _extremes(image: Image.Image) -> tuple[float, float]:
     """The least and the most of a picture's values that are numbers; 0 where there are none."""
-    low, high = (float(one) for one in cast(tuple[float, float], image.getextrema()))
-    if math.isfinite(low) and math.isfinite(high):
-        return low, high
-    values = np.asarray(image, np.float32)
-    numbers = values[np.isfinite(values)]
-    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 0.0)
+    low, high = math.inf, -math.inf
+    for top in range(0, image.height, _STRIP_ROWS):  # a copy of all of it could be too large
+        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
+        values = np.asarray(strip)
+        numbers = values[np.isfinite(values)] if image.mode == "F" else values
+        if numbers.size:
+            low, high = min(low, float(numbers.min())), max(high, float(numbers.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
 
 
 def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
@@ -299,9 +305,7 @@ def _translated(error: Exception, what: str) -> DecodeError | LimitExceeded:
     message = str(error).strip() or type(error).__name__
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return LimitExceeded(
-            "picture of more pixels than Pillow opens in this process "
-            "(PIL.Image.MAX_IMAGE_PIXELS); with mmsearch.open(…, isolate=True) only mmsearch's own "
-            "limits hold"
+            "picture of more pixels than Pillow opens in this process (PIL.Image.MAX_IMAGE_PIXELS)"
         )
     if isinstance(error, MemoryError):
         return OutOfMemory(what)

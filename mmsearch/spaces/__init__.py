@@ -49,7 +49,8 @@ FORMS = ("fp32", "fp16", "int8")  # in which a kept tower's weights may be store
 # would be 56 MB, so sounds go in smaller batches.
 CPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 32, Modality.TEXT: 64, Modality.AUDIO: 8}
 MAX_BATCH = 65_536
-_DEVICES = re.compile(r"all|(cpu|cuda(:\d{1,4})?|mps)( *, *(cpu|cuda(:\d{1,4})?|mps))*")
+_DEVICE = "(cpu|cuda|mps)(:[0-9]{1,4})?"
+_DEVICES = re.compile(f"all| *{_DEVICE} *(, *{_DEVICE} *)*")
 GPU_BATCH: Mapping[Modality, int] = {Modality.IMAGE: 256, Modality.TEXT: 512, Modality.AUDIO: 64}
 
 
@@ -78,17 +79,16 @@ class Placement:
     def __post_init__(self) -> None:
         for name in ("device", "dtype", "tower", "carry"):
             checked_word(getattr(self, name), name)
-        for name, among in (("dtype", DTYPES), ("tower", FORMS), ("carry", CARRY)):
-            if (value := getattr(self, name)) is not None and value not in among:
-                raise UsageError(f"--{name} is one of {', '.join(among)}, not {shown(value)}.")
-        if self.device is not None and not _DEVICES.fullmatch(self.device):
-            raise UsageError(
-                f"--device is cpu, cuda, cuda:1, …, mps, several with commas, or all; "
-                f"not {shown(self.device)}."
-            )
+        _one_of("tower", self.tower, FORMS)
+        _one_of("carry", self.carry, CARRY)
         size = self.batch_size
         if size is not None and (type(size) is not int or not 1 <= size <= MAX_BATCH):
             raise UsageError(f"a batch has 1 to {MAX_BATCH:,} inputs, not {shown(size)}.")
+
+
+def _one_of(option: str, value: str | None, among: Sequence[str]) -> None:
+    if value is not None and value not in among:
+        raise UsageError(f"--{option} is one of {', '.join(among)}, not {shown(value)}.")
 
 
 ANYWHERE = Placement()
@@ -165,9 +165,9 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
 def _load_one(name: str, placement: Placement) -> Encoder:
     name = _whole(name)
     family, colon, model = name.partition(":")
+    check_placement(name, placement)
     if colon and (named := family_of(name)) is not None:
         return _of_family(name, *named[:2], placement)
-    refuse_placement(name, placement)
     if name in SPACES:
         module, cls, _ = SPACES[name]
         encoder: Encoder = getattr(import_module(module), cls)()
@@ -187,8 +187,20 @@ def _load_one(name: str, placement: Placement) -> Encoder:
     )
 
 
-def refuse_placement(name: str, placement: Placement) -> None:
-    """Raises UsageError if a space that knows no choice is to run in another way than it does."""
+def check_placement(name: str, placement: Placement) -> None:
+    """Raises UsageError for a placement that the space of that name cannot have, wherever it runs.
+
+    A family of another package has its own devices, and checks them itself.
+    """
+    if family_of(name) is not None:
+        if name.partition(":")[0] in FAMILIES:
+            _one_of("dtype", placement.dtype, DTYPES)
+            if placement.device is not None and not _DEVICES.fullmatch(placement.device):
+                raise UsageError(
+                    "--device is cpu, cuda, cuda:1, …, mps, several with commas, or all; not "
+                    f"{shown(placement.device)}."
+                )
+        return
     if placement not in (ANYWHERE, Placement("cpu"), Placement("cpu", "fp32")):
         raise UsageError(
             f"{name} runs on the CPU in fp32, part by part: leave out --device, --dtype, "

@@ -188,6 +188,12 @@ def unreadable(path: object, error: OSError) -> StoreError:
     return StoreError(f"{error.filename or path} cannot be opened: {error.strerror or error}.")
 
 
+# something else lies under a name that a writer wants; EINVAL: no regular file (``confined``)
+_IN_THE_WAY = frozenset(
+    (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EINVAL)
+)
+
+
 @contextmanager
 def writing_to(folder: AnyPath) -> Iterator[None]:
     """Turns the operating system's refusals into one clear IndexNotWritable."""
@@ -204,12 +210,10 @@ def writing_to(folder: AnyPath) -> Iterator[None]:
             why = "the file system or a limit of this session allows no larger file"
         elif e.errno in (errno.EMFILE, errno.ENFILE):
             why = "too many open files: raise the limit (ulimit -n)"
+        elif e.errno in _IN_THE_WAY:
+            why = f"{e.filename or folder}: {e.strerror or e}: it is in the way, so move it"
         else:
-            raise IndexNotWritable(
-                f"{e.filename or folder}: {e.strerror or e}. If it is in the way of an index, move "
-                "it; else choose another place with --index."
-            ) from e
-        kept = (
-            " What was committed before is kept." if (plain(folder) / "segments").exists() else ""
-        )
+            why = e.strerror or str(e)
+        there = os.path.exists(plain(folder) / "manifest.json")
+        kept = " What was committed before is kept." if there else ""
         raise IndexNotWritable(f"{folder}: {why}.{kept}") from e

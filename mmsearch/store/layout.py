@@ -32,7 +32,7 @@ RETIRED = (
 _LEFT = (
     rf"query|{_KEPT}/{_FINGERPRINT}|next-{_FINGERPRINT}"
     rf"|(ann/|segments/{SEGMENT}/|{_KEPT}/({_FINGERPRINT}/)?)[^/]+\.[0-9]+\.tmp"
-    r"|(manifest|writer)\.json\.[0-9]+\.tmp"
+    rf"|((manifest|writer)\.json|{LEDGER})\.[0-9]+\.tmp"
 )
 _OURS = re.compile(f"{RETIRED}|{_LEFT}")
 NEXT = re.compile(f"next-{_FINGERPRINT}")  # content in another space on its way, see switching

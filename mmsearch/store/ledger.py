@@ -26,7 +26,7 @@ from mmsearch.errors import IndexDamaged
 from mmsearch.store import ipc_file
 from mmsearch.store.blocks import Whole
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.files import checksum, sync_folder
+from mmsearch.store.files import checksum, sync_folder, unreadable
 from mmsearch.store.manifest import FileRef, LedgerRef, Manifest, Root
 from mmsearch.store.rows import split_path, storable
 from mmsearch.store.snapshot import join
@@ -207,5 +207,7 @@ def _run(folder: ConfinedPath, run: LedgerRef, roots: Sequence[Root]) -> Iterato
                 kind = None if outcome is None else Outcome(outcome)
                 yield key, root, os.fsencode(relative), LedgerRow(absolute, kind, *facts)
     # a root that is not known is a KeyError
+    except PermissionError as e:
+        raise unreadable(path, e) from e
     except (OSError, ValueError, KeyError) as e:
         raise IndexDamaged(f"{path} cannot be read: {e}. Run `mmsearch verify`.") from e

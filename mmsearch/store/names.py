@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmsearch.errors import UsageError
-from mmsearch.given import checked_path, expanded
+from mmsearch.given import absolute, checked_path, expanded
 from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import replace_file
 from mmsearch.store.manifest import MANIFEST_NAME
@@ -30,7 +30,7 @@ def default_home() -> Path:
     the per-user data folder.
     """
     if home := os.environ.get("MMSEARCH_HOME"):
-        return expanded(home).absolute()
+        return absolute(home)
     if is_home(here := Path(_HERE).absolute()):
         return here
     return _user_folder() / "indexes"
@@ -115,8 +115,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         or text in {".", ".."}
         or (text != DEFAULT and os.path.isfile(path / MANIFEST_NAME))
     ):
-        # of "new/../docs" every program must mean docs, also while there is no new
-        return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+        return absolute(text)
     if not _NAME.fullmatch(text):
         raise UsageError(
             f"{text!r} cannot name an index: use letters, digits, '.', '_' and '-', "

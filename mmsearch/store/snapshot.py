@@ -56,6 +56,8 @@ class Snapshot:
         path = self.place / str(self.manifest.kept_space) / name
         try:
             return read_whole(path, self.manifest.query[name], KEPT)
+        except PermissionError as e:
+            raise unreadable(path, e) from e
         except OSError as e:
             raise IndexDamaged(f"{path} cannot be read: {e.strerror or e}. {KEPT}") from None
 
@@ -66,6 +68,8 @@ class Snapshot:
             try:
                 size = path.stat().st_size  # of another, it need not be read
                 whole = size == file.bytes and checksum(path, file.checksum)[1] == file.checksum
+            except PermissionError as e:
+                raise unreadable(path, e) from e
             except OSError as e:
                 raise IndexDamaged(f"{path} cannot be read: {e.strerror or e}. {KEPT}") from None
             if not whole:

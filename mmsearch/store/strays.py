@@ -67,7 +67,7 @@ def _remove(path: ConfinedPath, relative: str) -> None:
     for below in path.iterdir():
         name = below.relative_to(path)
         inside = name if whole else f"{relative}/{name}"
-        if is_ours(inside) or inside in _AT_THE_TOP:
+        if (is_ours(inside) or inside in _AT_THE_TOP) and not NEXT.fullmatch(inside):
             with suppress(OSError):
                 _remove(below, inside)
     path.rmdir()

@@ -15,7 +15,7 @@ from mmsearch.store import manifest as manifests
 from mmsearch.store.blocks import SUFFIX, Whole, summed
 from mmsearch.store.comparing import difference
 from mmsearch.store.confined import AnyPath, ConfinedPath
-from mmsearch.store.files import checksum, checksum_of, unreadable
+from mmsearch.store.files import checksum, checksum_of
 from mmsearch.store.lane_files import LaneFiles, codes_name
 from mmsearch.store.layout import is_ours
 from mmsearch.store.ledger import check_run
@@ -38,6 +38,10 @@ class Problem:
     path: str
     what: str
     remedy: str
+
+    def __post_init__(self) -> None:
+        if self.what == _FORBIDDEN:  # whatever else would help
+            object.__setattr__(self, "remedy", _PERMIT)
 
 
 # Of lists: the shape of their vectors, the lists, the quantiser and its facts -> what is wrong.
@@ -64,8 +68,7 @@ def verify(
     """Checks every file against its checksum, and that rows and vectors belong together.
 
     Writes nothing. progress: told each file before it is read. deeper: what else is asked.
-    Raises what reading the manifest raises, and IndexNotReadable for a file that may not be read;
-    everything else is a Problem.
+    Raises what reading the manifest raises; everything else is a Problem.
     """
     folder = ConfinedPath(folder)
     manifest = manifests.read(folder)
@@ -112,11 +115,14 @@ def _problems(
             return problems  # what no manifest refers to may be the next commit
     except OSError as e:
         what = f"cannot be looked at: {e.strerror or e}"
-        problems.append(Problem(str(folder / LOCK_NAME), what, _REMOVE))
+        remedy = _PERMIT if isinstance(e, PermissionError) else _REMOVE
+        problems.append(Problem(str(folder / LOCK_NAME), what, remedy))
     try:
         left = strays(folder, manifest)
     except OSError as e:
-        raise unreadable(folder, e) from None
+        what = f"cannot be looked at: {e.strerror or e}"
+        problems.append(Problem(str(e.filename or folder), what, _PERMIT))
+        left = []
     for path in left:
         remedy = _LEAVINGS if is_ours(path.relative_to(folder)) else _FOREIGN
         problems.append(Problem(str(path), "no manifest refers to it", remedy))
@@ -128,6 +134,8 @@ _LEAVINGS = (
     "that are not the index's"
 )
 _FOREIGN = "no writer makes this, and none removes it: it belongs elsewhere"
+_FORBIDDEN = "there is no permission to read it"
+_PERMIT = "ask its owner, or change its permissions; nothing says that it is damaged"
 _REMOVE = "remove it: a writer makes it anew"
 _KEPT = "`mmsearch index` over one of its folders writes it anew, with the model at hand"
 _RESTORE = "restore it from a copy, or remove the index folder and index again"
@@ -149,8 +157,8 @@ def _damage(path: ConfinedPath, ref: FileRef, sums: FileRef | None = None) -> st
             digest = found.checksum
     except FileNotFoundError:
         return "missing"
-    except PermissionError as e:
-        raise unreadable(path, e) from None
+    except PermissionError:
+        return _FORBIDDEN
     except OSError as e:
         return f"cannot be read: {e.strerror or e}"
     if digest != ref.checksum:

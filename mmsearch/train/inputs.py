@@ -113,11 +113,6 @@ class Reader:
             given = self._content(place)
             if modality == Modality.IMAGE:
                 return np.asarray(image_part(given, self.preprocess).data)
-            if isinstance(given, bytes):
-                import soundfile
-
-                samples, rate_hz = soundfile.read(io.BytesIO(given), dtype="float32")
-                given = (samples, rate_hz)
             part = next(iter(audio_parts(given, self.preprocess)), None)
         except _UNREADABLE as e:
             name = place[1] if isinstance(place, tuple) else str(place)
