@@ -17,7 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from mmsearch.indexer import Options, run, update
+from mmsearch.indexer import Options, run, running
 from mmsearch.media.pool import DecodePool
 
 TIMEOUT_S = 2.0  # for a decoder that is stopped
@@ -25,7 +25,14 @@ PAUSES_S = (0.05, 1.5)  # between two harms
 EARLY = 0.2  # share of the harms that may meet a decoder before it has begun
 
 
-def harm(pools: list[DecodePool], how: str, rng: random.Random, done: threading.Event) -> None:
+def harm(
+    pools: list[DecodePool],
+    how: str,
+    rng: random.Random,
+    done: threading.Event,
+    harmed: list[int],
+) -> None:
+    """Harms a decoder now and then until all is done; notes whom."""
     while not done.wait(rng.uniform(*PAUSES_S)):
         # a decoder takes a second to start: killed more often than that, none ever begins
         workers = [worker for pool in pools for worker in list(pool._workers)]
@@ -33,7 +40,9 @@ def harm(pools: list[DecodePool], how: str, rng: random.Random, done: threading.
         pids = [worker.process.pid for worker in workers if early or worker.ready]
         with contextlib.suppress(ProcessLookupError):
             if pids:
-                os.kill(rng.choice(pids), getattr(signal, how))
+                pid = rng.choice(pids)
+                os.kill(pid, getattr(signal, how))
+                harmed.append(pid)
 
 
 def main(corpus: Path, index: Path, space: str, how: str, seed: int) -> None:
@@ -44,9 +53,11 @@ def main(corpus: Path, index: Path, space: str, how: str, seed: int) -> None:
             super().__init__(*args, **more)  # type: ignore[arg-type]
             pools.append(self)
 
-    update.DecodePool = partial(Harmed, timeout_s=TIMEOUT_S)  # type: ignore[misc, assignment]
+    assert running.DecodePool is DecodePool, "what a run decodes with is elsewhere now"
+    running.DecodePool = partial(Harmed, timeout_s=TIMEOUT_S)  # type: ignore[misc, assignment]
     done = threading.Event()
-    thread = threading.Thread(target=harm, args=(pools, how, random.Random(seed), done))
+    harmed: list[int] = []
+    thread = threading.Thread(target=harm, args=(pools, how, random.Random(seed), done, harmed))
     thread.start()
     started = time.monotonic()
     try:
@@ -54,7 +65,8 @@ def main(corpus: Path, index: Path, space: str, how: str, seed: int) -> None:
     finally:
         done.set()
         thread.join()
-    print(json.dumps({**report.to_json(), "took_s": time.monotonic() - started}))
+    took_s = time.monotonic() - started
+    print(json.dumps({**report.to_json(), "took_s": took_s, "harmed": len(harmed)}))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.indexer import Options, compact, encoding, plan, quantise, run
-from mmsearch.store import files, manifest, segment_writing, writer
+from mmsearch.store import manifest, segment_writing, writer
 
 # stage -> how often an ordinary run of the campaign reaches it at least
 STAGES = {
@@ -37,16 +37,21 @@ def announced(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def announce(stage: str, holder: Any, name: str) -> None:
+    """Makes a function of a module or class tell its stage. Raises AttributeError without it."""
+    setattr(holder, name, announced(stage, getattr(holder, name)))
+
+
 def main(corpus: Path, index: Path) -> None:
-    plan.Plan._compare = announced("walk", plan.Plan._compare)  # type: ignore[method-assign]
-    encoding.Batches._encode = announced("encode", encoding.Batches._encode)  # type: ignore[method-assign]
-    segment_writing._write_files = announced("segment", segment_writing._write_files)
-    segment_writing.sync_file = announced("sync", files.sync_file)
-    writer.Writer._merge = announced("merge", writer.Writer._merge)  # type: ignore[method-assign]
-    quantise.quantiser.train = announced("ann", quantise.quantiser.train)
-    quantise.quantiser.encode = announced("ann", quantise.quantiser.encode)
-    manifest.replace_file = announced("manifest", files.replace_file)
-    writer.remove = announced("cleanup", files.remove)
+    announce("walk", plan.Plan, "_compare")
+    announce("encode", encoding.Batches, "_encode")
+    announce("segment", segment_writing, "_write_files")
+    announce("sync", segment_writing, "sync_file")
+    announce("merge", writer.Writer, "_merge")
+    announce("ann", quantise.quantiser, "train")
+    announce("ann", quantise.quantiser, "encode")
+    announce("manifest", manifest, "replace_file")
+    announce("cleanup", writer, "remove_ours")
     options = Options(commit_s=0.2, commit_parts=20, ann="ivfpq", workers=2)
     report = run([corpus], index, None, options)
     compact(index)

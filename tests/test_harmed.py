@@ -52,7 +52,7 @@ def harmed_rounds(
     """Indexes, changes and indexes again while decoders are harmed; what became of the files."""
     corpus, index, rng = folder / "corpus", folder / "ix", random.Random(seed)
     corpus.mkdir()
-    counts = {"rounds": 0, "indexed": 0, "failed": 0}
+    counts = {"rounds": 0, "harmed": 0, "indexed": 0, "failed": 0}
     for step in range(rounds):
         change(corpus, files, step, kinds)
         how = rng.choice(("SIGKILL", "SIGKILL", "SIGSTOP"))
@@ -76,8 +76,10 @@ def harmed_rounds(
         assert len(after) == files and verify(index) == []
         assert sum(before.get(name) == after[name] for name in after) == files - report["failed"]
         counts["rounds"] += 1
+        counts["harmed"] += report["harmed"]
         counts["indexed"] += report["indexed"]
         counts["failed"] += report["failed"]
+    assert counts["harmed"] >= rounds
     return counts
 
 
