@@ -24,6 +24,10 @@ JAPANESE = "今日は天気がいいので、公園へ散歩に行きました�
 KOREAN = "오늘은 날씨가 좋아서 공원에 산책하러 갔습니다. 아이들이 잔디밭에서 뛰어다닙니다."
 RUSSIAN = "Сегодня хорошая погода, и мы пошли гулять в парк. Дети бегают по траве."
 FRENCH = "Aujourd'hui il fait très beau, nous sommes allés à la forêt où l'été s'achève."
+GREEK = "Σήμερα ο καιρός είναι καλός και πήγαμε μια βόλτα στο πάρκο με τα παιδιά."
+TURKISH = "Bugün hava çok güzel, parka yürüyüşe gittik; çocuklar çimlerin üzerinde koşuyor."
+THAI = "วันนี้อากาศดีมาก เราไปเดินเล่นที่สวนสาธารณะ เด็กๆ วิ่งเล่นบนสนามหญ้า"
+HEBREW = "היום מזג האוויר יפה מאוד, והלכנו לטייל בפארק. הילדים רצים על הדשא."
 POLISH = "Dzisiaj jest ładna pogoda, więc poszliśmy na spacer do parku, a żółw śpi."
 
 
@@ -137,12 +141,17 @@ def test_a_run_without_spaces_is_cut_into_bounded_passages_quickly() -> None:
             (CHINESE, e)
             for e in ("utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be")
         ),
-        *((TAIWAN, e) for e in ("big5", "utf-16-le", "utf-32")),
-        *((JAPANESE, e) for e in ("cp932", "euc_jp", "utf-16-be")),
-        *((KOREAN, e) for e in ("cp949", "utf-16-le")),
-        *((RUSSIAN, e) for e in ("cp1251", "koi8_r", "utf-16-le")),
-        *((FRENCH, e) for e in ("latin-1", "cp1252", "utf-16-le")),
-        (POLISH, "cp1250"),
+        *((TAIWAN, e) for e in ("big5", "utf-16-le", "utf-32", "utf-32-le")),
+        *((JAPANESE, e) for e in ("cp932", "euc_jp", "iso2022_jp", "utf-16-be", "utf-32-be")),
+        *((KOREAN, e) for e in ("cp949", "johab", "iso2022_kr", "utf-16-le")),
+        *((RUSSIAN, e) for e in ("cp1251", "koi8_r", "iso8859_5", "cp866", "mac_cyrillic")),
+        *((RUSSIAN, e) for e in ("utf-16-le", "utf-32-le")),
+        *((FRENCH, e) for e in ("latin-1", "cp1252", "mac_roman", "cp850", "utf-16-le")),
+        *((POLISH, e) for e in ("cp1250", "iso8859_2")),
+        *((GREEK, e) for e in ("cp1253", "iso8859_7")),
+        *((TURKISH, e) for e in ("cp1254", "iso8859_9")),
+        *((THAI, e) for e in ("tis_620", "cp874")),
+        (HEBREW, "cp1255"),
         ("plain English", "utf-16-le"),
     ],
 )

@@ -274,5 +274,5 @@ def _quieten() -> None:
         _quiet = True
         for module in (r"PIL\..*", r"pypdf.*", r"pillow_heif.*", r"soundfile"):
             warnings.filterwarnings("ignore", module=module, append=True)
-        for logger in ("PIL", "pypdf", "charset_normalizer"):
+        for logger in ("PIL", "pypdf", "chardet"):
             logging.getLogger(logger).addHandler(logging.NullHandler())

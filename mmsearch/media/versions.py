@@ -6,7 +6,7 @@ from functools import cache
 
 from mmsearch.version import __version__
 
-_PACKAGES = ("pillow", "pillow-heif", "soundfile", "soxr", "pypdf", "charset-normalizer")
+_PACKAGES = ("pillow", "pillow-heif", "soundfile", "soxr", "pypdf", "chardet")
 
 
 @cache
