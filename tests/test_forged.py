@@ -61,6 +61,9 @@ WHOLE = {
 }  # fmt: skip
 
 
+PRINTS_ITSELF = {"tokenizer_has_a_slow_pattern"}  # Rust tells of a panic before our line
+
+
 def made(work: Path) -> Path:
     """The honest index, and what the commands need beside it."""
     build(work)
@@ -117,7 +120,8 @@ def wrong(found: dict[str, Any]) -> list[str]:
         reasons.append(f"outside was opened: {found['opened']}")
     if found.get("written"):
         reasons.append(f"verify wrote {found['written']}")
-    if found["code"] and command not in ("verify", "index") and found["lines"] != 1:
+    one_line = command not in ("verify", "index") and case not in PRINTS_ITSELF
+    if found["code"] and one_line and found["lines"] != 1:
         reasons.append(f"it was refused in {found['lines']} lines: {found['said']}")
     if command == "verify" and (found["code"] == 0) != (case in WHOLE | {""}):
         reasons.append(f"verify ended with {found['code']}: {found['said']}")
@@ -142,7 +146,7 @@ def test_every_forged_index_is_refused_or_harmless(tmp_path: Path, command: str)
         codes[one["case"]] = one["code"]
     print(f"{command}: {len(codes)} indexes, {sum(map(bool, codes.values()))} refused")
     assert failures == []
-    assert codes[""] == (6 if command == "caption" else 2 if command == "abandon" else 0)
+    assert codes[""] == (6 if command == "caption" else 0)
 
 
 # -- the manifest ----------------------------------------------------------------------
