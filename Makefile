@@ -64,7 +64,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format mmsearch tests benchmarks
 	$(BIN)/ruff check --fix mmsearch tests benchmarks
 
-# Long runs, left out of `make test`: 50 runs killed at random, 100 whose decoders are,
+# Long runs, left out of `make test`: 50 runs killed at random, 50 whose decoders are,
 # 2,000 damaged files, forged index folders, the 1 GB line, forks beside threads, a forking server,
 # threads under a debug allocator
 campaign: $(VENV)/.dev
@@ -73,7 +73,7 @@ campaign: $(VENV)/.dev
 # The same of what runs on PyTorch
 campaign-torch: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest -m campaign tests/test_openclip.py \
-		tests/test_harmed.py::test_so_do_a_hundred_runs_with_a_space_on_pytorch
+		tests/test_harmed.py::test_so_do_fifty_runs_with_a_space_on_pytorch
 
 # What the README's figures come from; each prints a table and writes benchmarks/results/.
 bench: $(VENV)/.dev
