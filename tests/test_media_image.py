@@ -385,3 +385,13 @@ def test_pillows_own_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(LimitExceeded, match=r"PIL\.Image\.MAX_IMAGE_PIXELS"):
         array(saved(photo(), "PNG"))
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MM\xd7*\0\0\0\x08", b"Exif\0\0MM\0*\xff\xff\xff\xf0", b"Exif\0\0", b"x" * 40]
+)
+def test_a_picture_is_read_whatever_its_exif_is(format: str, exif: bytes) -> None:
+    image = photo()
+    plain = saved(image, format)
+    assert (array(saved(image, format, exif=exif)) == array(plain)).all()

@@ -100,7 +100,7 @@ def guess_legacy(data: bytes) -> str:
 
 
 def _has_capitals_of_cp1251(sample: bytes) -> bool:
-    """Whether capitals lie where cp1251 has them. Its small letters are Mac Cyrillic's but for я."""
+    """Whether capitals lie where cp1251 has them. Small letters are Mac Cyrillic's, but for я."""
     theirs = sum(0xC0 <= byte <= 0xDC for byte in sample)
     return theirs > sum(0x80 <= byte <= 0x9F for byte in sample)
 

@@ -141,7 +141,7 @@ def square(
         image.load()
         if not drafted:
             width, height = image.size  # TIFF turns itself upright while loading
-        exif = image.getexif()
+        exif = _exif(image)
         orientation = exif.get(_ORIENTATION, 1)
         small = _fitted(image, preprocess, (width, height))
         if orientation in _UPRIGHT:
@@ -274,6 +274,18 @@ def _to_srgb(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # a broken profile: the plain colours are the better guess
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """The EXIF of a picture, empty where it cannot be read: the pixels are there all the same."""
+    try:
+        exif = image.getexif()
+        exif.get(_ORIENTATION)
+        return exif
+    except (MemoryError, LimitExceeded):
+        raise
+    except Exception:
+        return Image.Exif()
 
 
 def _taken(exif: Image.Exif) -> str | None:
