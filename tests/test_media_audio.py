@@ -13,7 +13,7 @@ import soxr
 
 from hostile import wav_header
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
-from mmsearch.media import Limits, audio_windows, decode, sniff
+from mmsearch.media import Limits, audio_windows, decode, mpeg, sniff
 from mmsearch.types import Preprocess
 
 RATE_HZ = 16000
@@ -247,3 +247,75 @@ def test_arrays_of_every_width_are_the_same_sound(kind: str) -> None:
         given = (samples * np.iinfo(kind).max).astype(kind)
     ((window, _, _),) = audio_windows((given, RATE_HZ), PREPROCESS)
     assert np.abs(window - samples).max() < (0.01 if kind == "u1" else 1e-3)
+
+
+def mp3(seconds: float, mode: str, rate_hz: int, channels: int) -> bytes:
+    """An MP3 that gets louder and noisier, so that a variable bitrate varies."""
+    samples = tone(seconds, rate_hz) * np.linspace(0, 1, round(seconds * rate_hz))
+    samples += 0.2 * np.random.default_rng(0).standard_normal(len(samples)) * (samples > 0.2)
+    sound = np.stack([samples, samples / 2], 1) if channels == 2 else samples
+    return encoded(sound, rate_hz, "MP3", bitrate_mode=mode, compression_level=0.5)
+
+
+def without_length(data: bytes) -> bytes:
+    """The same MP3 without the frame that says how long it is."""
+    first = mpeg.frame_at(data, 0)
+    assert first is not None and any(tag in data[: first.bytes] for tag in (b"Xing", b"Info"))
+    return data[first.bytes :]
+
+
+ID3 = b"ID3\x04\0\0\0\0\x02\x00" + b"APIC" + bytes(252)  # 256 bytes, as before a cover
+
+
+@pytest.mark.parametrize("before", [b"", ID3], ids=["bare", "behind a tag"])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE", "AVERAGE"])
+@pytest.mark.parametrize(("rate_hz", "channels"), [(44100, 2), (22050, 1), (8000, 1)])
+def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whole(
+    rate_hz: int, channels: int, mode: str, before: bytes
+) -> None:
+    data = mp3(31.0, mode, rate_hz, channels)
+    whole = soundfile.SoundFile(io.BytesIO(data)).read(dtype="float32", always_2d=True)
+    bare = before + without_length(data)
+    with soundfile.SoundFile(mpeg.with_length(io.BytesIO(bare))) as sound:
+        frames, read = sound.frames, sound.read(dtype="float32", always_2d=True)
+    assert len(read) == frames and 0 <= frames - len(whole) < 2304
+    assert np.array_equal(read[576:][: len(whole) - 2304], whole[: len(whole) - 2304])
+    *_, (_, _, end_s) = windows(bare)
+    assert abs(end_s - 31.0) < 0.3
+    (first, *_) = decode(bare, "audio", PREPROCESS)
+    assert abs(first.meta["duration_s"] - 31.0) < 0.3
+
+
+def test_an_mp3_that_says_how_long_it_is_is_left_as_it_is() -> None:
+    for data in (mp3(2.0, "VARIABLE", 44100, 1), encoded(tone(2.0)), b"", b"\xff\xfb\x90\0"):
+        file = io.BytesIO(data)
+        assert mpeg.with_length(file) is file and file.tell() == 0
+
+
+def test_junk_between_frames_is_not_counted() -> None:
+    bare = without_length(mp3(4.0, "CONSTANT", 44100, 1))
+    frame = mpeg.frame_at(bare, 0)
+    assert frame is not None
+    tail = b"TAG" + bytes(125)
+    clean, dirty = (io.BytesIO(data) for data in (bare, bare[: 40 * 522] + b"junk" * 99 + tail))
+    assert mpeg._counted(clean, 0) == (len(mpeg_frames(bare)), len(bare))
+    assert mpeg._counted(dirty, 0)[0] <= 40
+
+
+def mpeg_frames(data: bytes) -> list[int]:
+    """Where each frame starts."""
+    found, at = [], 0
+    while (frame := mpeg.frame_at(data, at)) is not None:
+        found.append(at)
+        at += frame.bytes
+    return found
+
+
+def test_what_is_put_into_a_file_reads_as_one_piece_from_any_place() -> None:
+    data, piece = bytes(range(100)), b"--piece--"
+    joined = data[:40] + piece + data[40:]
+    file = mpeg._Inserted(io.BytesIO(data), 40, piece)
+    for at in range(len(joined) + 2):
+        for n in (1, 3, 30, 200):
+            assert file.seek(at) == at and file.read(n) == joined[at : at + n]
+    assert file.seek(-5, 2) == len(joined) - 5 and file.read() == joined[-5:]

@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from mmsearch.errors import DecodeError
+from mmsearch.media import mpeg
 from mmsearch.media.encoding import looks_textual
 
 HEAD_BYTES = 8192
@@ -141,7 +142,7 @@ def _by_magic(head: bytes, suffix: str) -> str | None:
         return "audio"
     if head.startswith(b"OggS"):
         return _ogg(head)
-    if head.startswith(_AUDIO_MAGIC) or _is_mpeg_audio(head, 0):
+    if head.startswith(_AUDIO_MAGIC) or mpeg.is_audio(head, 0):
         return "audio"
     if head[4:8] == b"ftyp":
         return "image" if head[8:12] in _HEIF_BRANDS else None
@@ -175,7 +176,7 @@ def _by_weak_magic(head: bytes, suffix: str) -> str | None:
         return "image" if plain and head[16] in (1, 8, 15, 16, 24, 32) else None
     if suffix == "mp3":  # junk before the first frame is common where tags were stripped
         starts = (m.start() for m in re.finditer(rb"\xff[\xe2-\xff]", head))
-        return "audio" if any(_is_mpeg_audio(head, at) for at in starts) else None
+        return "audio" if any(mpeg.is_audio(head, at) for at in starts) else None
     return None
 
 
@@ -185,37 +186,6 @@ def _ogg(head: bytes) -> str | None:
         return None
     codecs = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
     return "audio" if any(codec in head[:4096] for codec in codecs) else None
-
-
-_BITRATES_KBPS = {  # (MPEG version is 1, layer) -> table; ISO 11172-3 and 13818-3
-    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-
-
-def _is_mpeg_audio(head: bytes, at: int) -> bool:
-    """A valid Layer II/III frame header, and another where that frame ends."""
-    length = _frame_bytes(head, at)
-    if not length:
-        return False
-    following = at + length
-    return following + 4 > len(head) or _frame_bytes(head, following) > 0
-
-
-def _frame_bytes(head: bytes, at: int) -> int:
-    """Length of the MPEG audio frame that starts at ``at``; 0 if none does."""
-    if len(head) < at + 4 or head[at] != 0xFF or head[at + 1] & 0xE0 != 0xE0:
-        return 0
-    version, layer = head[at + 1] >> 3 & 3, 4 - (head[at + 1] >> 1 & 3)
-    bitrate, rate = head[at + 2] >> 4, head[at + 2] >> 2 & 3
-    if version == 1 or layer not in (2, 3) or bitrate in (0, 15) or rate == 3:
-        return 0
-    bits = _BITRATES_KBPS[version == 3, layer][bitrate] * 1000
-    samples = 576 if layer == 3 and version != 3 else 1152
-    return samples // 8 * bits // _RATES_HZ[version][rate] + (head[at + 2] >> 1 & 1)
 
 
 def _describe(head: bytes) -> str:
