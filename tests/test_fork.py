@@ -21,6 +21,7 @@ from urllib.request import urlopen
 
 import pytest
 
+import mmsearch
 from asked import KINDS, Corpus, add_texts, answers, make
 from filter_parts import SPACE
 from mmsearch import Index, IndexLocked, forks
@@ -324,3 +325,37 @@ def test_values_and_locks_that_others_had_in_hand_are_made_anew_in_a_child() -> 
     end.set()
     thread.join()
     assert memo.get("a", lambda: 2) == 1
+
+
+def test_a_child_that_was_forked_while_a_filter_imported_can_filter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB looks for pandas whenever it is asked; Python locks what is being imported."""
+    (tmp_path / "none").mkdir()
+    index = mmsearch.index(tmp_path / "none", tmp_path / "ix")
+    add_texts(index, 20)
+    importing = threading.Event()
+
+    class Slow:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "pandas":
+                importing.set()
+                time.sleep(0.2)
+
+    monkeypatch.setattr(sys, "meta_path", [Slow(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "pandas", raising=False)
+    asked = threading.Thread(target=found, args=(index, "length(text) > 1"))
+    asked.start()
+    if not importing.wait(10):
+        pytest.skip("this DuckDB looks for no module that is not there")
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)  # it ends what hangs
+        os._exit(0 if found(index, "length(text) > 2") else 1)
+    asked.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def found(index: Index, where: str) -> int:
+    """How many parts a filter finds."""
+    return len(index.search(vector=[1.0] * index.space.dimension, where=where))

@@ -39,6 +39,9 @@ _NUMBER = pa.field("number", pa.int64())
 _OF_ROOTS = {name: pa.dictionary(pa.int32(), pa.string()) for name in ("prefix", "folder")}
 
 
+# Each time, DuckDB looks for modules that are not there (pandas), under Python's locks of modules.
+# Who forks meanwhile has a child that waits for one for ever.
+@forks.native
 def matching(
     snapshot: Snapshot, where: str, segments: Sequence[Segment] | None = None
 ) -> list[Mask]:
