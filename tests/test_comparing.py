@@ -11,7 +11,7 @@ import pytest
 
 from mmsearch.store import Snapshot, comparing
 from mmsearch.store.confined import ConfinedPath
-from test_store import fill
+from stored import fill
 
 POSIX = pytest.mark.skipif(not hasattr(socket, "send_fds"), reason="passes open files on")
 

@@ -18,7 +18,6 @@ import pytest
 from altered_manifest import signed
 from mmsearch import errors
 from mmsearch.store import (
-    PartRow,
     Snapshot,
     Writer,
     default_home,
@@ -32,58 +31,7 @@ from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.manifest import Unfinished
 from mmsearch.store.strays import strays
 from mmsearch.types import Modality, Preprocess, Space
-
-D = 8
-SPACE = Space("test", "0" * 64, D, tuple(Modality), Preprocess(224, 16000, 10.0))
-
-
-def unit(seed: int) -> np.ndarray:
-    v = np.random.default_rng(seed).standard_normal(D).astype(np.float32)
-    return v / np.linalg.norm(v)
-
-
-def row(n: int, part_no: int = 0, path: str | None = None, root: int = 0) -> PartRow:
-    item = f"item{n}"
-    return PartRow(
-        item if part_no == 0 else f"{item}#{part_no}",
-        root,
-        path or f"a/{n}.jpg",
-        Modality.IMAGE,
-        part_no,
-        None,
-        None,
-        None,
-        {"n": n},
-        100 + n,
-        200 + n,
-        300 + n,
-        400 + n,
-        n.to_bytes(16, "little"),
-    )
-
-
-def fill(folder: Path, *groups: range) -> None:
-    """One commit for each group of item numbers."""
-    with Writer(folder, SPACE) as writer:
-        writer.root("/pictures")
-        for group in groups:
-            for n in group:
-                writer.extend([(row(n), unit(n))])
-            writer.commit()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Live part id -> vector bytes."""
-    snapshot = Snapshot.open(folder)
-    return {
-        segment.row(int(r)).id: segment.lanes[0].vectors[r].tobytes()
-        for segment in snapshot.segments
-        for r in np.flatnonzero(segment.live)
-    }
-
-
-def expected(*numbers: int) -> dict[str, bytes]:
-    return {f"item{n}": unit(n).astype(np.float16).tobytes() for n in numbers}
+from stored import SPACE, D, contents, expected, fill, row, unit
 
 
 def test_a_reader_finds_each_row_with_its_own_vector_across_batches(tmp_path: Path) -> None:
@@ -569,113 +517,3 @@ def test_where_there_is_no_index_those_beside_it_are_named(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     with pytest.raises(errors.IndexNotFound, match=r"beside it are: notes, photos\.$"):
         Snapshot.open(tmp_path / "default")
-
-
-def test_what_somebody_put_into_a_folder_of_ours_stays_when_it_is_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "ix"
-    fill(folder, range(3), range(3, 6))
-    segments = [path.name for path in sorted((folder / "segments").iterdir())]
-    left = folder / "segments/000099-abcd"  # as a writer leaves it that was killed
-    (left / "sub").mkdir(parents=True)
-    (left / "parts.arrow").write_bytes(b"half of it")
-    (folder / "query/deadbeef").mkdir(parents=True)
-    (folder / "next-deadbeef/segments/000001-abcd").mkdir(parents=True)
-    mine = [
-        folder / "segments" / segments[0] / "mine.txt",
-        *(left / name for name in ("mine.txt", "sub/mine.txt")),
-        folder / "query/deadbeef/mine.txt",
-        folder / "ann/mine.txt",
-    ]
-    (folder / "ann").mkdir(exist_ok=True)
-    for path in mine:
-        path.write_text("precious")
-    with Writer(folder, SPACE) as writer:
-        writer.compact(whole=True)
-        writer.finish()
-        strange = {str(path.relative_to(folder)) for path in strays_of(folder)}
-    assert all(path.read_text() == "precious" for path in mine)
-    assert not (left / "parts.arrow").exists(), "what was ours is gone"
-    assert [path.name for path in (folder / "segments" / segments[0]).iterdir()] == ["mine.txt"]
-    assert f"segments/{segments[0]}" in strange and len(contents(folder)) == 6
-
-
-def strays_of(folder: Path) -> list[Path]:
-    return [path.path for path in strays(folder, manifest.read(folder))]
-
-
-def test_an_unfinished_index_beside_it_is_removed_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "ix"
-    fill(folder, range(2))
-    switched = folder / f"next-{SPACE.fingerprint}"
-    fill(switched, range(2))
-    (switched / "query").mkdir()
-    Writer(folder, SPACE).close()
-    assert not switched.exists() and len(contents(folder)) == 2
-
-
-def test_a_name_with_two_dots_stands_for_one_folder_whatever_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/mine.txt").write_text("precious")
-    for name in (f"{tmp_path}/new/../docs", f"{tmp_path}/docs/new/.."):
-        assert resolve(name) == tmp_path / "docs"
-        with pytest.raises(errors.UsageError, match="holds other things"):
-            Writer(resolve(name), SPACE)
-    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["mine.txt"]
-
-
-def test_an_empty_name_is_no_folder() -> None:
-    with pytest.raises(errors.UsageError, match="an empty name stands for nothing"):
-        resolve("")
-
-
-def test_verify_says_that_a_file_is_a_link(tmp_path: Path) -> None:
-    fill(tmp_path / "ix", range(3))
-    (file,) = (tmp_path / "ix").glob("segments/*/vectors*.npy")
-    file.rename(tmp_path / "moved.npy")
-    file.symlink_to(tmp_path / "moved.npy")
-    (problem,) = verify(tmp_path / "ix")
-    assert (problem.path, problem.what) == (str(file), "is a link")
-
-
-def test_what_may_not_be_read_is_not_called_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(tmp_path / "ix", range(3))
-    opened = os.open
-
-    def refusing(name: object, *args: object, **more: object) -> int:
-        if "vectors" in os.fsdecode(name):  # type: ignore[arg-type]
-            raise PermissionError(errno.EACCES, "Permission denied", name)
-        return opened(name, *args, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(os, "open", refusing)
-    with pytest.raises(errors.IndexNotReadable, match="Nothing is damaged"):
-        Snapshot.open(tmp_path / "ix")
-    problems = verify(tmp_path / "ix")  # the vectors, and the checks of their blocks
-    assert {p.what for p in problems} == {"there is no permission to read it"}
-    assert all("change its permissions" in p.remedy for p in problems)
-
-
-def test_a_message_with_a_strange_name_can_be_written_to_any_log() -> None:
-    message = str(errors.UsageError("there is nothing called \udcff.jpg"))
-    assert message.encode() == b"there is nothing called \\udcff.jpg"
-
-
-def test_an_unfinished_index_in_an_unfinished_index_is_nobodys_of_ours(tmp_path: Path) -> None:
-    folder = tmp_path / "ix"
-    fill(folder, range(2))
-    inner = folder / f"next-{SPACE.fingerprint}" / "next-0badcafe"
-    inner.mkdir(parents=True)
-    (inner / "mine.txt").write_text("precious")
-    Writer(folder, SPACE).close()
-    assert (inner / "mine.txt").read_text() == "precious"
-
-
-def test_a_refusal_before_anything_was_committed_does_not_say_that_it_is_kept(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(errors.IndexNotWritable) as refused:
-        Writer(tmp_path / "file" / "ix", SPACE)
-    assert "it is in the way, so move it" in str(refused.value)
-    assert "committed" not in str(refused.value)

@@ -12,7 +12,7 @@ from mmsearch.spaces import (
     SPACES,
     Encoder,
     Placement,
-    check_placement,
+    check_placements,
     family_of,
     load_encoder,
     several,
@@ -53,10 +53,7 @@ def open_writer(
         on_torch = any(family_of(lane) is not None for lane in several(name))
         encoder = load_encoder(name, placement if on_torch else wanted)
     else:
-        lanes = [lane.name for lane in known.manifest.space.each]
-        placed = [name for name in lanes if family_of(name) is not None]
-        for name in placed or lanes[:1]:
-            check_placement(name, wanted)
+        check_placements(known.manifest.space, wanted)
         kept, check = known.kept_space, known.check_kept_space
         encoder = encoder_of(known.manifest.space, kept, check, True, placement)
     # made before the index is: where it cannot be, there is no empty one

@@ -127,8 +127,10 @@ def samples_and_rate(sound: tuple[Any, ...]) -> tuple[NDArray[Any], int]:
 
 
 def array_blocks(samples: NDArray[Any], rate_hz: int, limits: Limits) -> Iterator[Mono]:
-    """A sound that was given as an array, in blocks: (samples,) or (samples, channels), floats in
-    [-1, 1] or integers of at most 32 bits, of which all are used.
+    """Cut a sound that was given as an array into blocks.
+
+    samples: (samples,) or (samples, channels); floats in [-1, 1], or integers of 8, 16 or 32 bits
+    that use their whole range.
 
     Raises DecodeError for another array, LimitExceeded for too long a sound.
     """

@@ -17,10 +17,10 @@ BOMS = (  # UTF-32 before UTF-16: the little-endian marks start alike
 )
 
 SAMPLE_BYTES = 8 * 1024
-"""Enough for a detector to be sure: 64 KB decide no better, and take ten times as long."""
+"""Enough for a detector to be sure."""
 
-# What people's old files are in. The detector knows twice as many; of a short text it then takes
-# the wrong one more often (``benchmarks/encodings.py``).
+# The encodings of people's old files. The detector knows more of them, and is wrong more often if
+# it may choose among all (``benchmarks/encodings.py``).
 ENCODINGS = (
     *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
     *("iso8859_2", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_9", "tis_620"),
@@ -29,7 +29,7 @@ ENCODINGS = (
     *("gb18030", "gbk", "big5", "cp932", "shift_jis", "euc-jp", "cp949", "euc_kr", "johab"),
     *("iso-2022-jp", "iso2022_kr", "utf-8", "ascii"),
 )
-# An encoding that was found -> one that holds it, and what programs write beside it.
+# An encoding -> a larger one with the same letters, which programs write under the first's name.
 _LARGER = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
@@ -40,7 +40,7 @@ _LARGER = {
     "shift_jis": "cp932",
     "tis-620": "cp874",
 }
-_ISO_2022 = (b"\x1b$", b"\x1b(J", b"\x1b(I")  # what begins Japanese, Korean or Chinese in 7 bits
+_ISO_2022 = (b"\x1b$", b"\x1b(J", b"\x1b(I")  # they begin Japanese, Korean or Chinese in 7 bits
 
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\b\x1b\x1a")) + b"\x7f"
 MAX_CONTROL_SHARE = 0.02  # terminal logs have a few; compressed data has 10%

@@ -1,8 +1,8 @@
-"""MPEG audio frames: their headers, and MP3 whose length nobody wrote down.
+"""MPEG audio frames, and MP3 files that do not state their length.
 
-A decoder that meets no Xing, Info or VBRI tag guesses the length from the first frame. The guess is
-wrong by seconds for a constant bitrate, and by any factor for another: libsndfile then stops too
-early, or misses data that never was. So the frames are counted here, and a tag is put before them.
+Without a Xing, Info or VBRI tag, libsndfile guesses the length from the first frame. The guess is
+seconds off if the bitrate is constant, and can be many times too large or too small if it is not.
+So this module counts the frames and puts a tag in front of them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _FRAMES_AND_BYTES = 3  # the flags
 
 
 class Frame(NamedTuple):
-    """What the header of a frame says."""
+    """The facts in a frame's header."""
 
     bytes: int
     layer: int
-    side_bytes: int  # of what lies between the header and the data, where Xing puts its tag
+    side_bytes: int  # the length of the side information; a Xing tag lies behind it
 
 
 def frame_at(data: bytes, at: int) -> Frame | None:
@@ -59,9 +59,9 @@ def is_audio(data: bytes, at: int) -> bool:
 
 
 def with_length(file: BinaryIO) -> BinaryIO:
-    """The file, or if it is an MP3 without a stated length, the same with one.
+    """Return the file, with a stated length if it is an MP3 that lacks one.
 
-    The file is read once in that case, at some 100 MB/s, and not decoded.
+    Such a file is read once to count its frames. It is not decoded.
     """
     file.seek(0)
     start = _after_id3(file)
@@ -86,7 +86,7 @@ def with_length(file: BinaryIO) -> BinaryIO:
 
 
 def _begins(data: bytes, at: int) -> bool:
-    """Whether three frames lie there, one behind the other, or as many as there are."""
+    """Whether three frames in a row begin there, or fewer that reach the end of the data."""
     frame = frame_at(data, at)
     return (
         frame is not None
@@ -96,7 +96,7 @@ def _begins(data: bytes, at: int) -> bool:
 
 
 def _after_id3(file: BinaryIO) -> int:
-    """Where the ID3v2 tags at the start of a file end."""
+    """Return the offset of the first byte behind a file's ID3v2 tags."""
     at = 0
     while True:
         file.seek(at)
@@ -115,7 +115,7 @@ def _syncs(data: bytes) -> Iterator[int]:
 
 
 def _counted(file: BinaryIO, begin: int) -> tuple[int, int]:
-    """(frames, their bytes) from a place to the end. Junk between them is left out."""
+    """Count the frames from an offset to the end, and their bytes. Other bytes do not count."""
     frames = size = 0
     file.seek(begin)
     data, at, whole = file.read(_CHUNK_BYTES), 0, False
@@ -138,7 +138,7 @@ def _counted(file: BinaryIO, begin: int) -> tuple[int, int]:
 
 
 def _tag(header: bytes, frames: int, size: int) -> bytes | None:
-    """A frame of silence that says how many follow, in the form of the first one's header."""
+    """Make a silent frame with an Info tag. Its header is like that of the first frame."""
     # no checksum and no padding; the least bitrate whose frame holds the tag
     plain = bytearray((header[0], header[1] | 1, header[2] & 0x0C, header[3]))
     for bitrate in range(1, 15):

@@ -208,6 +208,13 @@ def check_placement(name: str, placement: Placement) -> None:
         )
 
 
+def check_placements(space: Space, placement: Placement) -> None:
+    """Raises UsageError as ``check_placement`` does, for each lane that runs on PyTorch."""
+    placed = [lane.name for lane in space.each if family_of(lane.name) is not None]
+    for name in placed or [space.name]:
+        check_placement(name, placement)
+
+
 def family_of(name: str) -> tuple[str, str, str] | None:
     """The line of ``FAMILIES``, or of a package that is installed, for a space's name."""
     family, colon, _ = name.partition(":")

@@ -39,10 +39,6 @@ class Problem:
     what: str
     remedy: str
 
-    def __post_init__(self) -> None:
-        if self.what == _FORBIDDEN:  # whatever else would help
-            object.__setattr__(self, "remedy", _PERMIT)
-
 
 # Of lists: the shape of their vectors, the lists, the quantiser and its facts -> what is wrong.
 CheckLists = Callable[[tuple[int, ...], Checked, Checked, dict[str, Any]], str | None]
@@ -96,12 +92,12 @@ def _problems(
         progress("ann")
         path = ann_path(folder, ann.name)
         if (what := _damage(path, ann.file)) is not None:
-            problems.append(Problem(str(path), what, _REBUILD))
+            problems.append(_damaged(path, what, _REBUILD))
     for name, file in manifest.query.items():
         path = folder / str(manifest.kept_space) / name
         progress(path.relative_to(folder))
         if (what := _damage(path, file)) is not None:
-            problems.append(Problem(str(path), what, _KEPT))
+            problems.append(_damaged(path, what, _KEPT))
     if manifest.kept_space is not None and not any(p.remedy == _KEPT for p in problems):
         where = folder / manifest.kept_space
         if (what := deeper.towers(where, manifest.space)) is not None:
@@ -109,7 +105,7 @@ def _problems(
     for run in manifest.ledger:
         path = folder / run.name
         if (what := _damage(path, run.file) or _check_run(folder, manifest, run)) is not None:
-            problems.append(Problem(str(path), what, _RESTORE))
+            problems.append(_damaged(path, what, _RESTORE))
     try:
         if is_held(folder):
             return problems  # what no manifest refers to may be the next commit
@@ -118,12 +114,12 @@ def _problems(
         remedy = _PERMIT if isinstance(e, PermissionError) else _REMOVE
         problems.append(Problem(str(folder / LOCK_NAME), what, remedy))
     try:
-        left = strays(folder, manifest)
+        unnamed = strays(folder, manifest)
     except OSError as e:
         what = f"cannot be looked at: {e.strerror or e}"
         problems.append(Problem(str(e.filename or folder), what, _PERMIT))
-        left = []
-    for path in left:
+        unnamed = []
+    for path in unnamed:
         remedy = _LEAVINGS if is_ours(path.relative_to(folder)) else _FOREIGN
         problems.append(Problem(str(path), "no manifest refers to it", remedy))
     return problems
@@ -168,13 +164,18 @@ def _damage(path: ConfinedPath, ref: FileRef, sums: FileRef | None = None) -> st
     return None
 
 
+def _damaged(path: ConfinedPath, what: str, remedy: str) -> Problem:
+    """The problem with a file. Its remedy does not help if the file may only not be read."""
+    return Problem(str(path), what, _PERMIT if what == _FORBIDDEN else remedy)
+
+
 def _check_files(folder: ConfinedPath, ref: SegmentRef) -> list[Problem]:
     problems = []
     for name, file in ref.files.items():
         path = folder / "segments" / ref.name / name
         if (what := _damage(path, file, ref.files.get(name + SUFFIX))) is not None:
             remedy = _REBUILD if name.startswith("codes-") else _RESTORE
-            problems.append(Problem(str(path), what, remedy))
+            problems.append(_damaged(path, what, remedy))
     return problems
 
 
