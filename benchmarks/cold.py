@@ -73,6 +73,8 @@ def in_turn(commands: list[list[str]], runs: int) -> list[list[tuple[float, floa
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
+        # Byte code is kept, as where people install it (the first round writes it).
+        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
     )
     if done.returncode:
         raise SystemExit(done.stderr)

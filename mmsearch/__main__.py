@@ -1,5 +1,6 @@
 """The entry of the program: `mmsearch`, and `python -m mmsearch`."""
 
+import gc
 import sys
 
 
@@ -12,6 +13,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nmmsearch: stopped.\n")
         raise SystemExit(130) from None
+    finally:
+        # What is left dies with the process: looking for cycles in it takes a tenth of a query.
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SAMPLE_BYTES = 8 * 1024
 """Enough for a detector to be sure."""
 
 # The encodings of people's old files. The detector knows more of them, and is wrong more often if
-# it may choose among all (``benchmarks/encodings.py``).
+# it may choose among all (``benchmarks/legacy_encodings.py``).
 ENCODINGS = (
     *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
     *("iso8859_2", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_9", "tis_620"),

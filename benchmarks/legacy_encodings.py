@@ -1,6 +1,6 @@
 """How many texts in legacy encodings are read right, beside what the detectors say themselves.
 
-    python benchmarks/encodings.py [--files FOLDER] [--man FOLDER] [--pages 30]
+    python benchmarks/legacy_encodings.py [--files FOLDER] [--man FOLDER] [--pages 30]
 
 --files: texts in folders that are called by their encoding and language, such as the folder
 ``tests`` of https://github.com/chardet/chardet. --man: translated manual pages by language (of
@@ -158,7 +158,7 @@ def main() -> None:
             )
     if not result:
         parser.error("say where the texts are: --files FOLDER, --man FOLDER, or both")
-    save("encodings", result)
+    save("legacy_encodings", result)
 
 
 if __name__ == "__main__":
