@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from corpora import copy_samples
+from mmsearch.spaces import load_encoder
 
 # as the command line does: FAISS's threads must not wait busily beside other tests
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -34,6 +35,14 @@ def own_folders_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in ("CACHE", "DATA"):
             patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(name.lower())))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mini_stays_loaded() -> Iterator[None]:
+    """What a process has loaded of the built-in space serves each test."""
+    encoder = load_encoder("mini")
+    yield
+    assert encoder is load_encoder("mini")
 
 
 @pytest.fixture(autouse=True)

@@ -256,6 +256,10 @@ def _texts() -> list[tuple[str, bytes, str]]:
     ]
 
 
+KILLING = frozenset(("pdf/form-loop.pdf", "pdf/flate-bomb.pdf"))
+"""What PDFium unpacks until its process gets no more memory, and ends."""
+
+
 def _pdfs() -> list[tuple[str, bytes, str]]:
     catalog = b"<< /Type /Catalog /Pages 2 0 R >>"
     bomb = zlib.compress(bytes(400 << 20), 9)

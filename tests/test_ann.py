@@ -257,6 +257,7 @@ def test_more_recall_takes_more_lists_and_candidates() -> None:
     assert effort_for(facts, None, 10, 0.000001).nprobe == 200
 
 
+@pytest.mark.slow
 def test_what_the_tuner_promises_holds_for_queries_it_never_saw() -> None:
     xb = corpus(20_000)
     index = build("ivfpq", xb)

@@ -171,6 +171,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_quantising_loses_is_seen_apart_from_what_the_model_loses(
     known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

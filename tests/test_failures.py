@@ -79,6 +79,7 @@ def test_a_long_file_whose_encoding_breaks_half_way_keeps_every_part(
     assert Snapshot.open(index).manifest.unfinished == ()
 
 
+@pytest.mark.slow
 def test_a_part_that_is_refused_late_does_not_end_a_long_file_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_text_that_the_tokenizer_refuses_is_skipped_alone(
     assert len(texts(index)) == 5
 
 
+@pytest.mark.slow
 def test_lists_are_trained_without_an_encoder_that_broke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

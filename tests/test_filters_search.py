@@ -156,6 +156,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, np.ndarray]:
     return index, xb
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lists", [False, True], ids=["as it is", "by lists alone"])
 @pytest.mark.parametrize(
     ("where", "keeps"),

@@ -57,6 +57,7 @@ def test_children_of_a_pool_by_fork_answer_as_their_parent(corpus: Corpus) -> No
     assert forking(corpus, "--pool", "--at-once", 2, "--kinds", "ivfpq") == 2
 
 
+@pytest.mark.slow
 def test_a_child_needs_no_lock_that_another_thread_held(corpus: Corpus) -> None:
     assert forking(corpus, "--rounds", 3, "--at-once", 2, "--busy", 3, "--kinds", "ivfpq") == 6
 

@@ -208,6 +208,7 @@ def test_scores_are_the_cosines_of_the_stored_vectors(corpus: Path, tmp_path: Pa
     assert [h.id for h in again] == [h.id for h in hits]
 
 
+@pytest.mark.slow
 def test_ivfpq_when_asked_for_finds_what_exact_search_finds(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()

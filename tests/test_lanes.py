@@ -277,6 +277,7 @@ def test_a_second_run_encodes_nothing_and_a_moved_file_keeps_its_vectors(
     assert verify(tmp_path / "ix") == []
 
 
+@pytest.mark.slow
 def test_each_lane_has_lists_of_its_own(made: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made / "both", tmp_path / "ix")
     index = mmsearch.open(folder)
@@ -300,6 +301,7 @@ def test_each_lane_has_lists_of_its_own(made: Path, tmp_path: Path) -> None:
     assert not list((folder / "ann").glob("*.quantiser"))
 
 
+@pytest.mark.slow
 def test_lists_of_one_lane_outlast_the_training_of_another(made: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made / "both", tmp_path / "ix")
     index = mmsearch.open(folder)

@@ -82,6 +82,7 @@ def recordings(index: mmsearch.Index) -> list[Path]:
     return sorted((index.path.parent / "files").glob("*.wav"))
 
 
+@pytest.mark.slow
 def test_a_sound_finds_itself_before_any_text(index: mmsearch.Index) -> None:
     for path in recordings(index):
         hits = index.search(audio=path, k=50)
@@ -124,6 +125,7 @@ def test_a_text_finds_itself_before_what_it_describes(index: mmsearch.Index) -> 
         assert hit.surprise is not None and hit.surprise > 3
 
 
+@pytest.mark.slow
 def test_windows_of_one_file_that_are_alike_are_not_taken_for_chance(
     index: mmsearch.Index, tmp_path: Path
 ) -> None:

@@ -69,7 +69,7 @@ OWNED = {
     "tokenizers": {"spaces", "train"},
     "PIL": {"media", "train"},
     "soundfile": {"media", "train"},
-    "pypdf": {"media"},
+    "pypdfium2": {"media"},
     "typer": {"cli"},
     "rich": {"cli"},
     "matplotlib": {"evaluation", "train"},

@@ -193,6 +193,7 @@ def test_a_long_sound_streams_in_flat_memory(tmp_path: Path) -> None:
     assert peak < 16 << 20
 
 
+@pytest.mark.slow
 def test_a_sound_given_as_an_array_is_taken_block_by_block_and_not_beyond_the_limit() -> None:
     preprocess = Preprocess(1, 48_000, 10.0)
     hours = np.zeros(100 * 3600 * 25, np.float32)  # 36 MB at 100 a second, 17 GB at 48,000
@@ -269,7 +270,10 @@ ID3 = b"ID3\x04\0\0\0\0\x02\x00" + b"APIC" + bytes(252)  # 256 bytes, as before 
 
 @pytest.mark.parametrize("before", [b"", ID3], ids=["bare", "behind a tag"])
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE", "AVERAGE"])
-@pytest.mark.parametrize(("rate_hz", "channels"), [(44100, 2), (22050, 1), (8000, 1)])
+@pytest.mark.parametrize(
+    ("rate_hz", "channels"),
+    [pytest.param(44100, 2, marks=pytest.mark.slow), (22050, 1), (8000, 1)],
+)
 def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whole(
     rate_hz: int, channels: int, mode: str, before: bytes
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hostile import make_hostile_folder, pictures, sounds, wav_header
+from hostile import KILLING, make_hostile_folder, pictures, sounds, wav_header
 from mmsearch.cores import available_cores
 from mmsearch.errors import MmsearchError
 from mmsearch.media import Limits, decode
@@ -299,6 +299,7 @@ def test_many_files_behind_a_killed_decoder_are_all_decoded(tmp_path: Path) -> N
     assert sorted(ends) == sorted(names)
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_hung_decoder_is_given_up_and_its_file_tried_again(tmp_path: Path) -> None:
     _hour_of_silence(tmp_path / "hang.wav")
@@ -345,6 +346,7 @@ def test_what_was_answered_to_a_decoder_that_died_holds_for_the_next_one(
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_decoder_that_cannot_even_be_killed_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -370,6 +372,7 @@ def test_a_decoder_that_cannot_even_be_killed_is_left_behind(
     assert end.reason.startswith("the decoder gave no sign of life for 1 s")
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_decoder_that_computes_without_an_end_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "slow.html").write_bytes(b"<html><p>words " + b"<b>word </b>" * 400_000)
@@ -622,18 +625,19 @@ def test_a_hostile_folder_ends_as_expected_in_bounded_memory(tmp_path: Path) -> 
     expected = make_hostile_folder(tmp_path)
     names = {Finished: "indexed", Skipped: "skipped", Failed: "failed", Ignored: "ignored"}
     with DecodePool(PREPROCESS, workers=2, timeout_s=60) as pool:
-        first = pool.pids
         out = run(pool, tmp_path, *expected)
         peaks = [_peak_rss_bytes(pid) for pid in pool.pids]
-        assert pool.pids[:1] == first and len(pool.pids) == 2
+        assert len(pool.pids) == 2
     (tmp_path / "closed").chmod(0o700)
     got = {path: names[type(events[-1])] for path, events in out.items()}
     wrong = {p: (expected[p], got[p]) for p in expected if expected[p] not in (got[p], "any")}
     assert wrong == {}
-    for events in out.values():
+    for path, events in out.items():
         if isinstance(events[-1], Skipped | Failed):
             assert events[-1].stage in ("read", "sniff", "decode")
             assert len(events[-1].reason) > 8 and "crashed" not in events[-1].reason
+            # Two PDFs are made to ask for memory without an end.
+            assert ("gave up" in events[-1].reason) == (path in KILLING)
             assert "Traceback" not in events[-1].reason
     assert max(peaks) < 400 << 20
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostile import build_pdf, pdf_stream, pdf_with_text
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, passages, sniff
 from mmsearch.media.encoding import decode_text
@@ -104,7 +101,7 @@ def test_no_passage_ever_parts_a_grapheme(clusters: list[str]) -> None:
         edges.add(at)
         at += len(cluster)
     edges.add(at)
-    from mmsearch.media.text import spans
+    from mmsearch.media.cutting import spans
 
     for start, end in spans(text, SMALL):
         assert start in edges
@@ -114,7 +111,7 @@ def test_no_passage_ever_parts_a_grapheme(clusters: list[str]) -> None:
 @given(st.text(max_size=2000), st.sampled_from([0.0, 0.15, 0.5, 0.9]))
 @settings(max_examples=200, deadline=None)
 def test_nothing_readable_is_lost_and_lengths_are_bounded(text: str, overlap: float) -> None:
-    from mmsearch.media.text import normalised, spans
+    from mmsearch.media.cutting import normalised, spans
 
     preprocess = Preprocess(64, 16000, 10.0, 10, 15, overlap)
     covered = [False] * len(text)
@@ -202,7 +199,7 @@ def test_html_gives_what_a_reader_sees() -> None:
         "<body><script>var x = '<p>no</p>';</script><h1>Menu</h1><p>Soup&nbsp;&lt;hot&gt;</p>"
         "<ul><li>bread<li>wine</ul><!-- not this --><noscript>nor this</noscript>end"
     )
-    title, text = visible_text(page)
+    title, text, _ = visible_text(page)
     assert title == "Café & bar"
     assert " ".join(text.split()) == "Menu Soup <hot> bread wine end"
 
@@ -223,59 +220,6 @@ def test_html_made_to_be_slow_is_not(bad: str) -> None:
     start = time.process_time()
     visible_text("<p>words</p>" + bad * (500_000 // len(bad)))
     assert time.process_time() - start < 10
-
-
-def test_a_pdf_passage_names_its_page() -> None:
-    data = pdf_with_text("The first page.", "The second page.")
-    assert [(p.data, p.meta["page"], p.part_no) for p in parts(data, "pdf")] == [
-        ("The first page.", 1, 0),
-        ("The second page.", 2, 1),
-    ]
-
-
-def test_a_pdf_of_pictures_an_encrypted_and_a_damaged_one_say_why() -> None:
-    import io
-
-    import pypdf
-
-    with pytest.raises(DecodeError, match="no text layer"):
-        parts(pdf_with_text(""), "pdf")
-    writer = pypdf.PdfWriter(io.BytesIO(pdf_with_text("secret")))
-    writer.encrypt("password", algorithm="RC4-128")
-    buffer = io.BytesIO()
-    writer.write(buffer)
-    with pytest.raises(DecodeError, match="encrypted with a password"):
-        parts(buffer.getvalue(), "pdf")
-    with pytest.raises(DecodeError, match="damaged or cut short"):
-        parts(b"%PDF-1.4\nnothing", "pdf")
-
-
-def test_a_pdf_with_an_empty_password_is_read() -> None:
-    import io
-
-    import pypdf
-
-    writer = pypdf.PdfWriter(io.BytesIO(pdf_with_text("open to all")))
-    writer.encrypt("", "owner", algorithm="RC4-128")
-    buffer = io.BytesIO()
-    writer.write(buffer)
-    assert parts(buffer.getvalue(), "pdf")[0].data == "open to all"
-
-
-def test_too_many_pages_are_refused() -> None:
-    with pytest.raises(LimitExceeded, match="3 pages; at most 2"):
-        list(decode(pdf_with_text("a", "b", "c"), "pdf", PREPROCESS, Limits(max_pdf_pages=2)))
-
-
-def test_a_stream_that_unpacks_to_gigabytes_is_refused() -> None:
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 4 0 R >>",
-        pdf_stream(zlib.compress(bytes(200 << 20), 9), b"/Filter /FlateDecode"),
-    ]
-    with pytest.raises(DecodeError):
-        parts(build_pdf(objects), "pdf")
 
 
 @pytest.mark.parametrize(

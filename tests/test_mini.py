@@ -103,6 +103,7 @@ def test_no_parts_give_no_rows(mini: Mini) -> None:
         assert mini.encode(modality, []).shape == (0, 512)
 
 
+@pytest.mark.slow
 def test_a_vector_is_the_same_bit_for_bit_in_any_company_and_on_any_number_of_threads(
     mini: Mini,
 ) -> None:
@@ -250,3 +251,14 @@ def test_a_sentence_is_nearest_to_its_translation(mini: Mini) -> None:
     for chinese in (simplified, traditional):
         nearest = (mini.encode(Modality.TEXT, chinese) @ base.T).argmax(axis=1)
         assert nearest.tolist() == list(range(len(english)))
+
+
+def test_one_built_in_space_serves_a_whole_process_and_goes_with_its_last_user() -> None:
+    code = (
+        "import gc; from mmsearch import spaces\n"
+        "one = spaces.load_encoder('mini'); assert spaces.load_encoder('mini') is one\n"
+        "assert list(spaces._in_use) == ['mini']\n"
+        "del one; gc.collect(); assert not spaces._in_use\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

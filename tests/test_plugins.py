@@ -78,6 +78,7 @@ def run(environment: dict[str, str], *args: object) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.slow
 def test_a_space_of_another_package_is_used_like_any(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

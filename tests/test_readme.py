@@ -92,6 +92,7 @@ def test_there_are_commands_to_run() -> None:
     assert commands()[0].startswith("mmsearch index ") and len(commands()) >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands())
 def test_the_readmes_command_works(
     command: str, home: Path, samples: Path, monkeypatch: pytest.MonkeyPatch

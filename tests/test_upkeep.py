@@ -37,6 +37,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> mmsearch.Index:
     return make(tmp_path_factory.mktemp("tuned"), "ix", texts, ann="ivfpq")
 
 
+@pytest.mark.slow
 def test_the_tuner_asks_for_what_is_in_the_index(tmp_path: Path, samples: Path) -> None:
     index = mmsearch.index([samples / "photos", samples / "texts"], tmp_path / "ix")
     segments = index.snapshot.segments
@@ -71,6 +72,7 @@ def test_building_lists_measures_what_they_find(tuned: mmsearch.Index) -> None:
     assert facts["target"] == 0.95 and facts["queries_of"].startswith("fragments of the index")
 
 
+@pytest.mark.slow
 def test_more_recall_finds_more_and_a_recall_of_one_finds_all(tuned: mmsearch.Index) -> None:
     xq = mmsearch.load_space("mini").encode_texts(sample_queries(200, seed=11))
     vectors = np.concatenate([s.lanes[0].vectors for s in tuned.snapshot.segments]).astype(
@@ -142,6 +144,7 @@ def test_compacting_drops_what_was_deleted_and_finds_the_same(tmp_path: Path) ->
     assert verify(index.path) == []
 
 
+@pytest.mark.slow
 def test_merged_shards_answer_as_one_index_of_everything(tmp_path: Path) -> None:
     texts = sample_queries(300)
     whole = make(tmp_path, "whole", texts)
@@ -184,6 +187,7 @@ def test_indexes_of_two_spaces_are_not_merged(tmp_path: Path) -> None:
         merge(tmp_path / "a", [tmp_path / "a"])
 
 
+@pytest.mark.slow
 def test_the_lists_stay_within_the_memory_that_is_allowed(tmp_path: Path) -> None:
     texts = sample_queries(1200)
     (tmp_path / "nothing").mkdir()
@@ -212,6 +216,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         parsed_bytes(text)
 
 
+@pytest.mark.slow
 def test_the_commands_say_what_they_did(tmp_path: Path, tuned: mmsearch.Index) -> None:
     code, out, _ = cli("info", "--index", tuned.path)
     assert code == 0 and "queries/s" in out and "← aimed at 0.95" in out

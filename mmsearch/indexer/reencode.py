@@ -54,7 +54,8 @@ from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
 _DECODED = META_KEYS | {"cut_tokens", "unknown_share"}
-_OF_A_PART = {"offset", "page", "cut_tokens", "unknown_share"}  # what differs from part to part
+# What differs from part to part.
+_OF_A_PART = {"offset", "page", "section", "cut_tokens", "unknown_share"}
 _ROUNDS = 3  # of catching up with other writers, before they have to wait
 _NAMED = 3  # items, in a message
 _LISTED = 1_000  # in JSON

@@ -1,7 +1,7 @@
 """Bytes → decoded arrays: pictures, sounds and texts, behind limits against bombs.
 
 One line in KINDS per kind; its module, and the library behind it, loads with the first file
-of that kind, so a worker that never sees a PDF never imports pypdf.
+of that kind, so a worker that never sees a PDF never loads PDFium.
 `mmsearch.media.pool` runs all this in processes of its own.
 """
 
@@ -68,7 +68,7 @@ KINDS = {  # kind -> (module with `parts`, the limit on its bytes; None: streame
 # What decoders say of a part. Any other key came with an item, from an application.
 META_KEYS = frozenset(
     ("width", "height", "format", "taken", "duration_s", "sample_rate_hz", "channels", "title",
-     "artist", "offset", "page")
+     "artist", "author", "offset", "page", "section")
 )  # fmt: skip
 
 
@@ -208,10 +208,10 @@ def joined(pieces: Sequence[str], share: float) -> str:
 
 def passages(text: str, preprocess: Preprocess) -> Iterator[str]:
     """A text cut into passages, as an indexed file of it would be."""
-    from mmsearch.media import text as texts
+    from mmsearch.media.cutting import normalised, spans
 
-    for start, end in texts.spans(text, preprocess):
-        yield texts.normalised(text[start:end])
+    for start, end in spans(text, preprocess):
+        yield normalised(text[start:end])
 
 
 class _Borrowed:
@@ -272,7 +272,7 @@ def _quieten() -> None:
     global _quiet
     if not _quiet:
         _quiet = True
-        for module in (r"PIL\..*", r"pypdf.*", r"pillow_heif.*", r"soundfile"):
+        for module in (r"PIL\..*", r"pypdfium2.*", r"pillow_heif.*", r"soundfile"):
             warnings.filterwarnings("ignore", module=module, append=True)
-        for logger in ("PIL", "pypdf", "chardet"):
+        for logger in ("PIL", "pypdfium2", "chardet"):
             logging.getLogger(logger).addHandler(logging.NullHandler())

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
+from itertools import accumulate
 from typing import Any
 
 from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media.cutting import normalised
 from mmsearch.media.encoding import decode_text
+from mmsearch.media.headings import MAX_TITLE_CHARS, Heading, passages_below
 from mmsearch.media.limits import Limits
-from mmsearch.media.text import normalised, spans
 from mmsearch.types import Modality, Part, Preprocess
 
 _CHARSET = re.compile(
@@ -22,7 +24,7 @@ _BLOCKS = frozenset(
     "address article aside blockquote body br dd div dl dt fieldset figcaption figure footer form"
     " h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre section table tr ul".split()
 )
-_MAX_TITLE_CHARS = 300
+_HEADINGS = {f"h{level + 1}": level for level in range(6)}
 _FEED_CHARS = 1 << 18  # an unclosed construct is scanned again with every piece: few pieces
 _TAG = re.compile(r"<[^>]*>?")
 
@@ -30,27 +32,42 @@ _TAG = re.compile(r"<[^>]*>?")
 def parts(
     data: bytes, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
 ) -> Iterator[Part]:
-    """The passages of a page. meta: offset in its visible text, and its title."""
+    """The passages of a page. meta: offset in its visible text, its title, and the section."""
     if len(data) > limits.max_html_bytes:
         raise LimitExceeded(f"page of {len(data):,} bytes; at most {limits.max_html_bytes:,}")
-    title, text = visible_text(decode_text(data, declared=_declared(data)))
+    title, text, headings = visible_text(decode_text(data, declared=_declared(data)))
     number = -1
-    for number, (start, end) in enumerate(spans(text, preprocess)):
+    for number, (start, end, section) in enumerate(passages_below(text, preprocess, headings)):
         if number >= skip_parts:
             meta: dict[str, Any] = {"offset": start} | ({"title": title} if title else {})
+            if section:
+                meta["section"] = section
             yield Part(Modality.TEXT, number, normalised(text[start:end]), meta=meta)
     if number < 0:
         raise DecodeError("holds no visible words")
 
 
-def visible_text(markup: str) -> tuple[str | None, str]:
-    """(title, text): entities resolved, scripts and styles left out, blocks on lines."""
+def visible_text(markup: str) -> tuple[str | None, str, list[Heading]]:
+    """(title, text, headings): entities resolved, scripts and styles left out, blocks on lines."""
     page = _Page()
     for at in range(0, len(markup), _FEED_CHARS):
         page.feed(markup[at : at + _FEED_CHARS])
     page.finish()
-    title = normalised("".join(page.title))[:_MAX_TITLE_CHARS]
-    return title or None, "".join(page.text).strip()
+    title = normalised("".join(page.title))[:MAX_TITLE_CHARS]
+    text = "".join(page.text)
+    headings = list(_headings(page, text))
+    front = len(text) - len(text.lstrip())
+    return title or None, text.strip(), [one.moved(-front) for one in headings]
+
+
+def _headings(page: _Page, text: str) -> Iterator[Heading]:
+    ends = [0, *accumulate(map(len, page.text))]
+    for level, first, behind in page.headings:
+        words = text[ends[first] : ends[behind]]
+        title = normalised(words)[:MAX_TITLE_CHARS]
+        if title:
+            start = ends[first] + len(words) - len(words.lstrip())
+            yield Heading(start, ends[first] + len(words.rstrip()), level, title)
 
 
 class _Page(HTMLParser):
@@ -60,6 +77,8 @@ class _Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.title: list[str] = []
         self.text: list[str] = []
+        self.headings: list[tuple[int, int, int]] = []  # level, and which pieces of the text
+        self._heading: tuple[int, int] | None = None
         self._hidden = dict.fromkeys(_HIDDEN, 0)  # tag -> how many of it are open
         self._in_title = False
 
@@ -79,6 +98,8 @@ class _Page(HTMLParser):
             self._in_title = True
         elif tag in _BLOCKS:
             self.text.append("\n" if tag in ("br", "li", "tr", "dt", "dd") else "\n\n")
+            if tag in _HEADINGS:
+                self._heading = _HEADINGS[tag], len(self.text)
         elif tag in ("td", "th"):
             self.text.append(" ")
 
@@ -92,6 +113,9 @@ class _Page(HTMLParser):
         elif tag == "title":
             self._in_title = False
         elif tag in _BLOCKS:
+            if tag in _HEADINGS and self._heading is not None:
+                self.headings.append((*self._heading, len(self.text)))
+                self._heading = None
             self.text.append("\n")
 
     def handle_data(self, data: str) -> None:

@@ -60,6 +60,10 @@ def death_by_exit(code: int, limits: Limits) -> Death:
         return Death(f"the decoder was ended by signal {-code}")
     if name == "SIGXCPU":
         return Death(f"one part of it took more than {limits.worker_cpu_s:g} s to compute", True)
+    if name == "SIGABRT":  # so PDFium ends when it gets no more memory
+        most = limits.worker_memory_bytes // MIB
+        memory = f", perhaps because it may take {most:,} MiB of memory"
+        return Death(f"the decoder gave up (signal {-code}, {name}{memory})", True)
     if -code in _OWN_SIGNALS:
         return Death(f"the decoder crashed (signal {-code}, {name})", True)
     memory = ", perhaps out of memory" if name == "SIGKILL" else ""

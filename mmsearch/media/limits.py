@@ -45,7 +45,7 @@ class Limits:
     """Parsed in Python at about 1.4 MB/s; the longest hand-written pages have 1–2 MB."""
 
     max_pdf_bytes: int = 256 * MIB
-    """Read whole, and pypdf keeps objects beside it; scanned books lie below."""
+    """Read whole; scanned books lie below."""
 
     max_pdf_pages: int = 10_000
     """Extraction costs 10–50 ms a page; the longest standards have some 5,000 pages."""

@@ -3,173 +3,39 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmsearch.errors import DecodeError
+from mmsearch.media.cutting import normalised
 from mmsearch.media.encoding import decode_text
+from mmsearch.media.headings import MAX_TITLE_CHARS, in_plain_text, passages_below
 from mmsearch.media.limits import Limits
 from mmsearch.types import Modality, Part, Preprocess
 
-# Scripts written without spaces: Han, kana, their punctuation and full-width forms, Thai, Lao,
-# Burmese, Khmer. Korean has spaces and is counted in words.
-_CJK = (
-    "\u3000-\u30ff\u3105-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uffee"
-    "\U00020000-\U0003ffff\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff"
-)
-WORD_CHARS = 24
-"""A longer run without a space counts as several words: URLs, hashes, base64."""
-MAX_CLUSTER_CHARS = 30
-"""Unicode's stream-safe bound (UAX 15): more marks on one letter than this may be parted."""
-_CJK_CHAR = re.compile(f"[{_CJK}]")
-_UNIT = re.compile(f"[{_CJK}]|[^\\s{_CJK}]{{1,{WORD_CHARS}}}")
-_WRAPPED_CJK = re.compile(f"(?<=[{_CJK}])[^\\S\\n]*\\n[^\\S\\n]*(?=[{_CJK}])")
-_SPACE = re.compile(r"\s+")
-
-_CLOSERS = "\"'»)]}”’」』）】》〉］｝"
-_STOPS = ".!?…。！？；｡।॥؟"
-_WIDE_STOPS = "。！？；｡"
 _FRONT_MATTER = re.compile(r"---[ \t]*\n((?:[\w-]+:.*\n|[ \t]+.*\n|- .*\n|\s*\n){1,60})---[ \t]*\n")
 _TITLE_FIELD = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.MULTILINE)
 _HEADING = re.compile(r"\s*#[ \t]+(\S.*)")
-_MAX_TITLE_CHARS = 300
-
-
-class _Unit(NamedTuple):
-    """A word, or a character of a script without spaces: ``text[start:end]``."""
-
-    start: int
-    end: int
-    weight: int
 
 
 def parts(
     data: bytes, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
 ) -> Iterator[Part]:
-    """The passages of a text file. meta: offset (in characters), title where there is one."""
+    """The passages of a text file. meta: offset (in characters), title and section where there
+    are any."""
     text = decode_text(data)
     begin, title = _head(text)
     number = -1
-    for number, (start, end) in enumerate(spans(text, preprocess, begin)):
+    headings = in_plain_text(text, begin)
+    passages = passages_below(text, preprocess, headings, begin)
+    for number, (start, end, section) in enumerate(passages):
         if number >= skip_parts:
             meta: dict[str, Any] = {"offset": start} | ({"title": title} if title else {})
+            if section:
+                meta["section"] = section
             yield Part(Modality.TEXT, number, normalised(text[start:end]), meta=meta)
     if number < 0:
         raise DecodeError("holds no words")
-
-
-def spans(text: str, preprocess: Preprocess, begin: int = 0) -> Iterator[tuple[int, int]]:
-    """Where the passages of ``text[begin:]`` start and end, in order.
-
-    A passage holds at most ``passage_words`` words or ``passage_cjk_chars`` characters, or a
-    mixture (300 characters weigh as much as 200 words). It ends at the last paragraph in its
-    last 40%, else at the last sentence, line or word there; the next one starts up to
-    ``passage_overlap`` earlier, at a sentence where one starts there. Every character that is
-    no white space is in some passage, and no grapheme is parted.
-    """
-    words, chars = max(1, preprocess.passage_words), max(1, preprocess.passage_cjk_chars)
-    budget = words * chars
-    overlap = min(preprocess.passage_overlap, 0.5) * budget
-    window: list[_Unit] = []  # the passage being filled, and what it shares with the one before
-    weight = 0
-    for unit in _units(text, begin, word_weight=chars, char_weight=words):
-        if window and weight + unit.weight > budget:
-            cut = _best_cut(text, window, unit.start)
-            yield window[0].start, window[cut - 1].end
-            window = window[_shared_from(text, window, cut, overlap) :]
-            weight = sum(held.weight for held in window)
-            # What was cut off and the overlap may leave no room for a long word.
-            while window and weight + unit.weight > budget:
-                weight -= window.pop(0).weight
-        window.append(unit)
-        weight += unit.weight
-    if window:
-        yield window[0].start, window[-1].end
-
-
-def normalised(passage: str) -> str:
-    """White space to single blanks, and none where a line wraps between Chinese characters."""
-    return _SPACE.sub(" ", _WRAPPED_CJK.sub("", passage)).strip()
-
-
-def _units(text: str, begin: int, word_weight: int, char_weight: int) -> Iterator[_Unit]:
-    length, at = len(text), begin
-    while (found := _UNIT.search(text, at)) is not None:
-        start, end = found.span()
-        # Marks and joiners all lie beyond U+02FF: plain text pays one comparison.
-        while end < length and text[end] > "\u02ff" and not may_split(text, end):
-            if end - start >= WORD_CHARS + MAX_CLUSTER_CHARS:
-                break
-            end += 1
-        yield _Unit(start, end, char_weight if _CJK_CHAR.match(text, start) else word_weight)
-        at = end
-
-
-def may_split(text: str, at: int) -> bool:
-    """Whether ``text[:at]`` and ``text[at:]`` part no grapheme (UAX 29, on the careful side)."""
-    before, after = text[at - 1], text[at]
-    if after.isspace() or before.isspace():
-        return True
-    if unicodedata.category(after) in ("Mn", "Mc", "Me"):
-        return False
-    if after in "\u200c\u200d\u0e33\u0eb3\uff9e\uff9f" or before == "\u200d":
-        return False
-    if "\U0001f3fb" <= after <= "\U0001f3ff" or "\U000e0020" <= after <= "\U000e007f":
-        return False
-    if _is_flag_letter(before) and _is_flag_letter(after):
-        run = at
-        while run > 0 and _is_flag_letter(text[run - 1]):
-            run -= 1
-        return (at - run) % 2 == 0
-    if "\u1160" <= after <= "\u11ff" or "\ud7b0" <= after <= "\ud7fb":  # Hangul vowels and finals
-        return False
-    if "\u1100" <= before <= "\u115f" and ("\u1100" <= after <= "\u115f" or "가" <= after <= "힣"):
-        return False
-    # A virama joins the consonant that follows into one letter.
-    return unicodedata.combining(before) != 9
-
-
-def _is_flag_letter(c: str) -> bool:
-    return "\U0001f1e6" <= c <= "\U0001f1ff"
-
-
-def _best_cut(text: str, window: list[_Unit], next_start: int) -> int:
-    """How many units the passage keeps: the best break in its last 40%, the last of equals."""
-    best, best_level = len(window), -1
-    for cut in range(len(window), max(1, int(len(window) * 0.6)) - 1, -1):
-        following = window[cut].start if cut < len(window) else next_start
-        level = _break_level(text, window[cut - 1].end, following)
-        if level > best_level:
-            best, best_level = cut, level
-    return best
-
-
-def _shared_from(text: str, window: list[_Unit], cut: int, overlap: float) -> int:
-    """The unit that the next passage starts with: a sentence's first within the overlap."""
-    first, shared = cut, 0
-    while first > 1 and shared + window[first - 1].weight <= overlap:
-        first -= 1
-        shared += window[first].weight
-    for start in range(first, cut):
-        if _break_level(text, window[start - 1].end, window[start].start) >= 2:
-            return start
-    while first < cut and text[window[first].start] in _CLOSERS + _STOPS:
-        first += 1  # no passage starts with the end of a sentence
-    return first
-
-
-def _break_level(text: str, end: int, following: int) -> int:
-    """How good it is to part at a gap: 3 paragraph, 2 sentence, 1 line, 0 anywhere else."""
-    gap = text[end:following]
-    if gap.count("\n") >= 2:
-        return 3
-    if not gap and text[following] in _CLOSERS + _STOPS + "，、：,;:":
-        return 0
-    last = text[max(0, end - 6) : end].rstrip(_CLOSERS)[-1:]
-    if last and (last in _WIDE_STOPS or (gap and last in _STOPS)):
-        return 2
-    return 1 if "\n" in gap else 0
 
 
 def _head(text: str) -> tuple[int, str | None]:
@@ -182,4 +48,4 @@ def _head(text: str) -> tuple[int, str | None]:
     title = named[2] if named else None
     if title is None and (heading := _HEADING.match(text, begin)) is not None:
         title = heading[1]
-    return begin, normalised(title)[:_MAX_TITLE_CHARS] if title else None
+    return begin, normalised(title)[:MAX_TITLE_CHARS] if title else None

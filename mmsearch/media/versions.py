@@ -6,7 +6,7 @@ from functools import cache
 
 from mmsearch.version import __version__
 
-_PACKAGES = ("pillow", "pillow-heif", "soundfile", "soxr", "pypdf", "chardet")
+_PACKAGES = ("pillow", "pillow-heif", "soundfile", "soxr", "pypdfium2", "chardet")
 
 
 @cache

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakValueDictionary
 
 from mmsearch import forks
 from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
@@ -169,9 +170,7 @@ def _load_one(name: str, placement: Placement) -> Encoder:
     if colon and (named := family_of(name)) is not None:
         return _of_family(name, *named[:2], placement)
     if name in SPACES:
-        module, cls, _ = SPACES[name]
-        encoder: Encoder = getattr(import_module(module), cls)()
-        return encoder
+        return _built_in(name)
     if colon and (near := _near_family(family)) and not os.path.exists(name):
         raise SpaceUnavailable(f"no space is called {name!r}; did you mean {near}:{model}?")
     folder = expanded(name)
@@ -185,6 +184,20 @@ def _load_one(name: str, placement: Placement) -> Encoder:
         f"no space is called {name!r}; there is: {known}, or the "
         "path of a folder that `mmsearch train` wrote. `mmsearch spaces` lists what each one needs."
     )
+
+
+_in_use: WeakValueDictionary[str, Encoder] = WeakValueDictionary()
+_looking_up = forks.Lock()
+
+
+def _built_in(name: str) -> Encoder:
+    """The encoder of a built-in space, one for all of the process while anything uses it."""
+    with _looking_up:
+        encoder = _in_use.get(name)
+        if encoder is None:
+            module, cls, _ = SPACES[name]
+            encoder = _in_use[name] = getattr(import_module(module), cls)()
+        return encoder
 
 
 def check_placement(name: str, placement: Placement) -> None:
