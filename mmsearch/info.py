@@ -148,17 +148,32 @@ def _kept(index: Index) -> dict[str, Any] | None:
     }
 
 
-def skipped_files(index: Index) -> dict[str, list[dict[str, Any]]]:
+def skipped_files(index: Index) -> dict[str, Any]:
     """Every file that should have been indexed and was not, by path: under ``skipped_files``
     those whose content cannot be read, under ``failed_files`` those that the next run tries
-    again. Of each its path, the stage, the reason, and which decoders tried it."""
-    found: dict[str, list[dict[str, Any]]] = {"skipped_files": [], "failed_files": []}
+    again. Of each its path, the stage, the reason, and which decoders tried it. Under
+    ``skipped_reasons`` each reason and how many were skipped for it, the most frequent first."""
+    found: dict[str, Any] = {"skipped_files": [], "failed_files": []}
     rows = read_ledger(index.snapshot.place, index.snapshot.manifest)
     for row in sorted(rows, key=lambda row: row.path):
         if row.outcome is not Outcome.IGNORED:
             facts = {"path": row.path, "stage": row.stage, "reason": row.reason}
             found[f"{row.outcome}_files"].append({**facts, "decoders": row.decoders})
-    return found
+    reasons = Counter(row["reason"] for row in found["skipped_files"])
+    return {"skipped_reasons": dict(reasons.most_common()), **found}
+
+
+def ignored_files(index: Index) -> dict[str, Any]:
+    """What was passed over: ``ignored_kinds``, what each is and how many there are, the most
+    frequent first; ``ignored_files``, each file's path and what it is, by path."""
+    rows = read_ledger(index.snapshot.place, index.snapshot.manifest)
+    found = sorted(
+        (row.path, row.reason or "unknown") for row in rows if row.outcome is Outcome.IGNORED
+    )
+    return {
+        "ignored_kinds": dict(Counter(what for _, what in found).most_common()),
+        "ignored_files": [{"path": path, "what": what} for path, what in found],
+    }
 
 
 def list_spaces() -> list[dict[str, Any]]:

@@ -80,13 +80,15 @@ def pictures() -> dict[str, bytes]:
     }
     import pillow_heif
 
-    pillow_heif.register_heif_opener()
     Image.init()
     out = {}
     for suffix, name in formats.items():
         buffer = io.BytesIO()
         try:
-            image.save(buffer, name)
+            if name == "HEIF":
+                pillow_heif.from_pillow(image).save(buffer)
+            else:
+                image.save(buffer, name)
         except (KeyError, OSError, RuntimeError):  # a build without this encoder
             continue
         out[suffix] = buffer.getvalue()

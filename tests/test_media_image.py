@@ -62,9 +62,13 @@ def test_a_lossless_format_gives_the_pixels_of_a_full_decode(format: str) -> Non
 def test_a_lossy_format_is_near_the_original(format: str) -> None:
     import pillow_heif
 
-    pillow_heif.register_heif_opener()
     try:
-        data = saved(photo(), format, quality=95)
+        if format == "HEIF":
+            buffer = io.BytesIO()
+            pillow_heif.from_pillow(photo()).save(buffer, quality=95)
+            data = buffer.getvalue()
+        else:
+            data = saved(photo(), format, quality=95)
     except (KeyError, OSError, RuntimeError):
         pytest.skip(f"no {format} encoder in this build")
     assert sniff(data[:8192], "x.bin") == "image"

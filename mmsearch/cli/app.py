@@ -45,6 +45,8 @@ from mmsearch.cli.upkeep import (
 )
 from mmsearch.version import __version__
 
+_NAMED_KINDS = 3  # of those that a run ignored
+
 app = typer.Typer(
     name="mmsearch",
     help="Search pictures, sounds and writing by meaning, from any of them to any other.",
@@ -243,6 +245,14 @@ def index(
             )
         if (report.skipped or report.failed) and not json:
             say("`mmsearch info --skipped" + _same(index) + "` says why files were left out.")
+        if report.passed_over and not json:
+            some = report.passed_over.most_common(_NAMED_KINDS)
+            told = ", ".join(f"{what} ({number:,})" for what, number in some)
+            more = ", …" if len(report.passed_over) > len(some) else ""
+            say(
+                f"mmsearch: not indexed: {told}{more}. `mmsearch info --ignored{_same(index)}` "
+                "lists them."
+            )
         nothing = not report.indexed and not report.unchanged and not report.kept
         if not json and nothing and not report.skipped and not report.failed:
             say("mmsearch: no pictures, sounds or texts were found there.")
@@ -320,30 +330,36 @@ def info(
         bool,
         typer.Option("--skipped", help="List the files that were skipped or failed, and why."),
     ] = False,
+    ignored: Annotated[
+        bool,
+        typer.Option("--ignored", help="List the files that are not indexed, by what they are."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what an index holds, and what was skipped.
+    """Show what an index holds, and what was left out.
 
     \b
     mmsearch info
     mmsearch info --skipped --index home
+    mmsearch info --ignored
     """
     with edge():
-        from mmsearch.cli.show import show_info, show_skipped
-        from mmsearch.info import describe, skipped_files
+        from mmsearch.cli.show import show_ignored, show_info, show_skipped
+        from mmsearch.info import describe, ignored_files, skipped_files
         from mmsearch.searcher import Index
 
         opened = Index(folder_of(index))
         body = describe(opened)
+        files = skipped_files(opened) if skipped else {}
+        passed_over = ignored_files(opened) if ignored else {}
+        if json:
+            print_json({**body, **files, **passed_over})
+            return
         if skipped:
-            files = skipped_files(opened)
-            if json:
-                print_json({**body, **files})
-            else:
-                show_skipped(files)
-        elif json:
-            print_json(body)
-        else:
+            show_skipped(files)
+        if ignored:
+            show_ignored(passed_over)
+        if not skipped and not ignored:
             show_info(body)
 
 

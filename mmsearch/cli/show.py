@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmsearch.searcher import Results
 
 _PASSAGE_LINES = 2
+_EXAMPLES = 3  # of each kind of file that is not indexed
 # Of a curve of some thirty points, the first that reaches each of these.
 _SHOWN_RECALLS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 
@@ -117,7 +118,8 @@ def show_info(body: dict[str, Any]) -> None:
     _echo(f"skipped   {body['skipped']:,}" + (" (--skipped says why)" if body["skipped"] else ""))
     if body["failed"]:
         _echo(f"failed    {body['failed']:,} (--skipped says why; the next run tries them again)")
-    _echo(f"ignored   {body['ignored']:,}")
+    told = " (--ignored says what they are)" if body["ignored"] else ""
+    _echo(f"ignored   {body['ignored']:,}{told}")
 
 
 def _kept(kept: dict[str, Any]) -> str:
@@ -148,13 +150,26 @@ def show_curve(facts: dict[str, Any], before: str = "") -> None:
         _echo(f"{before}{target:g} was not reached by lists; {exactly}")
 
 
-def show_skipped(files: dict[str, list[dict[str, Any]]]) -> None:
+def show_ignored(found: dict[str, Any]) -> None:
+    """What was passed over, by kind: how many files, what they are, and the first few."""
+    examples: dict[str, list[str]] = {what: [] for what in found["ignored_kinds"]}
+    for row in found["ignored_files"]:
+        if len(examples[row["what"]]) < _EXAMPLES:
+            examples[row["what"]].append(_near(row["path"]))
+    for what, number in found["ignored_kinds"].items():
+        more = ", …" if number > _EXAMPLES else ""
+        _echo(f"{number:>7,}  {what}: {', '.join(examples[what])}{more}")
+    if not examples:
+        _echo("nothing was ignored")
+
+
+def show_skipped(files: dict[str, Any]) -> None:
     """The files that were skipped, then those that failed, one a line: path, reason and stage."""
     for row in files["skipped_files"]:
         _echo(f"{_near(row['path'])}: {row['reason']} [{row['stage']}]")
     for row in files["failed_files"]:
         _echo(f"{_near(row['path'])}: {row['reason']} [failed: {row['stage']}]")
-    if not any(files.values()):
+    if not files["skipped_files"] and not files["failed_files"]:
         _echo("nothing was skipped")
 
 

@@ -370,8 +370,8 @@ def decoded_files(encoder: Encoder, paths: list[str]) -> Iterator[Part | Finishe
                         raise DecodeError(f"{path}: {reason}", stage=stage)
                     case Failed(reason=reason):
                         raise ProcessingFailed(f"{path}: {reason}")
-                    case Ignored():
-                        raise DecodeError(f"{path} is of a kind that is not indexed.", "sniff")
+                    case Ignored(what=what):
+                        raise DecodeError(f"{path} is not indexed: it is {what}.", "sniff")
 
 
 def _kind(thing: Any) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +60,7 @@ class Report:
     cut: int = 0  # passages of which the text tower left something out
     unknown: int = 0  # passages of which the space knows less than half of the letters
     seconds: float = 0.0
+    passed_over: Counter[str] = field(default_factory=Counter)  # what this run ignored: how often
     kept: tuple[str, ...] = ()  # folders that are missing, unreadable or empty: nothing removed
     found: int = 0  # files met so far
     done: int = 0  # files dealt with so far
@@ -81,6 +83,7 @@ class Report:
             "parts": self.parts,
             "cut": self.cut,
             "unknown": self.unknown,
+            "passed_over": dict(self.passed_over.most_common()),
             "kept": list(self.kept),
             "seconds": round(self.seconds, 3),
             "stages": self.stages.to_json(),

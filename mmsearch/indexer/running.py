@@ -201,8 +201,8 @@ class Run:
                 self._skip(task, stage, reason)
             case Failed(stage=stage, reason=reason):
                 self._fail(task, stage, reason)
-            case Ignored():
-                self._ignore(task)
+            case Ignored(what=what):
+                self._ignore(task, what)
             case Known():
                 self._reuse(task, event.content_hash, event.signature)
 
@@ -349,11 +349,12 @@ class Run:
             self.resumed[item.id] = Unfinished(item.id, item.content_hash.hex(), item.committed)
         self._note(task, Outcome.FAILED, stage, reason)
 
-    def _ignore(self, task: Task) -> None:
+    def _ignore(self, task: Task, what: str) -> None:
         path = _absolute(task)
         self._delete_at(path)
         self.resumed.pop(item_id(path), None)
-        self._note(task, Outcome.IGNORED, None, None)
+        self.report.passed_over[what] += 1
+        self._note(task, Outcome.IGNORED, "sniff", what)
 
     def _close(self, task: Task) -> OpenItem | None:
         """Ends an item without parts; those that still wait are not encoded."""

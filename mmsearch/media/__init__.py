@@ -1,6 +1,6 @@
 """Bytes → decoded arrays: pictures, sounds and texts, behind limits against bombs.
 
-One line in KINDS per kind; its module, and the library behind it, loads with the first file
+One line in KINDS a kind; its module, and the library behind it, loads with the first file
 of that kind, so a worker that never sees a PDF never loads PDFium.
 `mmsearch.media.pool` runs all this in processes of its own.
 """
@@ -15,8 +15,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,10 @@ from mmsearch.errors import (
     MmsearchError,
     ProcessingFailed,
     UsageError,
+    install,
 )
 from mmsearch.media.limits import Limits, OutOfMemory
+from mmsearch.media.others import described
 from mmsearch.media.sniff import HEAD_BYTES, included, sniff
 from mmsearch.media.versions import decoders
 from mmsearch.types import Modality, Part, Preprocess
@@ -56,12 +59,27 @@ __all__ = [
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
-KINDS = {  # kind -> (module with `parts`, the limit on its bytes; None: streamed, not read whole)
-    "image": ("image", "max_image_bytes"),
-    "audio": ("audio", None),
-    "pdf": ("pdf", "max_pdf_bytes"),
-    "html": ("html", "max_html_bytes"),
-    "text": ("text", "max_text_bytes"),
+
+class Kind(NamedTuple):
+    """What decodes a kind of file.
+
+    module: of this room, with `parts`. most_bytes: the limit on a file's bytes; None: it is
+    streamed, not read whole. extra: of this package, which the module needs.
+    """
+
+    module: str
+    modality: Modality
+    most_bytes: str | None = None
+    extra: str | None = None
+
+
+KINDS = {
+    "image": Kind("image", Modality.IMAGE, "max_image_bytes"),
+    "audio": Kind("audio", Modality.AUDIO),
+    "av": Kind("av_audio", Modality.AUDIO, extra="av"),
+    "pdf": Kind("pdf", Modality.TEXT, "max_pdf_bytes"),
+    "html": Kind("html", Modality.TEXT, "max_html_bytes"),
+    "text": Kind("text", Modality.TEXT, "max_text_bytes"),
 }
 
 
@@ -74,13 +92,13 @@ META_KEYS = frozenset(
 
 def max_bytes(kind: str, limits: Limits) -> int | None:
     """How large a file of this kind may be; None where it is streamed."""
-    attribute = KINDS[kind][1]
+    attribute = KINDS[kind].most_bytes
     return None if attribute is None else int(getattr(limits, attribute))
 
 
 def modality_of(kind: str) -> Modality:
     """What the parts of that kind of file are."""
-    return Modality(kind) if kind in list(Modality) else Modality.TEXT
+    return KINDS[kind].modality
 
 
 def decode(
@@ -101,8 +119,10 @@ def decode(
     limits = limits or Limits()
     most = max_bytes(kind, limits)
     try:
-        module = import_module(f"mmsearch.media.{KINDS[kind][0]}")
+        module = import_module(f"mmsearch.media.{KINDS[kind].module}")
     except (ImportError, OSError) as error:
+        if (extra := KINDS[kind].extra) and find_spec(extra) is None:
+            raise _needs(source, extra) from error
         raise ProcessingFailed(f"what decodes {kind} files cannot be loaded: {error}") from error
     _quieten()
     try:
@@ -122,6 +142,12 @@ def decode(
     except Exception as error:
         reason = f"the {kind} is damaged or not supported ({type(error).__name__}: {error})"
         raise DecodeError(reason) from error
+
+
+def _needs(source: Source, extra: str) -> DecodeError:
+    with _opened(source) as file:
+        what = described(file.read(HEAD_BYTES), "")
+    return DecodeError(f"is {what}; to read it, {install(extra)}")
 
 
 def read_whole(file: BinaryIO, kind: str, most: int) -> bytes:
@@ -272,7 +298,7 @@ def _quieten() -> None:
     global _quiet
     if not _quiet:
         _quiet = True
-        for module in (r"PIL\..*", r"pypdfium2.*", r"pillow_heif.*", r"soundfile"):
+        for module in (r"PIL\..*", r"pypdfium2.*", r"pi_heif.*", r"soundfile"):
             warnings.filterwarnings("ignore", module=module, append=True)
-        for logger in ("PIL", "pypdfium2", "chardet"):
+        for logger in ("PIL", "pypdfium2", "chardet", "libav"):
             logging.getLogger(logger).addHandler(logging.NullHandler())

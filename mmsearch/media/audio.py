@@ -146,7 +146,7 @@ def array_blocks(samples: NDArray[Any], rate_hz: int, limits: Limits) -> Iterato
             "come first, transpose it"
         )
     if len(samples) > limits.max_audio_s * rate_hz:
-        raise _too_long(len(samples) / rate_hz, limits)
+        raise too_long(len(samples) / rate_hz, limits)
     for at in range(0, len(samples), BLOCK_SAMPLES):
         block = samples[at : at + BLOCK_SAMPLES]
         if block.dtype.kind in "iu":
@@ -158,7 +158,7 @@ def array_blocks(samples: NDArray[Any], rate_hz: int, limits: Limits) -> Iterato
                 f"samples that are floats lie in [-1, 1]; got {np.abs(block).max():g} in size. "
                 "Divide 16-bit samples by 32,768, and leave out what is no number"
             )
-        yield _mono(block.reshape(len(block), -1))
+        yield mixed(block.reshape(len(block), -1))
 
 
 def _start_frame(sound: soundfile.SoundFile, preprocess: Preprocess, skip_parts: int) -> int:
@@ -188,13 +188,13 @@ def _blocks(sound: soundfile.SoundFile, start_frame: int, limits: Limits) -> Ite
             break
         frames += len(block)
         if frames > limits.max_audio_s * rate_hz:
-            raise _too_long(frames / rate_hz, limits)
-        yield _mono(block)
+            raise too_long(frames / rate_hz, limits)
+        yield mixed(block)
     if promised - frames > MAX_MISSING_S * rate_hz and promised < 2**62:
-        raise _cut_short(promised / rate_hz, frames / rate_hz)
+        raise cut_short(promised / rate_hz, frames / rate_hz)
 
 
-def _mono(block: NDArray[Any]) -> Mono:
+def mixed(block: NDArray[Any]) -> Mono:
     """(frames, channels) → their mean; what is no number (NaN, infinite) becomes silence."""
     if not np.isfinite(block).all():
         block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
@@ -214,9 +214,9 @@ def _check_header(sound: soundfile.SoundFile, limits: Limits) -> None:
         if actual < promised < _UNKNOWN_LENGTH:
             claimed_s = duration_s * promised / max(actual, 1)
             if claimed_s - duration_s > MAX_MISSING_S:
-                raise _cut_short(claimed_s, duration_s)
+                raise cut_short(claimed_s, duration_s)
     if duration_s > limits.max_audio_s and sound.frames < 2**62:
-        raise _too_long(duration_s, limits)
+        raise too_long(duration_s, limits)
 
 
 def _meta(sound: soundfile.SoundFile) -> dict[str, Any]:
@@ -242,11 +242,13 @@ def _with_last(blocks: Iterator[Mono]) -> Iterator[tuple[Mono, bool]]:
         held = following
 
 
-def _cut_short(promised_s: float, actual_s: float) -> DecodeError:
+def cut_short(promised_s: float, actual_s: float) -> DecodeError:
+    """What is said of a sound that ends before its header says."""
     return DecodeError(f"header promises {promised_s:,.1f} s, data ends after {actual_s:,.1f} s")
 
 
-def _too_long(duration_s: float, limits: Limits) -> LimitExceeded:
+def too_long(duration_s: float, limits: Limits) -> LimitExceeded:
+    """What is said of a sound that is longer than ``limits.max_audio_s``."""
     return LimitExceeded(
         f"sound of {duration_s:,.0f} s; at most {limits.max_audio_s:,.0f} are read"
     )

@@ -65,9 +65,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Of a kind that is not indexed."""
+    """Of a kind that is not indexed. what: it is, for people, see ``media.others``."""
 
     task: Task
+    what: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media.jpeg import without_fine_luma
 from mmsearch.media.limits import Limits, OutOfMemory
+from mmsearch.media.sniff import HEAD_BYTES, is_heif
 from mmsearch.types import Modality, Part, Preprocess
 
 # An explicit list: Pillow would also try EPS (runs Ghostscript), and stubs that can only
@@ -34,7 +35,6 @@ FORMATS = (
     *("XBM", "XPM", "MSP", "BLP"),
 )
 MAX_ICC_BYTES = 4 << 20  # printers' CMYK tables have 0.5–2 MB
-_HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 
 _ORIENTATION, _DATETIME, _EXIF_IFD = 0x0112, 0x0132, 0x8769
 _DATETIME_ORIGINAL, _OFFSET_ORIGINAL = 0x9003, 0x9011
@@ -104,7 +104,7 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
         raise LimitExceeded(
             f"picture of {len(data):,} bytes; at most {limits.max_image_bytes:,} are read"
         )
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+    if data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis") and is_heif(data[:HEAD_BYTES]):
         _register_heif()
     try:
         return Image.open(io.BytesIO(data), formats=_formats(data))
@@ -303,9 +303,9 @@ def _taken(exif: Image.Exif) -> str | None:
 @lru_cache(maxsize=1)
 def _register_heif() -> None:
     """HEIC costs an import of 65 ms, paid by the first file that needs it."""
-    import pillow_heif
+    import pi_heif
 
-    pillow_heif.register_heif_opener()
+    pi_heif.register_heif_opener()
 
 
 def _too_many(width: int, height: int, most: int) -> LimitExceeded:

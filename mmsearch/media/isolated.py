@@ -72,8 +72,8 @@ class IsolatedDecoder:
                             raise DecodeError(reason, stage)
                         case Failed(reason=reason):
                             raise ProcessingFailed(reason)
-                        case Ignored():
-                            raise DecodeError(f"is no {modality}", "sniff")
+                        case Ignored(what=what):
+                            raise DecodeError(f"is no {modality}, but {what}", "sniff")
             if found and found[0].modality is not modality:
                 raise DecodeError(f"is {found[0].modality}, not {modality}", "sniff")
             return found[:most]

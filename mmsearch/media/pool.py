@@ -207,7 +207,7 @@ class DecodePool:
             case "known":
                 return Known(task, bytes.fromhex(header["hash"]), _signature(header))
             case "ignored":
-                return Ignored(task)
+                return Ignored(task, header["what"])
             case "skipped":
                 over_limit = header.get("over_limit", False)
                 return Skipped(task, header["stage"], header["reason"], over_limit)

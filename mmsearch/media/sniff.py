@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from mmsearch.errors import DecodeError
 from mmsearch.media import mpeg
 from mmsearch.media.encoding import looks_textual
+from mmsearch.media.others import described, is_camera_raw, is_sound
 
 HEAD_BYTES = 8192
 """How much of a file `sniff` wants: one page-sized read, and room for junk before %PDF."""
@@ -32,6 +33,7 @@ SUFFIXES = {  # suffix -> kind
     **dict.fromkeys(
         "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64 bwf voc".split(), "audio"
     ),
+    **dict.fromkeys("m4a m4b aac wma amr ape wv mka".split(), "av"),
     "pdf": "pdf",
     **dict.fromkeys("html htm xhtml".split(), "html"),
     **dict.fromkeys("txt text md markdown rst".split(), "text"),
@@ -44,7 +46,7 @@ _IMAGE_MAGIC = (
     *(b"\x59\xa6\x6a\x95", b"BLP1\x00", b"BLP2\x01", b"\xb1\x68\xde\x3a"),
 )
 _HEIF_BRANDS = frozenset(
-    (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+    b"heic heix hevc hevx heim heis mif1 mif2 mif3 msf1 avif avis avci".split()
 )
 _AUDIO_MAGIC = (
     *(b"fLaC", b"caff\x00", b".snd\x00", b"ID3\x02", b"ID3\x03", b"ID3\x04"),
@@ -61,29 +63,9 @@ _HTML = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.I | re.S
 )
 
-# For the reason of a skip: "named .png, but is a ZIP archive".
-_OTHERS = (
-    (b"PK\x03\x04", "a ZIP archive (or an office document)"),
-    (b"PK\x05\x06", "an empty ZIP archive"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
-    (b"SQLite format 3", "a SQLite database"),
-    (b"\x1a\x45\xdf\xa3", "a Matroska video"),
-    (b"FLV\x01", "a Flash video"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file"),
-    (b"\xd0\xcf\x11\xe0", "an old office document"),
-    (b"%!PS", "a PostScript program"),
-)
-
 
 def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
-    """The kind of a file: ``image``, ``audio``, ``pdf``, ``html``, ``text``, or None to ignore it.
+    """The kind of a file: one of ``media.KINDS``, or None to ignore it.
 
     head: its first HEAD_BYTES bytes (fewer if it is shorter). name: its path below its root,
     with ``/``. include: glob patterns of further texts to take (``*.json``), matched against
@@ -106,9 +88,11 @@ def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
         return None
     if not looks_textual(head):
         if wanted is not None:
-            raise DecodeError(f"named {_label(suffix, leaf)}, but is {_describe(head)}", "sniff")
+            raise DecodeError(
+                f"named {_label(suffix, leaf)}, but is {described(head, leaf)}", "sniff"
+            )
         return None
-    if expected in ("image", "audio", "pdf"):
+    if expected in ("image", "audio", "av", "pdf"):
         raise DecodeError(f"named .{suffix}, but is text", stage="sniff")
     if wanted is None:  # no suffix at all: README, LICENSE; a script is source code
         return None if head.startswith(b"#!") else _text_or_html(head)
@@ -134,6 +118,8 @@ def _label(suffix: str, leaf: str) -> str:
 
 
 def _by_magic(head: bytes, suffix: str) -> str | None:
+    if is_camera_raw(head, suffix):
+        return None
     if head.startswith(_IMAGE_MAGIC):
         return "image"
     if head[:4] in _WAVE:
@@ -142,16 +128,25 @@ def _by_magic(head: bytes, suffix: str) -> str | None:
         return "audio"
     if head.startswith(b"OggS"):
         return _ogg(head)
+    if is_sound(head, suffix):
+        return "av"
     if head.startswith(_AUDIO_MAGIC) or mpeg.is_audio(head, 0):
         return "audio"
     if head[4:8] == b"ftyp":
-        return "image" if head[8:12] in _HEIF_BRANDS else None
+        return "image" if is_heif(head) else None
     pdf_at = head.find(b"%PDF-", 0, 1024 if suffix == "pdf" else 16)
     if pdf_at >= 0:
         return "pdf"
     if head[:2] == b"BM" and head[14:18] in _BITMAP_HEADERS and head[15:18] == b"\0\0\0":
         return "image"
     return _by_weak_magic(head, suffix)
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether a file of ISO's base media format says that it can be read as HEIF or AVIF."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    compatible = (head[at : at + 4] for at in range(16, end - 3, 4))
+    return head[8:12] in _HEIF_BRANDS or any(brand in _HEIF_BRANDS for brand in compatible)
 
 
 _BITMAP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))
@@ -186,14 +181,3 @@ def _ogg(head: bytes) -> str | None:
         return None
     codecs = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
     return "audio" if any(codec in head[:4096] for codec in codecs) else None
-
-
-def _describe(head: bytes) -> str:
-    for magic, what in _OTHERS:
-        if head.startswith(magic):
-            return what
-    if head[4:8] == b"ftyp":
-        return "an MP4 or QuickTime file"
-    if not head.strip(b"\0"):
-        return "all zero bytes"
-    return "something that is not recognised"

@@ -6,7 +6,7 @@ from functools import cache
 
 from mmsearch.version import __version__
 
-_PACKAGES = ("pillow", "pillow-heif", "soundfile", "soxr", "pypdfium2", "chardet")
+_PACKAGES = ("pillow", "pi-heif", "soundfile", "soxr", "pypdfium2", "chardet", "av")
 
 
 @cache
@@ -26,5 +26,5 @@ def _version(name: str) -> str:
 
     try:
         return version(name)
-    except PackageNotFoundError:  # bundled by somebody without its metadata
+    except PackageNotFoundError:  # an extra, or bundled by somebody without its metadata
         return "unknown"

@@ -33,6 +33,7 @@ from mmsearch.media import (
     wire,
 )
 from mmsearch.media.limits import Limits, OutOfMemory
+from mmsearch.media.others import described
 from mmsearch.types import Preprocess, signature_of
 
 HASH_CHUNK_BYTES = 1 << 20
@@ -126,10 +127,12 @@ class _Worker:
             before = os.fstat(file.fileno())
             head = file.read(HEAD_BYTES)
             kind = sniff(head, task["path"], self.include)
+            what = f"of {kind}, which the space has no tower for"
             if kind is None or modality_of(kind) not in self.modalities:
+                what = described(head, task["path"]) if kind is None else what
                 kind = task["kind"]
             if kind is None:
-                return {"is": "ignored"}
+                return {"is": "ignored", "what": what}
             most = max_bytes(kind, self.limits)
             source: bytes | _Watched
             if most is None:

@@ -1,0 +1,180 @@
+"""What a file is that is not indexed, in a few words for people, and what is known to read it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from mmsearch.media.encoding import looks_textual
+
+CAMERA_RAW = frozenset(
+    "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 "
+    "srf srw x3f".split()
+)
+_TIFF = (b"II*\x00", b"MM\x00*")
+_RAW_MAGIC = (b"IIU\x00", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILMCCD-RAW", b"FOVb", b"\x00MRM")
+
+_MAGIC = (
+    (b"\x1f\x8b", "a gzip file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"\xca\xfe\xba\xbe", "a program"),
+    (b"\xcf\xfa\xed\xfe", "a program"),
+    (b"SQLite format 3", "a SQLite database"),
+    (b"\x1a\x45\xdf\xa3", "a video (Matroska or WebM)"),
+    (b"FLV\x01", "a video (Flash)"),
+    (b"\x00\x00\x01\xba", "a video (MPEG)"),
+    (b"\x00\x00\x01\xb3", "a video (MPEG)"),
+    (b"%!PS", "a PostScript program"),
+    (b"AT&TFORM", "a DjVu document"),
+    (b"{\\rtf", "a document (RTF)"),
+    (b"#!AMR", "a sound (AMR)"),
+    (b"MAC ", "a sound (Monkey's Audio)"),
+    (b"wvpk", "a sound (WavPack)"),
+    (b"DSD ", "a sound (DSD)"),
+    (b"MThd", "a score (MIDI)"),
+    (b"wOFF", "a font"),
+    (b"wOF2", "a font"),
+    (b"OTTO", "a font"),
+    (b"\x00\x01\x00\x00\x00", "a font"),
+)
+_BY_SUFFIX_IN_ZIP = {
+    "docx": "a document (Word)",
+    "docm": "a document (Word)",
+    "pptx": "slides (PowerPoint)",
+    "pptm": "slides (PowerPoint)",
+    "xlsx": "a spreadsheet (Excel)",
+    "xlsm": "a spreadsheet (Excel)",
+    "odt": "a document (OpenDocument)",
+    "odp": "slides (OpenDocument)",
+    "ods": "a spreadsheet (OpenDocument)",
+    "epub": "an e-book (EPUB)",
+    "jar": "a program",
+    "apk": "a program",
+}
+_OFFICE_FOLDERS = ((b"word/", "docx"), (b"ppt/", "pptx"), (b"xl/", "xlsx"))
+_OPEN_DOCUMENTS = ((b"text", "odt"), (b"presentation", "odp"), (b"spreadsheet", "ods"))
+_OLD_OFFICE = {
+    "doc": "a document (Word 97)",
+    "dot": "a document (Word 97)",
+    "xls": "a spreadsheet (Excel 97)",
+    "ppt": "slides (PowerPoint 97)",
+    "msg": "a mail (Outlook)",
+}
+_ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+_SOUND_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"aax ")
+_SOUND_IN_MP4 = frozenset("m4a m4b m4p m4r aac 3ga".split())
+_SOUND_SUFFIXES = {
+    "asf": frozenset(("wma",)),
+    "matroska": frozenset(("mka", "weba")),
+    "aac": frozenset(("aac", "adts")),
+}
+_SOUND_MAGIC = (
+    (_ASF, "asf"),
+    (b"\x1a\x45\xdf\xa3", "matroska"),
+    (b"#!AMR", "amr"),
+    (b"MAC ", "ape"),
+    (b"wvpk", "wv"),
+    (b"DSD ", "dsf"),
+)
+_MAIL = re.compile(rb"(?:From |[\w-]{1,40}: )[^\n]*\n(?:[ \t][^\n]*\n|[\w-]{1,40}:[^\n]*\n){2,}")
+
+
+def is_camera_raw(head: bytes, suffix: str) -> bool:
+    """Whether a file holds what a camera's sensor saw, of which decoders of pictures find no more
+    than a thumbnail. suffix: of its name, lower case, without a dot."""
+    if head.startswith(_TIFF):
+        return suffix in CAMERA_RAW or head[8:10] == b"CR"
+    return head.startswith(_RAW_MAGIC) or (head[4:8] == b"ftyp" and head[8:12] == b"crx ")
+
+
+def sound_format(head: bytes) -> str | None:
+    """FFmpeg's name for a format of sounds that libsndfile does not read."""
+    if head[4:8] == b"ftyp":
+        return "mov"
+    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:
+        return "aac"
+    return next((name for magic, name in _SOUND_MAGIC if head.startswith(magic)), None)
+
+
+def is_sound(head: bytes, suffix: str) -> bool:
+    """Whether a file holds no more than a sound, in a format that libsndfile does not read.
+
+    suffix: of its name, lower case, without a dot; it tells of a container what is in it.
+    """
+    found = sound_format(head)
+    if found == "mov":
+        return head[8:12] in _SOUND_BRANDS or suffix in _SOUND_IN_MP4
+    if found in ("asf", "matroska", "aac"):
+        return suffix in _SOUND_SUFFIXES[found]
+    return found is not None
+
+
+def described(head: bytes, name: str) -> str:
+    """What a file is, such as "a video (MP4 or QuickTime)".
+
+    head: its first bytes, one at least. name: its last name or its path.
+    """
+    suffix = PurePosixPath(name).suffix[1:].lower()
+    if is_camera_raw(head, suffix):
+        return f"a camera's raw picture ({suffix.upper() or 'raw'})"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zip(head, suffix)
+    if head[4:8] == b"ftyp":
+        return _mp4(head, suffix)
+    if head.startswith(_ASF):
+        sound = is_sound(head, suffix)
+        return "a sound (Windows Media)" if sound else "a video (Windows Media)"
+    if head.startswith(b"\xd0\xcf\x11\xe0"):
+        return _OLD_OFFICE.get(suffix, "an office document of before 2007")
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "a video (AVI)"
+    if sound_format(head) == "aac" and suffix in ("", "aac", "adts"):
+        return "a sound (AAC)"
+    if head.startswith(b"OggS"):
+        return "a video (Ogg)"
+    if head[60:68] == b"BOOKMOBI":
+        return "an e-book (Mobipocket)"
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            return what
+    if not head.strip(b"\0"):
+        return "all zero bytes"
+    if looks_textual(head):
+        return _text(head, suffix)
+    return (
+        f"of no kind that is known here (.{suffix})" if suffix else "of no kind that is known here"
+    )
+
+
+def _zip(head: bytes, suffix: str) -> str:
+    kind = suffix
+    if head[30:38] == b"mimetype":
+        kind = "epub" if head[38:58] == b"application/epub+zip" else ""
+        for word, office in _OPEN_DOCUMENTS:
+            if head[38:].startswith(b"application/vnd.oasis.opendocument." + word):
+                kind = office
+    elif b"[Content_Types].xml" in head or b"_rels/.rels" in head:
+        kind = next((k for folder, k in _OFFICE_FOLDERS if folder in head), suffix)
+    return _BY_SUFFIX_IN_ZIP.get(kind, "a ZIP archive")
+
+
+def _mp4(head: bytes, suffix: str) -> str:
+    if is_sound(head, suffix):
+        return "a sound (AAC or ALAC in MP4)"
+    return "a video (MP4 or QuickTime)"
+
+
+def _text(head: bytes, suffix: str) -> str:
+    if head.startswith(b"#!"):
+        return "a script"
+    if suffix in ("eml", "mbox") and _MAIL.match(head):
+        return "mail"
+    if suffix:
+        return f"text; --include '*.{suffix}' reads it"
+    return "text"

@@ -1,0 +1,189 @@
+"""Sounds that FFmpeg reads: written by FFmpeg's own encoders, compared with what went in."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media import Limits, decode, sniff
+from mmsearch.types import Part, Preprocess
+
+av = pytest.importorskip("av")
+
+PREPROCESS = Preprocess(image_px=64, sample_rate_hz=16000, window_s=10.0)
+SECONDS = 23.4
+
+# file name, FFmpeg's format and encoder, rate, channels; whether the samples are those that went in
+WRITTEN = [
+    ("memo.m4a", "ipod", "aac", 44100, 2, False),
+    ("memo.m4a", "ipod", "alac", 44100, 2, True),
+    ("memo.m4a", "mp4", "libopus", 48000, 1, False),
+    ("memo.aac", "adts", "aac", 22050, 1, False),
+    ("memo.wma", "asf", "wmav2", 44100, 2, False),
+    ("memo.mka", "matroska", "flac", 44100, 1, True),
+    ("memo.wv", "wv", "wavpack", 44100, 2, False),
+]
+
+
+def tone(rate_hz: int, seconds: float = SECONDS) -> np.ndarray:
+    """A tone that rises, so that no window is like another."""
+    time_s = np.arange(round(rate_hz * seconds)) / rate_hz
+    return (0.3 * np.sin(2 * np.pi * (200 + 20 * time_s) * time_s)).astype(np.float32)
+
+
+def written(
+    format: str, encoder: str, rate_hz: int, channels: int, mono: np.ndarray, **tags: str
+) -> bytes:
+    """A sound as FFmpeg writes it."""
+    buffer, layout = io.BytesIO(), {1: "mono", 2: "stereo"}[channels]
+    with av.open(buffer, "w", format=format) as file:
+        file.metadata.update(tags)
+        stream = file.add_stream(encoder, rate=rate_hz, layout=layout)
+        if encoder == "wmav2":
+            stream.bit_rate = 128_000
+        frame = av.AudioFrame.from_ndarray(np.stack([mono] * channels), "fltp", layout)
+        frame.sample_rate = rate_hz
+        # the encoder says how many samples it takes at a time, and in which form
+        for piece in _pieces(stream, frame, layout):
+            file.mux(piece)
+    return buffer.getvalue()
+
+
+def _pieces(stream: av.AudioStream, frame: av.AudioFrame, layout: str) -> Iterator[av.Packet]:
+    context = stream.codec_context
+    context.open()
+    fifo = av.AudioFifo()
+    for one in av.AudioResampler(context.format, layout, frame.sample_rate).resample(frame):
+        fifo.write(one)
+    while (some := fifo.read(context.frame_size or 1024) or fifo.read()) is not None:
+        yield from stream.encode(some)
+    yield from stream.encode(None)
+
+
+def parts(data: bytes, name: str, limits: Limits | None = None, skip: int = 0) -> list[Part]:
+    kind = sniff(data[:8192], name)
+    assert kind == "av"
+    return list(decode(io.BytesIO(data), kind, PREPROCESS, limits, skip))
+
+
+@pytest.mark.parametrize(("name", "format", "encoder", "rate_hz", "channels", "exact"), WRITTEN)
+def test_it_is_recognised_and_read_whole(
+    name: str, format: str, encoder: str, rate_hz: int, channels: int, exact: bool
+) -> None:
+    mono = tone(rate_hz)
+    data = written(format, encoder, rate_hz, channels, mono)
+    found = parts(data, name)
+    assert [(p.start_s, p.end_s) for p in found[:2]] == [(0.0, 10.0), (10.0, 20.0)]
+    assert abs(found[2].end_s - SECONDS) < 0.12  # type: ignore[operator]
+    assert found[0].meta["sample_rate_hz"] == rate_hz and found[0].meta["channels"] == channels
+    if format not in ("adts", "asf"):  # their headers only estimate
+        assert abs(found[0].meta["duration_s"] - SECONDS) < 0.05
+    heard = np.concatenate([p.data for p in found])
+    expected = decoded_wav(mono, rate_hz)
+    if exact:
+        assert np.abs(heard - expected).max() < 2e-4
+    else:  # the same sound at the same place, but for what the encoder put before it
+        some = expected[64_000:80_000]
+        at = int(np.argmax(np.correlate(heard[60_000:90_000], some, "valid")))
+        assert abs(at - 4_000) <= 16_000 * 0.07
+        near = heard[60_000 + at :][: len(some)]
+        assert np.corrcoef(near, some)[0, 1] > 0.98
+
+
+def decoded_wav(mono: np.ndarray, rate_hz: int) -> np.ndarray:
+    """The same sound through libsndfile."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, mono, rate_hz, format="WAV", subtype="FLOAT")
+    return np.concatenate([p.data for p in decode(buffer.getvalue(), "audio", PREPROCESS)])
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
+@pytest.mark.parametrize(("name", "format", "encoder", "rate_hz", "channels", "exact"), WRITTEN)
+def test_windows_hold_the_very_samples_that_ffmpeg_gives(
+    name: str, format: str, encoder: str, rate_hz: int, channels: int, exact: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(written(format, encoder, rate_hz, channels, tone(rate_hz)))
+    command = ["ffmpeg", "-v", "error", "-i", path, "-f", "f32le", "-c:a", "pcm_f32le", "-"]
+    raw = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<f4")
+    own = Preprocess(image_px=64, sample_rate_hz=rate_hz, window_s=10.0)
+    heard = np.concatenate([p.data for p in decode(path, "av", own)])
+    assert np.abs(heard - raw.reshape(-1, channels).mean(axis=1)).max() < 1e-6
+
+
+def test_what_is_known_already_is_not_given_again_and_tags_are_kept() -> None:
+    data = written("ipod", "aac", 44100, 1, tone(44100), title="A Walk", artist="Ishmael")
+    whole, rest = parts(data, "x.m4a"), parts(data, "x.m4a", skip=2)
+    assert [p.part_no for p in rest] == [2] and np.array_equal(rest[0].data, whole[2].data)
+    assert (rest[0].meta["title"], rest[0].meta["artist"]) == ("A Walk", "Ishmael")
+
+
+def test_a_file_of_mp4_is_a_sound_only_if_it_says_so() -> None:
+    memo = written("mp4", "aac", 44100, 1, tone(44100, 1.0))
+    assert sniff(memo[:8192], "memo.m4a") == "av"
+    assert sniff(memo[:8192], "film.mp4") is None
+    with pytest.raises(DecodeError, match=r"named \.wav, but is a video"):
+        sniff(memo[:8192], "memo.wav")
+
+
+def test_too_long_a_sound_and_one_that_is_cut_short_say_so() -> None:
+    data = written("ipod", "alac", 44100, 1, tone(44100))
+    with pytest.raises(LimitExceeded, match="sound of 23 s; at most 20"):
+        parts(data, "x.m4a", Limits(max_audio_s=20.0))
+    with pytest.raises(DecodeError, match="damaged, cut short or not supported"):
+        parts(data[:4000], "x.m4a")
+    flat = written("mp4", "flac", 44100, 1, tone(44100))
+    at = flat.index(b"mdat")
+    moov = flat.index(b"moov")
+    assert at < moov  # the index stands at the end: without it nothing can be read
+    with pytest.raises(DecodeError):
+        parts(flat[: moov - 4], "x.m4a")
+
+
+def test_a_damaged_stretch_does_not_cost_the_sound() -> None:
+    data = bytearray(written("adts", "aac", 44100, 1, tone(44100)))
+    data[60_000:60_400] = bytes(400)
+    found = parts(bytes(data), "x.aac")
+    assert len(found) == 3 and found[-1].end_s is not None and found[-1].end_s > 23
+
+
+def test_nothing_else_is_opened(tmp_path: Path) -> None:
+    wav = written("wav", "pcm_s16le", 8000, 1, tone(8000, 1.0))
+    (tmp_path / "secret.wav").write_bytes(wav)
+    playlist = f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'secret.wav'}\n".encode()
+    with pytest.raises(DecodeError):
+        list(decode(io.BytesIO(playlist), "av", PREPROCESS))
+    concat = f"ffconcat version 1.0\nfile '{tmp_path / 'secret.wav'}'\n".encode()
+    for data in (playlist, concat):
+        with pytest.raises(DecodeError):
+            list(decode(io.BytesIO(data), "av", PREPROCESS))
+
+
+def test_without_the_extra_a_skip_says_what_would_read_it(tmp_path: Path) -> None:
+    (tmp_path / "x.m4a").write_bytes(written("ipod", "aac", 44100, 1, tone(44100, 1.0)))
+    code = (
+        "import sys\n"
+        "sys.modules['av'] = None\n"
+        "import importlib.util as u; real = u.find_spec\n"
+        "import mmsearch.media as m\n"
+        "m.find_spec = lambda name: None if name == 'av' else real(name)\n"
+        "from mmsearch.types import Preprocess\n"
+        "try: list(m.decode(sys.argv[1], 'av', Preprocess(64, 16000, 10.0)))\n"
+        "except m.DecodeError as e: print(e)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x.m4a")], capture_output=True, text=True
+    )
+    assert done.stdout.startswith(
+        "is a sound (AAC or ALAC in MP4); to read it, install the extra av: pip install '.[av]'"
+    ), done.stderr

@@ -1,0 +1,113 @@
+"""What files are that are not indexed."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import command_line
+import mmsearch
+from command_line import Done
+from mmsearch.errors import DecodeError
+from mmsearch.media import sniff
+from mmsearch.media.others import described
+
+
+def zipped(*names: str, mimetype: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        if mimetype is not None:
+            archive.writestr("mimetype", mimetype)
+        for name in names:
+            archive.writestr(name, "<x/>")
+    return buffer.getvalue()
+
+
+def mp4(major: bytes, *compatible: bytes) -> bytes:
+    brands = b"".join(compatible)
+    return (16 + len(brands)).to_bytes(4, "big") + b"ftyp" + major + bytes(4) + brands + bytes(64)
+
+
+OFFICE = "[Content_Types].xml", "_rels/.rels"
+OPEN = "application/vnd.oasis.opendocument."
+
+CASES = [
+    (zipped(*OFFICE, "word/document.xml"), "a.docx", "a document (Word)"),
+    (zipped(*OFFICE, "word/document.xml"), "renamed.bin", "a document (Word)"),
+    (zipped(*OFFICE, "ppt/presentation.xml"), "a.pptx", "slides (PowerPoint)"),
+    (zipped(*OFFICE, "xl/workbook.xml"), "a.xlsx", "a spreadsheet (Excel)"),
+    (zipped("content.xml", mimetype=OPEN + "text"), "a.odt", "a document (OpenDocument)"),
+    (zipped("x", mimetype=OPEN + "presentation"), "a.odp", "slides (OpenDocument)"),
+    (zipped("x", mimetype=OPEN + "spreadsheet"), "a.ods", "a spreadsheet (OpenDocument)"),
+    (zipped("x", mimetype="application/epub+zip"), "a.epub", "an e-book (EPUB)"),
+    (zipped("photo.jpg"), "a.zip", "a ZIP archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "a.doc", "a document (Word 97)"),
+    (b"{\\rtf1\\ansi words}", "a.rtf", "a document (RTF)"),
+    (b"From: a@example.org\nTo: b@example.org\nSubject: x\n\nwords\n", "a.eml", "mail"),
+    (mp4(b"isom", b"isom", b"avc1"), "film.mp4", "a video (MP4 or QuickTime)"),
+    (mp4(b"qt  "), "film.mov", "a video (MP4 or QuickTime)"),
+    (b"\x1a\x45\xdf\xa3" + bytes(40), "film.mkv", "a video (Matroska or WebM)"),
+    (b"RIFF\x00\x00\x00\x00AVI LIST", "film.avi", "a video (AVI)"),
+    (b"II*\x00\x10\x00\x00\x00CR\x02\x00" + bytes(40), "IMG.CR2", "a camera's raw picture (CR2)"),
+    (b"MM\x00*\x00\x00\x00\x08" + bytes(40), "DSC.NEF", "a camera's raw picture (NEF)"),
+    (mp4(b"crx "), "IMG.CR3", "a camera's raw picture (CR3)"),
+    (b"FUJIFILMCCD-RAW 0201", "DSCF.RAF", "a camera's raw picture (RAF)"),
+    (b'{"a": 1}\n', "a.json", "text; --include '*.json' reads it"),
+    (b"#!/bin/sh\necho\n", "run", "a script"),
+    (b"\x7fELF\x02\x01", "program", "a program"),
+    (bytes(100), "zero.bin", "all zero bytes"),
+    (b"\x93\x01\x02\x00\xfe\x81\x00\x01" * 20, "a.dat", "of no kind that is known here (.dat)"),
+]
+
+
+@pytest.mark.parametrize(("data", "name", "what"), CASES, ids=[name for _, name, _ in CASES])
+def test_what_is_not_indexed_is_named(data: bytes, name: str, what: str) -> None:
+    assert sniff(data[:8192], name) is None
+    assert described(data[:8192], name) == what
+
+
+def test_a_tiff_is_a_picture_and_one_that_a_camera_calls_raw_is_not() -> None:
+    tiff = b"II*\x00\x08\x00\x00\x00" + bytes(40)
+    assert sniff(tiff, "scan.tif") == "image"
+    assert sniff(tiff, "DSC.ARW") is None
+
+
+def test_heif_is_told_from_film_by_what_it_says_that_it_can_be_read_as() -> None:
+    assert sniff(mp4(b"MiHE", b"mif1", b"heic"), "x.heic") == "image"
+    assert sniff(mp4(b"mif3", b"mif3"), "x.heic") == "image"
+    assert sniff(mp4(b"mp42", b"isom", b"mp41"), "x.mp4") is None
+    with pytest.raises(DecodeError, match="but is a video"):
+        sniff(mp4(b"mp42", b"isom", b"mp41"), "x.heic")
+
+
+def test_a_run_says_what_it_passed_over_and_info_lists_it(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "note.txt").write_text("A dog on a beach.")
+    for number in range(5):
+        (folder / f"letter {number}.docx").write_bytes(CASES[0][0])
+    (folder / "film.mp4").write_bytes(mp4(b"isom"))
+    index = tmp_path / "ix"
+
+    def ran(*args: str) -> Done:
+        done = command_line.mmsearch(*args, "--index", str(index), home=tmp_path)
+        assert done.returncode == 0
+        return done
+
+    done = ran("index", str(folder))
+    assert "ignored 6" in done.stdout
+    assert "not indexed: a document (Word) (5), a video (MP4 or QuickTime) (1)." in done.stderr
+    again = ran("index", str(folder))
+    assert "ignored 6" in again.stdout and "not indexed" not in again.stderr
+    first, second = ran("info", "--ignored").stdout.splitlines()
+    assert first.startswith("      5  a document (Word): ") and first.endswith("2.docx, …")
+    assert second.startswith("      1  a video (MP4 or QuickTime): ")
+    body = json.loads(ran("info", "--ignored", "--skipped", "--json").stdout)
+    assert body["ignored_kinds"] == {"a document (Word)": 5, "a video (MP4 or QuickTime)": 1}
+    assert len(body["ignored_files"]) == 6 and body["skipped_reasons"] == {}
+    with pytest.raises(mmsearch.MmsearchError, match=r"not indexed: it is a document \(Word\)"):
+        mmsearch.open(index).add([folder / "letter 1.docx"])
