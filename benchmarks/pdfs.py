@@ -3,10 +3,11 @@
     python benchmarks/pdfs.py FOLDER [--most 2000]
 
 FOLDER: documents that others test their readers with, such as test/pdfs of
-https://github.com/mozilla/pdf.js and https://github.com/py-pdf/sample-files. Each reader runs in a process of its own, which is started anew
-where a document kills it or takes more than a minute. Words are compared as bags, by the harmonic
-mean of precision and recall, on documents in which MuPDF finds 10 words or more; letters of
-scripts without spaces count as words. pymupdf and pypdf are compared where they are installed.
+https://github.com/mozilla/pdf.js and https://github.com/py-pdf/sample-files. Each reader runs in a
+process of its own, which is started anew where a document kills it or takes more than a minute.
+Words are compared as bags, by the harmonic mean of precision and recall, on documents in which
+MuPDF finds 10 words or more; letters of scripts without spaces count as words. pymupdf and pypdf
+are compared where they are installed.
 """
 
 from __future__ import annotations
