@@ -236,7 +236,7 @@ def test_html_made_to_be_slow_is_not(bad: str) -> None:
         (b"\x00\x00\x00\x18ftypmp42", "film.mp4", None),
         (b"RIFF\x00\x00\x00\x00AVI LIST", "film.avi", None),
         (b"OggS" + bytes(24) + b"\x80theora", "film.ogv", None),
-        (b"PK\x03\x04", "report.docx", None),
+        (b"PK\x03\x04", "report.docx", "office"),
     ],
 )
 def test_content_decides_what_a_file_is(head: bytes, name: str, kind: str | None) -> None:

@@ -71,7 +71,7 @@ COLUMNS: dict[str, Column] = {
     "duration_s": _of_meta("duration_s", "DOUBLE", "of the whole sound"),
     "format": _of_meta("format", "VARCHAR", "of a picture or sound: `JPEG`, `WAV`, …"),
     "title": _of_meta("title", "VARCHAR", "of a document or a sound"),
-    "page": _of_meta("page", "BIGINT", "of a PDF, from 1"),
+    "page": _of_meta("page", "BIGINT", "of a PDF or of slides, from 1"),
     "size": Column(
         "BIGINT",
         "(CASE WHEN path IS NOT NULL THEN size END)",

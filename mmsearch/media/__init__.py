@@ -78,6 +78,11 @@ KINDS = {
     "audio": Kind("audio", Modality.AUDIO),
     "av": Kind("av_audio", Modality.AUDIO, extra="av"),
     "pdf": Kind("pdf", Modality.TEXT, "max_pdf_bytes"),
+    "office": Kind("office", Modality.TEXT, "max_document_bytes"),
+    "opendocument": Kind("opendocument", Modality.TEXT, "max_document_bytes"),
+    "epub": Kind("epub", Modality.TEXT, "max_document_bytes"),
+    "rtf": Kind("rtf", Modality.TEXT, "max_document_bytes"),
+    "mail": Kind("mail", Modality.TEXT, "max_document_bytes"),
     "html": Kind("html", Modality.TEXT, "max_html_bytes"),
     "text": Kind("text", Modality.TEXT, "max_text_bytes"),
 }

@@ -35,7 +35,7 @@ def parts(
     """The passages of a page. meta: offset in its visible text, its title, and the section."""
     if len(data) > limits.max_html_bytes:
         raise LimitExceeded(f"page of {len(data):,} bytes; at most {limits.max_html_bytes:,}")
-    title, text, headings = visible_text(decode_text(data, declared=_declared(data)))
+    title, text, headings = read_page(data)
     number = -1
     for number, (start, end, section) in enumerate(passages_below(text, preprocess, headings)):
         if number >= skip_parts:
@@ -45,6 +45,11 @@ def parts(
             yield Part(Modality.TEXT, number, normalised(text[start:end]), meta=meta)
     if number < 0:
         raise DecodeError("holds no visible words")
+
+
+def read_page(data: bytes) -> tuple[str | None, str, list[Heading]]:
+    """(title, text, headings) of a page, whatever its encoding; see ``visible_text``."""
+    return visible_text(decode_text(data, declared=_declared(data)))
 
 
 def visible_text(markup: str) -> tuple[str | None, str, list[Heading]]:

@@ -56,6 +56,16 @@ class Limits:
     max_pdf_text_chars: int = 64 * MIB
     """Text that all pages together may give; a page can name the same stream a thousand times."""
 
+    max_document_bytes: int = 256 * MIB
+    """Documents of office programs, e-books and mail are read whole; pictures in them are not
+    looked at, but make them large."""
+
+    max_unpacked_bytes: int = 512 * MIB
+    """What all entries of such a document may unpack to as they are read, some 20 MB a second."""
+
+    max_document_chars: int = 32 * MIB
+    """Text of one document; spreadsheets are the longest."""
+
     worker_memory_bytes: int = 768 * MIB
     """Heap of one decoding process (RLIMIT_DATA, on Linux): a bomb that slips past every other
     limit meets MemoryError instead of the whole machine. Ordinary files need 60–150 MB."""

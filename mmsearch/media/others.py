@@ -32,7 +32,6 @@ _MAGIC = (
     (b"\x00\x00\x01\xb3", "a video (MPEG)"),
     (b"%!PS", "a PostScript program"),
     (b"AT&TFORM", "a DjVu document"),
-    (b"{\\rtf", "a document (RTF)"),
     (b"#!AMR", "a sound (AMR)"),
     (b"MAC ", "a sound (Monkey's Audio)"),
     (b"wvpk", "a sound (WavPack)"),
@@ -43,22 +42,14 @@ _MAGIC = (
     (b"OTTO", "a font"),
     (b"\x00\x01\x00\x00\x00", "a font"),
 )
-_BY_SUFFIX_IN_ZIP = {
-    "docx": "a document (Word)",
-    "docm": "a document (Word)",
-    "pptx": "slides (PowerPoint)",
-    "pptm": "slides (PowerPoint)",
-    "xlsx": "a spreadsheet (Excel)",
-    "xlsm": "a spreadsheet (Excel)",
-    "odt": "a document (OpenDocument)",
-    "odp": "slides (OpenDocument)",
-    "ods": "a spreadsheet (OpenDocument)",
-    "epub": "an e-book (EPUB)",
-    "jar": "a program",
-    "apk": "a program",
+_IN_ZIP = {  # what the first entries say, or the suffix -> the kind that is indexed
+    **dict.fromkeys("docx docm dotx pptx pptm potx ppsx xlsx xlsm xltx".split(), "office"),
+    **dict.fromkeys("odt ott odp otp ods ots odg".split(), "opendocument"),
+    "epub": "epub",
 }
-_OFFICE_FOLDERS = ((b"word/", "docx"), (b"ppt/", "pptx"), (b"xl/", "xlsx"))
-_OPEN_DOCUMENTS = ((b"text", "odt"), (b"presentation", "odp"), (b"spreadsheet", "ods"))
+_PROGRAMS_IN_ZIP = frozenset("jar apk whl xpi ipa".split())
+# The names of the first entries, where a program wrote them in the usual order.
+_OFFICE = re.compile(rb"(?:word|ppt|xl)/(?:_rels/)?(?:document|presentation|workbook)\.xml")
 _OLD_OFFICE = {
     "doc": "a document (Word 97)",
     "dot": "a document (Word 97)",
@@ -124,14 +115,16 @@ def described(head: bytes, name: str) -> str:
     if is_camera_raw(head, suffix):
         return f"a camera's raw picture ({suffix.upper() or 'raw'})"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _zip(head, suffix)
+        if document_kind(head, suffix):
+            return "a document"
+        return "a program" if suffix in _PROGRAMS_IN_ZIP else "a ZIP archive"
     if head[4:8] == b"ftyp":
         return _mp4(head, suffix)
     if head.startswith(_ASF):
         sound = is_sound(head, suffix)
         return "a sound (Windows Media)" if sound else "a video (Windows Media)"
     if head.startswith(b"\xd0\xcf\x11\xe0"):
-        return _OLD_OFFICE.get(suffix, "an office document of before 2007")
+        return _OLD_OFFICE.get(suffix, "an office document of before 2007, or one with a password")
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "a video (AVI)"
     if sound_format(head) == "aac" and suffix in ("", "aac", "adts"):
@@ -152,16 +145,24 @@ def described(head: bytes, name: str) -> str:
     )
 
 
-def _zip(head: bytes, suffix: str) -> str:
-    kind = suffix
+def document_kind(head: bytes, suffix: str) -> str | None:
+    """Which kind of document a file is, by ``media.KINDS``, if it is one that is more than text:
+    ``office``, ``opendocument``, ``epub``, ``rtf`` or ``mail``.
+
+    head: its first bytes. suffix: of its name, lower case, without a dot.
+    """
+    if head.startswith(b"{\\rtf"):
+        return "rtf"
+    if suffix in ("eml", "mbox") and _MAIL.match(head):
+        return "mail"
+    if not head.startswith(b"PK\x03\x04"):
+        return None
     if head[30:38] == b"mimetype":
-        kind = "epub" if head[38:58] == b"application/epub+zip" else ""
-        for word, office in _OPEN_DOCUMENTS:
-            if head[38:].startswith(b"application/vnd.oasis.opendocument." + word):
-                kind = office
-    elif b"[Content_Types].xml" in head or b"_rels/.rels" in head:
-        kind = next((k for folder, k in _OFFICE_FOLDERS if folder in head), suffix)
-    return _BY_SUFFIX_IN_ZIP.get(kind, "a ZIP archive")
+        if head[38:58] == b"application/epub+zip":
+            return "epub"
+        open_document = head[38:73] == b"application/vnd.oasis.opendocument."
+        return "opendocument" if open_document else None
+    return _IN_ZIP.get(suffix) or ("office" if _OFFICE.search(head) else None)
 
 
 def _mp4(head: bytes, suffix: str) -> str:
@@ -173,8 +174,6 @@ def _mp4(head: bytes, suffix: str) -> str:
 def _text(head: bytes, suffix: str) -> str:
     if head.startswith(b"#!"):
         return "a script"
-    if suffix in ("eml", "mbox") and _MAIL.match(head):
-        return "mail"
     if suffix:
         return f"text; --include '*.{suffix}' reads it"
     return "text"

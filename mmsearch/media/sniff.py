@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from mmsearch.errors import DecodeError
 from mmsearch.media import mpeg
 from mmsearch.media.encoding import looks_textual
-from mmsearch.media.others import described, is_camera_raw, is_sound
+from mmsearch.media.others import described, document_kind, is_camera_raw, is_sound
 
 HEAD_BYTES = 8192
 """How much of a file `sniff` wants: one page-sized read, and room for junk before %PDF."""
@@ -35,6 +35,11 @@ SUFFIXES = {  # suffix -> kind
     ),
     **dict.fromkeys("m4a m4b aac wma amr ape wv mka".split(), "av"),
     "pdf": "pdf",
+    **dict.fromkeys("docx docm dotx pptx pptm potx ppsx xlsx xlsm xltx".split(), "office"),
+    **dict.fromkeys("odt ott odp otp ods ots".split(), "opendocument"),
+    "epub": "epub",
+    "rtf": "rtf",
+    **dict.fromkeys(("eml", "mbox"), "mail"),
     **dict.fromkeys("html htm xhtml".split(), "html"),
     **dict.fromkeys("txt text md markdown rst".split(), "text"),
 }
@@ -92,7 +97,7 @@ def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
                 f"named {_label(suffix, leaf)}, but is {described(head, leaf)}", "sniff"
             )
         return None
-    if expected in ("image", "audio", "av", "pdf"):
+    if expected not in (None, "text", "html"):
         raise DecodeError(f"named .{suffix}, but is text", stage="sniff")
     if wanted is None:  # no suffix at all: README, LICENSE; a script is source code
         return None if head.startswith(b"#!") else _text_or_html(head)
@@ -134,6 +139,8 @@ def _by_magic(head: bytes, suffix: str) -> str | None:
         return "audio"
     if head[4:8] == b"ftyp":
         return "image" if is_heif(head) else None
+    if (kind := document_kind(head, suffix)) is not None:
+        return kind
     pdf_at = head.find(b"%PDF-", 0, 1024 if suffix == "pdf" else 16)
     if pdf_at >= 0:
         return "pdf"

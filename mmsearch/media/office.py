@@ -1,0 +1,356 @@
+"""Documents of Word, PowerPoint and Excel since 2007 (Office Open XML, ECMA-376).
+
+Everything that people read in them: paragraphs, cells of tables, text boxes, foot- and endnotes,
+comments, headers; speakers' notes; sheets. Deleted text and codes of fields are left out.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mmsearch.errors import DecodeError
+from mmsearch.media.cutting import normalised
+from mmsearch.media.headings import MAX_TITLE_CHARS
+from mmsearch.media.limits import Limits
+from mmsearch.media.writing import Writing, passages_of
+from mmsearch.media.zipped import Fields, Zipped
+from mmsearch.types import Part, Preprocess
+
+_CORE = "docProps/core.xml"
+_ABOUT = {"title": "title", "creator": "author"}
+_NUMBER = re.compile(r"\d+")
+_HEADING_STYLE = re.compile(
+    r"(?:heading|überschrift|titre|título|rubrik|标题)\s*(\d)", re.IGNORECASE
+)
+# Of two forms of the same drawing the older is left out, as are codes and what was moved away.
+_UNREAD = frozenset(("Fallback", "instrText", "delText", "moveFrom", "tabs"))
+_MAX_SHARED_STRINGS = 2_000_000
+
+
+def parts(
+    data: bytes, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
+) -> Iterator[Part]:
+    """The passages of a document. meta: offset, section, title and author; of slides the page."""
+    archive = Zipped(data, limits)
+    about = described_in(archive, _CORE, _ABOUT)
+    for main, read in (
+        ("word/document.xml", _word),
+        ("ppt/presentation.xml", _slides),
+        ("xl/workbook.xml", _sheets),
+    ):
+        if main in archive.names:
+            writings = ((about | more, writing) for more, writing in read(archive, limits))
+            yield from passages_of(writings, preprocess, skip_parts)
+            return
+    raise DecodeError("is an office document of a kind that is not known here")
+
+
+def described_in(archive: Zipped, name: str, wanted: dict[str, str]) -> dict[str, str]:
+    """Title and author, where an entry tells of them."""
+    fields = Fields(wanted)
+    try:
+        archive.parse(name, fields)
+    except DecodeError:  # what the document says of itself; its text may still be whole
+        return {}
+    plain = {key: normalised(value)[:MAX_TITLE_CHARS] for key, value in fields.found.items()}
+    return {key: value for key, value in plain.items() if value}
+
+
+# -- Word -----------------------------------------------------------------------------
+
+
+def _word(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], Writing]]:
+    styles = _Styles()
+    archive.parse("word/styles.xml", styles)
+    writing = Writing(limits)
+    archive.parse("word/document.xml", _Paragraphs(writing, styles.levels))
+    for kind in ("footnotes", "endnotes", "comments", "header", "footer"):
+        for name in _numbered(archive, f"word/{kind}"):
+            writing.add("\n\n")
+            archive.parse(name, _Paragraphs(writing, {}))
+    yield {}, writing
+
+
+class _Styles:
+    """Which styles of paragraphs are headings, and of which level."""
+
+    def __init__(self) -> None:
+        self.levels: dict[str, int] = {}
+        self._style = ""
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See ``Handler``."""
+        value = attributes.get("val", "")
+        if name == "style":
+            self._style = attributes.get("styleId", "")
+        elif name == "name" and self._style:
+            if value.casefold() == "title":
+                self.levels[self._style] = 0
+            elif (numbered := _HEADING_STYLE.match(value)) is not None:
+                self.levels[self._style] = int(numbered[1])
+        elif name == "outlineLvl" and self._style and value.isdigit() and int(value) < 9:
+            self.levels.setdefault(self._style, int(value) + 1)
+
+    def end(self, name: str) -> None:
+        """See ``Handler``."""
+        if name == "style":
+            self._style = ""
+
+    def data(self, text: str) -> None:
+        """See ``Handler``."""
+
+
+class _Paragraphs:
+    """Paragraphs and tables of Word, and what is drawn on a slide."""
+
+    def __init__(self, writing: Writing, levels: dict[str, int]) -> None:
+        self._writing, self._levels = writing, levels
+        self._unread = self._cells = 0  # how many such elements are open
+        self._reading = False
+        self._begun: list[int] = []  # where the open paragraphs begin; a text box lies in one
+        self._level: int | None = None
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See ``Handler``."""
+        if name in _UNREAD:
+            self._unread += 1
+        elif name == "p":
+            self._begun.append(self._writing.length)
+            self._level = None
+        elif name == "t":
+            self._reading = True
+        elif name == "pStyle":
+            self._level = self._levels.get(attributes.get("val", ""), self._level)
+        elif name == "outlineLvl" and attributes.get("val", "") in tuple("012345678"):
+            self._level = int(attributes["val"]) + 1
+        elif name in ("tab", "ptab"):
+            self._writing.add(" ")
+        elif name in ("br", "cr"):
+            self._writing.add("\n")
+        elif name == "noBreakHyphen":
+            self._writing.add("-")
+        elif name == "tc":
+            self._cells += 1
+
+    def end(self, name: str) -> None:
+        """See ``Handler``."""
+        if name in _UNREAD:
+            self._unread -= 1
+        elif name == "t":
+            self._reading = False
+        elif name == "p" and self._begun:
+            begun = self._begun.pop()
+            if self._level is not None and not self._cells:
+                self._writing.mark_heading(self._level, begun)
+            self._writing.add(" " if self._cells else "\n\n")
+        elif name == "tc":
+            self._cells -= 1
+            self._writing.add(" ")
+        elif name == "tr" or name == "tbl":
+            self._writing.add("\n")
+
+    def data(self, text: str) -> None:
+        """See ``Handler``."""
+        if self._reading and not self._unread:
+            self._writing.add(text)
+
+
+def _numbered(archive: Zipped, stem: str) -> list[str]:
+    """``stem.xml``, ``stem1.xml``, ``stem2.xml``, …, in that order, as far as they are there."""
+    found = re.compile(re.escape(stem) + r"(\d*)\.xml")
+    names = [(int(m[1] or 0), m[0]) for m in map(found.fullmatch, archive.names) if m]
+    return [name for _, name in sorted(names)]
+
+
+# -- PowerPoint -----------------------------------------------------------------------
+
+
+def _slides(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], Writing]]:
+    before = 0
+    for page, name in enumerate(_in_order(archive, "ppt/presentation.xml", "sldId"), 1):
+        writing = Writing(limits, before)
+        archive.parse(name, _Slide(writing))
+        for kind, target in _relations(archive, name).values():
+            if kind in ("notesSlide", "comments", "diagramData", "chart"):
+                writing.add("\n\n")
+                archive.parse(target, _Slide(writing, notes=kind == "notesSlide"))
+        before += writing.length
+        yield {"page": page}, writing
+
+
+class _Slide(_Paragraphs):
+    """What stands on a slide, or in the speaker's notes to it, without the number and date that
+    the program puts there."""
+
+    def __init__(self, writing: Writing, notes: bool = False) -> None:
+        super().__init__(writing, {})
+        self._notes = notes
+        self._title = self._automatic = False
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See ``Handler``."""
+        if name == "sp":
+            self._title = self._automatic = False
+        elif name == "ph":
+            kind = attributes.get("type", "")
+            self._title = kind in ("title", "ctrTitle") and not self._notes
+            self._automatic = kind in ("sldNum", "dt", "sldImg")
+        super().start(name, attributes)
+        if name == "p":
+            self._level = 0 if self._title else None
+        elif name == "text" or (name == "v" and not self._notes):  # comments, and charts' labels
+            self._reading = True
+
+    def end(self, name: str) -> None:
+        """See ``Handler``."""
+        super().end(name)
+        if name in ("text", "v"):
+            self._reading = False
+            self._writing.add("\n")
+
+    def data(self, text: str) -> None:
+        """See ``Handler``."""
+        if not self._automatic:
+            super().data(text)
+
+
+# -- Excel ----------------------------------------------------------------------------
+
+
+def _sheets(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], Writing]]:
+    shared = _Strings(limits)
+    archive.parse("xl/sharedStrings.xml", shared)
+    names = _Named("sheet")
+    archive.parse("xl/workbook.xml", names)
+    targets = _relations(archive, "xl/workbook.xml")
+    before = 0
+    for attributes in names.found:
+        writing = Writing(limits, before)
+        if attributes.get("name"):
+            writing.add_heading(0, attributes["name"])
+        _, target = targets.get(attributes.get("r:id", ""), ("", ""))
+        archive.parse(target, _Cells(writing, shared.found))
+        for kind, more in _relations(archive, target).values():
+            if kind in ("comments", "threadedComment", "drawing"):
+                writing.add("\n\n")
+                archive.parse(more, _Slide(writing))
+        before += writing.length
+        yield {}, writing
+
+
+class _Strings:
+    """The texts that cells share; phonetic guides to them (``rPh``) are left out."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.found: list[str] = []
+        self._counting = Writing(limits)
+        self._pieces: list[str] = []
+        self._reading = False
+        self._phonetic = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See ``Handler``."""
+        if name == "si":
+            self._pieces = []
+        elif name == "rPh":
+            self._phonetic += 1
+        elif name == "t":
+            self._reading = not self._phonetic
+
+    def end(self, name: str) -> None:
+        """See ``Handler``."""
+        if name == "t":
+            self._reading = False
+        elif name == "rPh":
+            self._phonetic -= 1
+        elif name == "si" and len(self.found) < _MAX_SHARED_STRINGS:
+            self.found.append("".join(self._pieces))
+
+    def data(self, text: str) -> None:
+        """See ``Handler``."""
+        if self._reading:
+            self._counting.add(text)
+            self._pieces.append(text)
+
+
+class _Cells:
+    """The rows of a sheet, a line each."""
+
+    def __init__(self, writing: Writing, shared: list[str]) -> None:
+        self._writing, self._shared = writing, shared
+        self._type = self._value = ""
+        self._reading = False
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See ``Handler``."""
+        if name == "c":
+            self._type, self._value = attributes.get("t", "n"), ""
+        elif name in ("v", "t"):
+            self._reading = True
+
+    def end(self, name: str) -> None:
+        """See ``Handler``."""
+        if name in ("v", "t"):
+            self._reading = False
+        elif name == "c" and self._value:
+            value = self._value
+            if self._type == "s":
+                at = int(value) if value.strip().isdigit() else len(self._shared)
+                value = self._shared[at] if at < len(self._shared) else ""
+            if self._type not in ("b", "e") and value:
+                self._writing.add(value + " ")
+        elif name == "row":
+            self._writing.add("\n")
+
+    def data(self, text: str) -> None:
+        """See ``Handler``."""
+        if self._reading:
+            self._value += text
+
+
+# -- how entries refer to each other --------------------------------------------------
+
+
+class _Named:
+    """The attributes of all elements of a name."""
+
+    def __init__(self, name: str) -> None:
+        self.found: list[dict[str, str]] = []
+        self._name = name
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See ``Handler``."""
+        if name == self._name:
+            self.found.append(attributes)
+
+    def end(self, name: str) -> None:
+        """See ``Handler``."""
+
+    def data(self, text: str) -> None:
+        """See ``Handler``."""
+
+
+def _relations(archive: Zipped, name: str) -> dict[str, tuple[str, str]]:
+    """Relation -> what kind of thing it leads to, and which entry of the archive that is."""
+    folder, leaf = posixpath.split(name)
+    found = _Named("Relationship")
+    archive.parse(f"{folder}/_rels/{leaf}.rels", found)
+    relations = {}
+    for one in found.found:
+        if one.get("TargetMode") != "External":
+            kind = one.get("Type", "").rpartition("/")[2]
+            target = posixpath.normpath(posixpath.join("/" + folder, one.get("Target", "")))
+            relations[one.get("Id", "")] = kind, target.lstrip("/")
+    return relations
+
+
+def _in_order(archive: Zipped, name: str, element: str) -> list[str]:
+    """The entries that elements of a name refer to, in the order of these."""
+    found = _Named(element)
+    archive.parse(name, found)
+    relations = _relations(archive, name)
+    targets = [relations.get(one.get("r:id", ""), ("", ""))[1] for one in found.found]
+    return [target for target in targets if target]

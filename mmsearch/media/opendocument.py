@@ -1,0 +1,113 @@
+"""Documents of LibreOffice and others (OpenDocument, ISO 26300): texts, slides and spreadsheets.
+
+Paragraphs, headings, cells, notes and comments; what is kept of deleted text is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmsearch.media.limits import Limits
+from mmsearch.media.office import described_in
+from mmsearch.media.writing import Writing, passages_of
+from mmsearch.media.zipped import Zipped
+from mmsearch.types import Part, Preprocess
+
+_ABOUT = {"title": "title", "initial-creator": "author", "creator": "author"}
+# Deleted text; who wrote a comment, and when; the mark of a note; what indexes repeat; what the
+# program puts on each page.
+_UNREAD = frozenset(
+    "tracked-changes creator date note-citation table-of-content alphabetical-index "
+    "index-title-template page-number page-count".split()
+)
+_BLOCKS = frozenset(("p", "h"))
+_MAX_SPACES = 100
+
+
+def parts(
+    data: bytes, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
+) -> Iterator[Part]:
+    """The passages of a document. meta: offset, section, title and author; of slides the page."""
+    archive = Zipped(data, limits)
+    about = described_in(archive, "meta.xml", _ABOUT)
+    content = _Content(limits)
+    archive.parse("content.xml", content)
+    writings = ((about | more, writing) for more, writing in content.writings())
+    yield from passages_of(writings, preprocess, skip_parts)
+
+
+class _Content:
+    """The body of a document; a writing for each slide."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pages: list[Writing] = []
+        self._rest = self._writing = Writing(limits)
+        self._unread = self._paragraphs = self._cells = self._body = 0
+        self._begun: list[tuple[int, int | None]] = []  # open paragraphs: where, and level
+        self._sheets = self._title = False
+
+    def writings(self) -> Iterator[tuple[dict[str, Any], Writing]]:
+        """All text with the number of its slide, or all in one."""
+        for number, page in enumerate(self._pages, 1):
+            yield {"page": number}, page
+        yield {}, self._rest
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See ``Handler``."""
+        if name == "body":
+            self._body += 1
+        elif name in _UNREAD:
+            self._unread += 1
+        elif name == "page":
+            before = self._rest.length + sum(page.length for page in self._pages)
+            self._writing = Writing(self._limits, before)
+            self._pages.append(self._writing)
+        elif name in _BLOCKS and self._body:
+            level = attributes.get("outline-level", "1") if name == "h" else ""
+            level = "0" if self._title else level
+            self._begun.append((self._writing.length, int(level) if level.isdigit() else None))
+        elif name == "spreadsheet":
+            self._sheets = True
+        elif name == "table" and self._sheets and attributes.get("name"):
+            self._writing.add_heading(0, attributes["name"])
+        elif name == "frame":
+            self._title = attributes.get("class") == "title"
+        elif name == "table-cell":
+            self._cells += 1
+        elif self._begun and not self._unread:
+            if name == "s":
+                count = attributes.get("c", "1")
+                spaces = int(count) if count.isdigit() and len(count) < 4 else 1
+                self._writing.add(" " * min(spaces, _MAX_SPACES))
+            elif name in ("tab", "line-break"):
+                self._writing.add(" " if name == "tab" else "\n")
+            elif name in ("note-body", "annotation"):
+                self._writing.add(" ")
+
+    def end(self, name: str) -> None:
+        """See ``Handler``."""
+        if name == "body":
+            self._body -= 1
+        elif name in _UNREAD:
+            self._unread -= 1
+        elif name == "page":
+            self._writing = self._rest
+        elif name in _BLOCKS and self._begun:
+            start, level = self._begun.pop()
+            if level is not None and not self._unread and not self._cells:
+                self._writing.mark_heading(level, start)
+            self._writing.add(" " if self._cells or self._begun else "\n\n")
+        elif name == "table-cell":
+            self._cells -= 1
+            self._writing.add(" ")
+        elif name == "table-row":
+            self._writing.add("\n")
+        elif name == "frame":
+            self._title = False
+
+    def data(self, text: str) -> None:
+        """See ``Handler``."""
+        if self._begun and not self._unread:
+            self._writing.add(text)

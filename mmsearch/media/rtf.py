@@ -1,0 +1,186 @@
+"""Documents in Rich Text Format (RTF 1.9), as WordPad, TextEdit and older programs write them.
+
+An own reader, of one pass: striprtf 0.0.35 leaves footnotes, headers and text boxes out, and its
+patterns take quadratic time on documents that are made so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mmsearch.errors import DecodeError
+from mmsearch.media.cutting import normalised
+from mmsearch.media.headings import MAX_TITLE_CHARS
+from mmsearch.media.limits import Limits
+from mmsearch.media.writing import Writing, passages_of
+from mmsearch.types import Part, Preprocess
+
+_TOKEN = re.compile(
+    rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z'])|([{}])|[\r\n]+"
+    rb"|([^\\{}\r\n]+)|(\\)"
+)
+# Groups whose text is no part of the document.
+_UNREAD = frozenset(
+    b"fonttbl colortbl stylesheet listtable listoverridetable rsidtbl generator pict object "
+    b"objdata themedata colorschememapping datastore latentstyles xmlnstbl filetbl revtbl "
+    b"mmathPr fldinst bkmkstart bkmkend datafield formfield pgptbl passwordhash ftnsep ftnsepc "
+    b"aftnsep aftnsepc atnid atnauthor atndate atnref atnparent falt panose sp nonshppict".split()
+)
+# Behind ``\*`` programs skip what they do not know; these hold text for people all the same.
+_READ_THOUGH_OPTIONAL = frozenset(b"shptxt shpinst annotation footnote".split())
+_APART = frozenset(b"footnote annotation shptxt".split())
+_MARKS = {
+    b"par": "\n\n", b"sect": "\n\n", b"page": "\n\n", b"line": "\n", b"tab": " ", b"cell": " ",
+    b"nestcell": " ", b"row": "\n", b"nestrow": "\n", b"emdash": "—", b"endash": "–",
+    b"emspace": " ", b"enspace": " ", b"qmspace": " ", b"bullet": "•", b"lquote": "‘",
+    b"rquote": "’", b"ldblquote": "“", b"rdblquote": "”",
+}  # fmt: skip
+_SYMBOLS = {b"~": " ", b"_": "-", b"\n": "\n\n", b"\r": "\n\n", b"\\": "\\", b"{": "{", b"}": "}"}
+_CHARSETS = {  # of fonts; others have that of the document
+    77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk",
+    136: "big5", 161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256",
+    186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250", 254: "cp437", 255: "cp850",
+}  # fmt: skip
+_MAX_DEPTH = 10_000
+_MAX_FONTS = 10_000
+
+
+class _Group(NamedTuple):
+    """What holds until a brace closes."""
+
+    read: bool = True
+    field: str = ""  # the title or author, while the group holds one
+    fallback: int = 1  # so many bytes stand in for a character of Unicode
+    font: int = -1
+    table: bool = False  # whether fonts are described
+
+
+def parts(
+    data: bytes, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
+) -> Iterator[Part]:
+    """The passages of a document. meta: offset, title and author."""
+    reader = _Reader(limits)
+    reader.read(data)
+    plain = {key: normalised(value)[:MAX_TITLE_CHARS] for key, value in reader.about.items()}
+    about = {key: value for key, value in plain.items() if value}
+    yield from passages_of(iter([(about, reader.writing)]), preprocess, skip_parts)
+
+
+class _Reader:
+    def __init__(self, limits: Limits) -> None:
+        self.writing = Writing(limits)
+        self.about: dict[str, Any] = {"title": "", "author": ""}
+        self._now = _Group()
+        self._above: list[_Group] = []
+        self._encoding = "cp1252"
+        self._fonts: dict[int, str] = {}
+        self._bytes = bytearray()  # of characters that may have several
+        self._skip = 0  # bytes that stand in for a character that was there already
+        self._high = 0  # the first half of a pair of UTF-16
+        self._optional = False  # behind \*
+
+    def read(self, data: bytes) -> None:
+        """All of a document."""
+        at = 0
+        while (found := _TOKEN.search(data, at)) is not None:
+            at = found.end()
+            word, number, code, symbol, brace, text, _ = found.groups()
+            if word == b"bin":  # so many bytes of anything follow
+                at += max(0, int(number or 0))
+            elif code:
+                self._byte(int(code, 16))
+            elif text:
+                self._plain(text)
+            else:
+                self._flush()
+                if word:
+                    self._word(word, int(number) if number else None)
+                elif symbol:
+                    self._symbol(symbol)
+                elif brace:
+                    self._brace(brace)
+        self._flush()
+
+    def _brace(self, brace: bytes) -> None:
+        self._skip = 0
+        if brace == b"}":
+            self._now = self._above.pop() if self._above else self._now
+        elif len(self._above) >= _MAX_DEPTH:
+            raise DecodeError("the document is nested too deeply")
+        else:
+            self._above.append(self._now)
+
+    def _word(self, word: bytes, number: int | None) -> None:
+        optional, self._optional = self._optional, False
+        if word in _UNREAD or (optional and word not in _READ_THOUGH_OPTIONAL):
+            self._now = self._now._replace(read=False, table=word == b"fonttbl")
+        elif word in _APART:
+            self._put(" ")
+        elif word == b"info":
+            self._now = self._now._replace(read=False)
+        elif word in (b"title", b"author") and not self._now.read:
+            self._now = self._now._replace(field=word.decode())
+        elif word in _MARKS:
+            self._put(_MARKS[word])
+        elif word == b"u" and number is not None:
+            self._unicode(number & 0xFFFF)
+            self._skip = self._now.fallback
+        elif word == b"uc" and number is not None:
+            self._now = self._now._replace(fallback=max(0, min(number, 16)))
+        elif word == b"ansicpg" and number is not None and _is_known(f"cp{number}"):
+            self._encoding = f"cp{number}"
+        elif word == b"f" and number is not None:
+            self._now = self._now._replace(font=number)
+        elif word == b"fcharset" and self._now.table and len(self._fonts) < _MAX_FONTS:
+            self._fonts[self._now.font] = _CHARSETS.get(number or 0, self._encoding)
+
+    def _symbol(self, symbol: bytes) -> None:
+        if symbol == b"*":
+            self._optional = True
+        else:
+            self._put(_SYMBOLS.get(symbol, ""))
+
+    def _byte(self, value: int) -> None:
+        if self._skip:
+            self._skip -= 1
+        else:
+            self._bytes.append(value)
+
+    def _plain(self, text: bytes) -> None:
+        skipped = min(self._skip, len(text))
+        self._skip -= skipped
+        self._bytes += text[skipped:]
+
+    def _unicode(self, value: int) -> None:
+        if 0xD800 <= value < 0xDC00:
+            self._high = value
+        elif 0xDC00 <= value < 0xE000:
+            if self._high:
+                self._put(chr(0x10000 + ((self._high - 0xD800) << 10) + (value - 0xDC00)))
+            self._high = 0
+        else:
+            self._put(chr(value))
+
+    def _flush(self) -> None:
+        if self._bytes:
+            encoding = self._fonts.get(self._now.font, self._encoding)
+            text = bytes(self._bytes).decode(encoding, "replace")
+            self._bytes.clear()
+            self._put(text)
+
+    def _put(self, text: str) -> None:
+        if self._now.field:
+            if len(self.about[self._now.field]) < MAX_TITLE_CHARS * 4:
+                self.about[self._now.field] += text
+        elif self._now.read:
+            self.writing.add(text)
+
+
+def _is_known(encoding: str) -> bool:
+    try:
+        b" ".decode(encoding)
+    except (LookupError, UnicodeDecodeError):
+        return False
+    return True

@@ -1,0 +1,398 @@
+"""Documents of office programs, e-books and mail: written by other packages, or by hand."""
+
+from __future__ import annotations
+
+import io
+import random
+import zipfile
+import zlib
+from contextlib import suppress
+
+import pytest
+
+from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media import Limits, decode, sniff
+from mmsearch.types import Part, Preprocess
+
+PREPROCESS = Preprocess(image_px=64, sample_rate_hz=16000, window_s=10.0)
+
+
+def parts(data: bytes, name: str, limits: Limits | None = None, skip: int = 0) -> list[Part]:
+    kind = sniff(data[:8192], name)
+    assert kind is not None
+    return list(decode(data, kind, PREPROCESS, limits, skip))
+
+
+def said(data: bytes, name: str) -> str:
+    return "\n".join(str(part.data) for part in parts(data, name))
+
+
+def zipped(entries: dict[str, str | bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            how = zipfile.ZIP_STORED if name == "mimetype" else None
+            archive.writestr(name, content, compress_type=how)
+    return buffer.getvalue()
+
+
+W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+MC = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+
+
+def word(body: str, more: dict[str, str] | None = None) -> bytes:
+    return zipped(
+        {
+            "[Content_Types].xml": "<Types/>",
+            "word/document.xml": f"<w:document {W} {MC}><w:body>{body}</w:body></w:document>",
+            **(more or {}),
+        }
+    )
+
+
+def paragraph(text: str, style: str = "") -> str:
+    looks = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
+    return f"<w:p>{looks}<w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+# -- as other packages write them -----------------------------------------------------
+
+
+def test_a_document_that_python_docx_wrote_is_read_whole() -> None:
+    docx = pytest.importorskip("docx")
+    document = docx.Document()
+    document.core_properties.title, document.core_properties.author = "Of Whales", "Ishmael"
+    document.add_heading("Loomings", 1)
+    opening = document.add_paragraph("Call me ")
+    opening.add_run("Ishmael").bold = True
+    table = document.add_table(2, 2)
+    for at, cell in enumerate(("north", "south", "east", "west")):
+        table.cell(*divmod(at, 2)).text = cell
+    document.add_comment(opening.runs, text="who is it?")
+    document.sections[0].header.paragraphs[0].text = "the header"
+    buffer = io.BytesIO()
+    document.save(buffer)
+    (part,) = parts(buffer.getvalue(), "x.docx")
+    text = str(part.data)
+    assert text.startswith("Loomings Call me Ishmael")
+    for words in ("north south east west", "who is it?", "the header"):
+        assert words in text
+    assert part.meta == {
+        "title": "Of Whales",
+        "author": "Ishmael",
+        "offset": part.meta["offset"],
+        "section": "Loomings",
+    }
+
+
+def test_slides_that_python_pptx_wrote_have_their_page_and_notes() -> None:
+    pptx = pytest.importorskip("pptx")
+    show = pptx.Presentation()
+    first = show.slides.add_slide(show.slide_layouts[1])
+    first.shapes.title.text, first.placeholders[1].text = "Sails", "main\nmizzen"
+    first.notes_slide.notes_text_frame.text = "say this aloud"
+    second = show.slides.add_slide(show.slide_layouts[5])
+    second.shapes.title.text = "Ropes"
+    cells = second.shapes.add_table(1, 2, 0, 0, 9, 9).table
+    cells.cell(0, 0).text, cells.cell(0, 1).text = "left", "right"
+    ids = show.slides._sldIdLst  # shown in another order than they were written
+    ids.append(ids[0])
+    buffer = io.BytesIO()
+    show.save(buffer)
+    found = [
+        (p.data, p.meta["page"], p.meta["section"]) for p in parts(buffer.getvalue(), "x.pptx")
+    ]
+    assert found == [
+        ("Ropes left right", 1, "Ropes"),
+        ("Sails main mizzen say this aloud", 2, "Sails"),
+    ]
+
+
+def test_sheets_that_openpyxl_wrote_are_read_row_by_row() -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.title = "Fruit"
+    sheet.append(["name", "kilos", True])
+    sheet.append(["apple", 3.5])
+    sheet["A2"].comment = openpyxl.comments.Comment("from the garden", "somebody")
+    book.create_sheet("Vegetables").append(["carrot", 2])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    found = [(p.data, p.meta["section"]) for p in parts(buffer.getvalue(), "x.xlsx")]
+    assert found == [
+        ("Fruit name kilos apple 3.5 from the garden", "Fruit"),
+        ("Vegetables carrot 2", "Vegetables"),
+    ]
+
+
+# -- what they do not write -----------------------------------------------------------
+
+
+def test_notes_and_text_boxes_are_read_once_and_deleted_text_is_not() -> None:
+    box = "<w:txbxContent>" + paragraph("in a box") + "</w:txbxContent>"
+    drawn = (
+        "<w:p><w:r><w:t>around </w:t></w:r><w:r><mc:AlternateContent>"
+        f"<mc:Choice>{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback>"
+        "</mc:AlternateContent></w:r><w:r><w:t> it</w:t></w:r></w:p>"
+    )
+    changed = (
+        "<w:p><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
+        "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom>"
+        "<w:ins><w:r><w:t>new</w:t></w:r></w:ins>"
+        "<w:r><w:instrText>PAGE</w:instrText></w:r></w:p>"
+    )
+    notes = f"<w:footnotes {W}>{paragraph('below')}</w:footnotes>"
+    text = said(word(drawn + changed, {"word/footnotes.xml": notes}), "x.docx")
+    assert text.split() == "around in a box it new below".split()
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        '<w:style w:styleId="S"><w:name w:val="heading 2"/></w:style>',
+        '<w:style w:styleId="S"><w:name w:val="Mine"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr>'
+        "</w:style>",
+    ],
+)
+def test_headings_are_told_by_their_style_whatever_it_is_called(style: str) -> None:
+    body = paragraph("A heading", "S") + paragraph("words")
+    data = word(body, {"word/styles.xml": f"<w:styles {W}>{style}</w:styles>"})
+    assert [(p.data, p.meta["section"]) for p in parts(data, "x.docx")] == [
+        ("A heading words", "A heading")
+    ]
+
+
+def open_document(kind: str, body: str) -> bytes:
+    spaces = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "text", "table", "draw", "presentation")
+    )
+    return zipped(
+        {
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+            "content.xml": f"<office:document-content {spaces}><office:body>{body}"
+            "</office:body></office:document-content>",
+            "meta.xml": '<m xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>T</dc:title></m>',
+        }
+    )
+
+
+def test_an_open_document_is_read_whole() -> None:
+    body = (
+        "<office:text><text:tracked-changes><text:p>deleted</text:p></text:tracked-changes>"
+        '<text:h text:outline-level="1">Loomings</text:h>'
+        "<text:p>Call<text:s text:c='3'/>me<text:tab/>Ishmael"
+        "<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>below"
+        "</text:p></text:note-body></text:note>.</text:p>"
+        "<table:table><table:table-row><table:table-cell><text:p>north</text:p>"
+        "</table:table-cell><table:table-cell><text:p>south</text:p></table:table-cell>"
+        "</table:table-row></table:table></office:text>"
+    )
+    (part,) = parts(open_document("text", body), "x.odt")
+    assert part.data == "Loomings Call me Ishmael below . north south"
+    assert (part.meta["title"], part.meta["section"]) == ("T", "Loomings")
+
+
+def test_slides_of_an_open_document_have_their_page() -> None:
+    page = (
+        "<draw:page><draw:frame presentation:class='title'><text:p>{}</text:p></draw:frame>"
+        "<draw:frame><text:p>words <text:page-number>9</text:page-number></text:p></draw:frame>"
+        "</draw:page>"
+    )
+    body = f"<office:presentation>{page.format('One')}{page.format('Two')}</office:presentation>"
+    found = parts(open_document("presentation", body), "x.odp")
+    assert [(p.data, p.meta["page"], p.meta["section"]) for p in found] == [
+        ("One words", 1, "One"),
+        ("Two words", 2, "Two"),
+    ]
+
+
+def test_sheets_of_an_open_document_are_read_row_by_row() -> None:
+    row = "<table:table-row>" + "<table:table-cell><text:p>{}</text:p></table:table-cell>" * 2
+    sheet = "<table:table table:name='Fruit'>" + row.format("apple", 3) + "</table:table-row>"
+    body = f"<office:spreadsheet>{sheet}</table:table></office:spreadsheet>"
+    (part,) = parts(open_document("spreadsheet", body), "x.ods")
+    assert (part.data, part.meta["section"]) == ("Fruit apple 3", "Fruit")
+
+
+def book(**more: str) -> bytes:
+    return zipped(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": '<c><rootfile full-path="in/a.opf"/></c>',
+            "in/a.opf": '<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata>'
+            "<dc:title>Of Whales</dc:title><dc:creator>Ishmael</dc:creator></metadata><manifest>"
+            '<item id="b" href="second%20one.xhtml" media-type="application/xhtml+xml"/>'
+            '<item id="a" href="first.xhtml" media-type="application/xhtml+xml"/>'
+            '<item id="c" href="cover.jpg" media-type="image/jpeg"/></manifest>'
+            '<spine><itemref idref="a"/><itemref idref="b"/><itemref idref="c"/></spine></package>',
+            "in/first.xhtml": "<!DOCTYPE html><html><h1>One</h1><p>Call me.</p></html>",
+            "in/second one.xhtml": "<html><body><h1>Two</h1><p>Aboard.</p></body></html>",
+            **more,
+        }
+    )
+
+
+def test_a_book_is_read_in_the_order_of_its_chapters() -> None:
+    found = parts(book(), "x.epub")
+    assert [(p.data, p.meta["section"]) for p in found] == [
+        ("One Call me.", "One"),
+        ("Two Aboard.", "Two"),
+    ]
+    assert {(p.meta["title"], p.meta["author"]) for p in found} == {("Of Whales", "Ishmael")}
+    with pytest.raises(DecodeError, match="locked"):
+        parts(book(**{"META-INF/rights.xml": "<x/>"}), "x.epub")
+
+
+RTF = rb"""{\rtf1\ansi\ansicpg1252\uc1{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Times;}}
+{\info{\title A Title}{\author Ishmael}}{\stylesheet{\s1 heading 1;}}{\header top\par}
+\pard\f0 Hello \b world\b0\par caf\u233?, na\'efve\par\f1 \'cf\'f0\'e8\'e2\'e5\'f2\par
+{\*\unknown hidden}{\field{\*\fldinst PAGE}{\fldrslt seven}}{\footnote below}
+{\pict\bin4 }{}\\\'zz}\u-10179?\u-8640? \{x\}\par}"""
+
+
+def test_rich_text_is_read_in_its_encodings_with_its_notes() -> None:
+    (part,) = parts(RTF, "x.rtf")
+    assert str(part.data).split() == "top Hello world café, naïve Привет seven below🙀 {x}".split()
+    assert (part.meta["title"], part.meta["author"]) == ("A Title", "Ishmael")
+
+
+LETTER = (
+    b"From: =?utf-8?q?J=C3=BCrgen?= <j@example.org>\nTo: b@example.org\n"
+    b"Subject: =?iso-8859-1?q?Gr=FC=DFe?= from the sea\nDate: Mon, 2 Nov 2026 10:00:00 +0100\n"
+    b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\n"
+    b"Content-Type: multipart/alternative; boundary=y\n\n--y\n"
+    b"Content-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: quoted-printable\n\n"
+    b"The sea is gr=FCn.\n--y\nContent-Type: text/html\n\n<p>The sea is green</p>\n--y--\n--x\n"
+    b'Content-Type: application/pdf\nContent-Disposition: attachment; filename="chart.pdf"\n'
+    b"Content-Transfer-Encoding: base64\n\nQUFBQUFBQUE=\n--x--\n"
+)
+
+
+def test_a_letter_is_read_once_and_what_is_attached_is_named() -> None:
+    (part,) = parts(LETTER, "x.eml")
+    assert part.data == (
+        "Grüße from the sea From: Jürgen <j@example.org> To: b@example.org "
+        "Date: Mon, 2 Nov 2026 10:00:00 +0100 The sea is grün. Attached: chart.pdf"
+    )
+    assert part.meta["title"] == "Grüße from the sea"
+    assert part.meta["author"] == "Jürgen <j@example.org>"
+
+
+def test_a_box_of_letters_is_taken_apart() -> None:
+    second = b"From: c@d\nTo: e@f\nSubject: two\n\nSecond.\nFrom here on nothing.\n"
+    box = b"From a@b Mon Nov  2\n" + LETTER + b"\nFrom c@d Mon Nov  2\n" + second
+    titles = [(p.meta["title"], p.part_no) for p in parts(box, "x.mbox")]
+    assert titles == [("Grüße from the sea", 0), ("two", 1)]
+    assert str(parts(box, "x.mbox", skip=1)[0].data).endswith("Second. From here on nothing.")
+
+
+# -- what was made to harm ------------------------------------------------------------
+
+
+def test_entities_are_not_expanded_and_nothing_else_is_opened() -> None:
+    laughs = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>'
+    outside = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
+    for kind in (laughs, outside):
+        data = zipped(
+            {"[Content_Types].xml": "", "word/document.xml": f"{kind}<x><t>&b;&a;</t></x>"}
+        )
+        with pytest.raises(DecodeError, match="document type"):
+            parts(data, "x.docx")
+
+
+def test_what_unpacks_to_more_than_is_read_is_a_limit() -> None:
+    data = word(paragraph("word " * 400_000))
+    assert len(data) < 20_000
+    with pytest.raises(LimitExceeded, match="unpacks to more than 1,000,000 bytes"):
+        parts(data, "x.docx", Limits(max_unpacked_bytes=1_000_000))
+    with pytest.raises(LimitExceeded, match="more than 1,000,000 characters"):
+        parts(data, "x.docx", Limits(max_document_chars=1_000_000))
+    with pytest.raises(LimitExceeded, match="more than 1,000 bytes"):
+        parts(data, "x.docx", Limits(max_document_bytes=1_000))
+
+
+def test_a_document_that_needs_a_password_says_so() -> None:
+    data = bytearray(word(paragraph("secret")))
+    for at in (m for m in range(len(data)) if data[m : m + 4] == b"PK\x01\x02"):
+        data[at + 8] |= 1
+    with pytest.raises(DecodeError, match="encrypted with a password"):
+        parts(bytes(data), "x.docx")
+    old = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+    with pytest.raises(DecodeError, match="or one with a password"):
+        sniff(old, "x.xlsx")
+
+
+def test_deep_documents_are_read_or_refused() -> None:
+    deep = "<w:sdt>" * 100_000 + paragraph("deep") + "</w:sdt>" * 100_000
+    assert said(word(deep), "x.docx") == "deep"
+    with pytest.raises(DecodeError, match="nested too deeply"):
+        parts(b"{\\rtf1" + b"{" * 100_000 + b"x", "x.rtf")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{\\rtf1 " + b"{\\field{\\*\\fldinst{" * 100_000 + b"x",
+        b"{\\rtf1 " + b"\\'" * 500_000 + b"x",
+        b"From: a\nTo: b\nSubject: c\n\n" + b"\nFrom " * 200_000 + b"x",
+        b"From: a\nTo: b\nSubject: " + b"=?utf-8?q?" * 50_000 + b"\n\nx",
+    ],
+    ids=["fields", "escapes", "letters", "words"],
+)
+def test_no_pattern_takes_more_than_linear_time(data: bytes) -> None:
+    name = "x.rtf" if data.startswith(b"{") else "x.mbox"
+    with suppress(DecodeError):
+        parts(data, name)
+
+
+def harmed(data: bytes, rng: random.Random) -> bytes:
+    """A copy that is cut, or has bytes overwritten, put in or taken out."""
+    copy = bytearray(data)
+    for _ in range(rng.choice((1, 1, 3, 20))):
+        at = rng.randrange(len(copy))
+        match rng.randrange(4):
+            case 0:
+                copy[at] = rng.randrange(256)
+            case 1:
+                del copy[at : at + rng.randrange(1, 40)]
+            case 2:
+                copy[at:at] = rng.randbytes(rng.randrange(1, 40))
+            case 3:
+                del copy[max(100, at) :]
+        if not copy:
+            break
+    return bytes(copy)
+
+
+def whole() -> dict[str, bytes]:
+    """A document of each kind."""
+    body = paragraph("Heading", "S") + paragraph("words " * 50)
+    return {
+        "x.docx": word(body),
+        "x.odt": open_document("text", "<office:text><text:p>words</text:p></office:text>"),
+        "x.epub": book(),
+        "x.rtf": RTF,
+        "x.eml": LETTER,
+        "x.mbox": b"From a@b Mon\n" + LETTER,
+    }
+
+
+@pytest.mark.parametrize("name", whole())
+def test_a_damaged_copy_is_read_or_refused(name: str) -> None:
+    rng = random.Random(zlib.crc32(name.encode()))
+    data = whole()[name]
+    kind = sniff(data[:8192], name)
+    assert kind is not None
+    for _ in range(150):
+        copy = harmed(data, rng)
+        if data.startswith(b"PK") and rng.random() < 0.7:  # harm to what is inside
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                entries = {one: archive.read(one) for one in archive.namelist()}
+            chosen = rng.choice([one for one in entries if entries[one] and one != "mimetype"])
+            copy = zipped(entries | {chosen: harmed(entries[chosen], rng)})
+        try:
+            assert list(decode(copy, kind, PREPROCESS))
+        except (DecodeError, LimitExceeded) as error:
+            assert str(error) and "Error" not in str(error)
