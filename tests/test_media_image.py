@@ -195,6 +195,40 @@ def test_what_is_known_of_a_picture_is_plain_json() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("make", "model", "camera"),
+    [
+        ("Canon", "Canon EOS 5D", "Canon EOS 5D"),
+        ("Apple", "iPhone 15", "Apple iPhone 15"),
+        ("NIKON CORPORATION\0\0", " COOLPIX  P50 ", "NIKON CORPORATION COOLPIX P50"),
+        ("", "Pixel 8", "Pixel 8"),
+    ],
+)
+def test_the_camera_and_the_place_are_kept(make: str, model: str, camera: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = make, model
+    place = {1: "S", 2: (33.0, 51.0, 24.12), 3: "E", 4: (151.0, 12.0, 36.0)}
+    exif.get_ifd(0x8825).update(place)
+    meta = next(decode(saved(photo(), "JPEG", exif=exif), "image", PREPROCESS)).meta
+    assert (meta["camera"], meta["latitude"], meta["longitude"]) == (camera, -33.8567, 151.21)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)},
+        {1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (10.0, 0.0, 0.0)},
+        {1: "N", 2: (48.0, 0.0, 0.0)},
+        {2: (48.0,), 4: (11.0,)},
+    ],
+)
+def test_a_place_that_makes_no_sense_is_left_out(place: dict[int, object]) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update(place)
+    meta = next(decode(saved(photo(), "JPEG", exif=exif), "image", PREPROCESS)).meta
+    assert "latitude" not in meta and "longitude" not in meta
+
+
 def test_nonsense_in_the_date_is_left_out() -> None:
     exif = Image.Exif()
     exif[0x0132] = "0000:00:00 00:00:00"

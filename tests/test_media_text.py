@@ -196,7 +196,8 @@ def test_front_matter_gives_the_title_and_is_left_out() -> None:
 def test_html_gives_what_a_reader_sees() -> None:
     page = (
         "<!doctype html><html><head><title>Caf&eacute; &amp; bar</title><style>p{}</style></head>"
-        "<body><script>var x = '<p>no</p>';</script><h1>Menu</h1><p>Soup&nbsp;&lt;hot&gt;</p>"
+        "<body><script>var x = '<p>no</p>';</script language=js><h1>Menu</h1>"
+        "<p>Soup&nbsp;&lt;hot&gt;</p>"
         "<ul><li>bread<li>wine</ul><!-- not this --><noscript>nor this</noscript>end"
     )
     title, text, _ = visible_text(page)

@@ -90,8 +90,9 @@ KINDS = {
 
 # What decoders say of a part. Any other key came with an item, from an application.
 META_KEYS = frozenset(
-    ("width", "height", "format", "taken", "duration_s", "sample_rate_hz", "channels", "title",
-     "artist", "author", "offset", "page", "section")
+    ("width", "height", "format", "taken", "camera", "latitude", "longitude", "duration_s",
+     "sample_rate_hz", "channels", "title", "artist", "album", "genre", "author", "offset", "page",
+     "section")
 )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ MAX_MISSING_S = 0.1
 
 _SEEKS_NEARLY = ("OGG", "MP3")  # measured: Vorbis up to 844 frames beside the one asked for
 
+TAGS = ("title", "artist", "album", "genre")
+
 # libsndfile repairs a header that promises too much, and says so only in its log.
 _SHORTFALL = re.compile(
     r"^\s*(?:data|SSND|BODY|Data Size|RIFF|Riff size|riff|FORM)\s*:\s*(\d+) \(should be (\d+)\)",
@@ -226,7 +228,7 @@ def _meta(sound: soundfile.SoundFile) -> dict[str, Any]:
         "channels": sound.channels,
         "format": sound.format,
     }
-    for key in ("title", "artist"):
+    for key in TAGS:
         value = getattr(sound, key, "")
         if value and value.strip():
             meta[key] = value.strip()[:500]
@@ -261,7 +263,8 @@ def _translated(error: Exception) -> DecodeError:
     message = getattr(error, "error_string", None) or ""
     if not message and not isinstance(error, soundfile.LibsndfileError):
         message = str(error) or type(error).__name__
-    if "File does not exist" in message:  # what libsndfile says of any stream that it cannot open
+    # What libsndfile says of any stream that it cannot open, or cannot seek in.
+    if "File does not exist" in message or "pipe" in message:
         message = ""
     detail = f" ({message.strip().rstrip('.')})" if message.strip() else ""
     return DecodeError(f"the sound is damaged, cut short or not supported{detail}")

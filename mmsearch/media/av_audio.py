@@ -168,7 +168,7 @@ def _meta(
         promised_s = file.duration / av.time_base
     if promised_s is not None:
         meta["duration_s"] = round(promised_s, 3)
-    for key in ("title", "artist"):
+    for key in audio.TAGS:
         value = file.metadata.get(key) or stream.metadata.get(key) or ""
         if value.strip():
             meta[key] = value.strip()[:_MAX_TEXT_CHARS]

@@ -27,6 +27,8 @@ _BLOCKS = frozenset(
 _HEADINGS = {f"h{level + 1}": level for level in range(6)}
 _FEED_CHARS = 1 << 18  # an unclosed construct is scanned again with every piece: few pieces
 _TAG = re.compile(r"<[^>]*>?")
+# Python before 3.13.4 does not see the end of a script that has more words in it.
+_WORDY_END = re.compile(r"</(script|style)[\s/][^<>]{0,200}>", re.IGNORECASE)
 
 
 def parts(
@@ -55,6 +57,7 @@ def read_page(data: bytes) -> tuple[str | None, str, list[Heading]]:
 def visible_text(markup: str) -> tuple[str | None, str, list[Heading]]:
     """(title, text, headings): entities resolved, scripts and styles left out, blocks on lines."""
     page = _Page()
+    markup = _WORDY_END.sub(r"</\1>", markup)
     for at in range(0, len(markup), _FEED_CHARS):
         page.feed(markup[at : at + _FEED_CHARS])
     page.finish()

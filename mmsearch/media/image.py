@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media.exif import ORIENTATION, facts, read_exif
 from mmsearch.media.jpeg import without_fine_luma
 from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.media.sniff import HEAD_BYTES, is_heif
@@ -36,8 +36,6 @@ FORMATS = (
 )
 MAX_ICC_BYTES = 4 << 20  # printers' CMYK tables have 0.5–2 MB
 
-_ORIENTATION, _DATETIME, _EXIF_IFD = 0x0112, 0x0132, 0x8769
-_DATETIME_ORIGINAL, _OFFSET_ORIGINAL = 0x9003, 0x9011
 _STRIP_ROWS = 256
 _RIBBON = 8  # times as long as wide: the whole of such a picture is never resized
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -125,7 +123,7 @@ def square(
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """The picture as uint8 (height, width, 3), as the space wants it, and what is known about it.
 
-    meta: width, height (upright), format, and taken (ISO 8601) where EXIF has it.
+    meta: width, height (upright), format, and what EXIF has of ``exif.facts``.
     Raises DecodeError, LimitExceeded.
     """
     name = image.format or "picture"
@@ -141,18 +139,15 @@ def square(
         image.load()
         if not drafted:
             width, height = image.size  # TIFF turns itself upright while loading
-        exif = _exif(image)
-        orientation = exif.get(_ORIENTATION, 1)
+        exif = read_exif(image)
+        orientation = exif.get(ORIENTATION, 1)
         small = _fitted(image, preprocess, (width, height))
         if orientation in _UPRIGHT:
             small = small.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
                 width, height = height, width
         meta: dict[str, Any] = {"width": width, "height": height, "format": name}
-        taken = _taken(exif)
-        if taken is not None:
-            meta["taken"] = taken
-        return np.array(small, dtype=np.uint8), meta
+        return np.array(small, dtype=np.uint8), meta | facts(exif)
     except LimitExceeded:
         raise
     except Exception as error:
@@ -274,30 +269,6 @@ def _to_srgb(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # a broken profile: the plain colours are the better guess
-
-
-def _exif(image: Image.Image) -> Image.Exif:
-    """The EXIF of a picture, empty where it cannot be read: the pixels are there all the same."""
-    try:
-        exif = image.getexif()
-        exif.get(_ORIENTATION)
-        return exif
-    except (MemoryError, LimitExceeded):
-        raise
-    except Exception:
-        return Image.Exif()
-
-
-def _taken(exif: Image.Exif) -> str | None:
-    """When the picture was taken, as ISO 8601 with the camera's offset where it is known."""
-    try:
-        details = exif.get_ifd(_EXIF_IFD)
-        stamp = str(details.get(_DATETIME_ORIGINAL) or exif.get(_DATETIME) or "")
-        taken = datetime.strptime(stamp.strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S").isoformat()
-        offset = str(details.get(_OFFSET_ORIGINAL, "")).strip("\0 ")
-        return datetime.fromisoformat(taken + offset).isoformat()
-    except Exception:  # EXIF is written by thousands of programs; its date is only a comfort
-        return None
 
 
 @lru_cache(maxsize=1)
