@@ -81,7 +81,7 @@ def test_batches_wait_for_the_encoder_and_come_in_order(side_by_side: int) -> No
         assert one in batches.flush()
     assert [int(vector[0]) for _, vector in one.encoded] == list(range(20))
     assert encoder.most <= side_by_side
-    assert batches.cut == 1
+    assert batches.cut == 1 and batches.cut_in == {one.path: 1}
     assert batches.unknown == 1
     metas = [{"cut_tokens": 7}, {"unknown_share": 0.75}]
     assert [part.meta for part, _ in one.encoded if part.meta] == metas

@@ -45,7 +45,7 @@ from mmsearch.cli.upkeep import (
 )
 from mmsearch.version import __version__
 
-_NAMED_KINDS = 3  # of those that a run ignored
+_NAMED_KINDS = 3  # of those that a run ignored, and of files
 
 app = typer.Typer(
     name="mmsearch",
@@ -223,9 +223,11 @@ def index(
                 "If they are really gone, run again with --prune."
             )
         if report.cut:
+            names = [plain(name) for name in list(report.cut_in)[:_NAMED_KINDS]]
+            more = ", …" if len(report.cut_in) > len(names) else ""
             say(
                 f"mmsearch: {report.cut:,} passages were longer than the space reads: "
-                "what stands at their ends cannot be found."
+                f"what stands at their ends cannot be found ({', '.join(names)}{more})."
             )
         if report.unknown:
             say(

@@ -31,6 +31,7 @@ Pair = tuple["OpenItem", Part]
 # a vector, how many tokens were cut, and the share of letters that the tokenizer does not know
 Encoded = tuple[NDArray[np.float32], int, float] | Refused
 _UNREADABLE = 0.5  # share of unknown letters above which a passage counts as unreadable
+_NAMED_FILES = 20
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Batches:
         self._threads: ThreadPoolExecutor | None = None  # from the first batch on
         self._busy = _Busy()
         self.cut = 0  # passages that were longer than the text tower takes
+        self.cut_in: dict[str, int] = {}  # the first files that have such: how many each
         self.unknown = 0  # passages of which the tokenizer knows less than half
         self.waited_s = 0.0
 
@@ -137,6 +139,8 @@ class Batches:
         if lost:
             part.meta["cut_tokens"] = lost
             self.cut += 1
+            if item.path in self.cut_in or len(self.cut_in) < _NAMED_FILES:
+                self.cut_in[item.path] = self.cut_in.get(item.path, 0) + 1
         if unknown > _UNREADABLE:
             part.meta["unknown_share"] = round(unknown, 2)
             self.unknown += 1

@@ -58,6 +58,7 @@ class Report:
     moved: int = 0
     parts: int = 0  # vectors made in this run
     cut: int = 0  # passages of which the text tower left something out
+    cut_in: dict[str, int] = field(default_factory=dict)  # the first files with such: how many each
     unknown: int = 0  # passages of which the space knows less than half of the letters
     seconds: float = 0.0
     passed_over: Counter[str] = field(default_factory=Counter)  # what this run ignored: how often
@@ -82,6 +83,7 @@ class Report:
             "moved": self.moved,
             "parts": self.parts,
             "cut": self.cut,
+            "cut_in": self.cut_in,
             "unknown": self.unknown,
             "passed_over": dict(self.passed_over.most_common()),
             "kept": list(self.kept),

@@ -401,6 +401,7 @@ class Run:
         report.skipped = plan.counts[Outcome.SKIPPED]
         report.failed = plan.counts[Outcome.FAILED]
         report.cut, report.unknown = self.batches.cut, self.batches.unknown
+        report.cut_in = dict(self.batches.cut_in)
 
     def _commit(self, final: bool = False) -> None:
         unfinished = []
