@@ -65,7 +65,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix mmsearch tests benchmarks
 
 # Long runs, left out of `make test`: 50 runs killed at random, 50 whose decoders are,
-# 2,000 damaged files, forged index folders, the 1 GB line, forks beside threads, a forking server,
+# 2,000 damaged indexes, 2,500 damaged files, forged index folders, the 1 GB line, forks beside threads, a forking server,
 # threads under a debug allocator
 campaign: $(VENV)/.dev
 	$(BIN)/python -m pytest -m campaign

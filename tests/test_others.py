@@ -12,6 +12,7 @@ import pytest
 import command_line
 import mmsearch
 from command_line import Done
+from corpora import settle
 from mmsearch.errors import DecodeError
 from mmsearch.media import sniff
 from mmsearch.media.others import described
@@ -97,6 +98,7 @@ def test_a_run_says_what_it_passed_over_and_info_lists_it(tmp_path: Path) -> Non
         assert done.returncode == 0
         return done
 
+    settle()
     done = ran("index", str(folder))
     assert "ignored 6" in done.stdout
     assert "not indexed: a ZIP archive (5), a video (MP4 or QuickTime) (1)." in done.stderr

@@ -66,8 +66,10 @@ def parts(
         raise OutOfMemory("sound") from error
     except (DecodeError, LimitExceeded):
         raise
-    except av.error.FFmpegError as error:
-        detail = (error.strerror or type(error).__name__).rstrip(".")
+    # A damaged file leads FFmpeg to places that no file has: an error of the system's. Where the
+    # disk is to blame, the caller learns it from the file.
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        detail = (getattr(error, "strerror", None) or type(error).__name__).rstrip(".")
         raise DecodeError(f"the sound is damaged, cut short or not supported ({detail})") from error
 
 

@@ -7,6 +7,7 @@ expanded and nothing else is opened.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 from typing import Any, NoReturn, Protocol
@@ -16,6 +17,9 @@ from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media.limits import Limits
 
 _CHUNK_BYTES = 1 << 16
+# What zipfile raises where an archive's own figures make no sense.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError,
+            OverflowError, NotImplementedError)  # fmt: skip
 _MAX_ENTRIES = 100_000
 
 
@@ -42,8 +46,8 @@ class Zipped:
     def __init__(self, data: bytes, limits: Limits) -> None:
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise DecodeError(f"the document is damaged or cut short ({error})") from error
+        except _DAMAGED as error:
+            raise DecodeError("the document is damaged or cut short") from error
         entries = self._archive.infolist()
         if len(entries) > _MAX_ENTRIES:
             raise LimitExceeded(f"holds {len(entries):,} files; at most {_MAX_ENTRIES:,} are read")
@@ -86,7 +90,7 @@ class Zipped:
                     yield chunk
         except RuntimeError as error:  # so zipfile says that a password is needed
             raise DecodeError("is encrypted with a password") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        except _DAMAGED as error:
             raise DecodeError(f"the document is damaged: {name} cannot be unpacked") from error
 
 
