@@ -125,6 +125,12 @@ def test_a_sound_cut_short_is_an_error_with_both_lengths(format: str) -> None:
         windows(data[: len(data) * 2 // 5])
 
 
+def test_of_an_mp3_that_is_cut_short_what_is_there_is_read() -> None:
+    data = mp3(10.0, "VARIABLE", 44100, 1)
+    found = windows(data[: len(data) // 2])
+    assert 3.0 < found[-1][2] < 8.0
+
+
 def test_a_ten_hour_header_over_a_kilobyte_says_so() -> None:
     with pytest.raises(DecodeError, match=r"promises 36,000\.0 s"):
         windows(wav_header(data_bytes=36000 * 32000) + bytes(1000))

@@ -180,7 +180,10 @@ def _start_frame(sound: soundfile.SoundFile, preprocess: Preprocess, skip_parts:
 
 
 def _blocks(sound: soundfile.SoundFile, start_frame: int, limits: Limits) -> Iterator[Mono]:
-    """Mono float32 blocks until the data ends; DecodeError where that is before the header's."""
+    """Mono float32 blocks until the data ends; DecodeError where that is before the header's.
+
+    Of MP3, which has no header but one that some encoders put in, what is there is read.
+    """
     rate_hz, promised = sound.samplerate, sound.frames
     size = max(256, BLOCK_SAMPLES // sound.channels)
     frames = start_frame
@@ -192,7 +195,8 @@ def _blocks(sound: soundfile.SoundFile, start_frame: int, limits: Limits) -> Ite
         if frames > limits.max_audio_s * rate_hz:
             raise too_long(frames / rate_hz, limits)
         yield mixed(block)
-    if promised - frames > MAX_MISSING_S * rate_hz and promised < 2**62:
+    missing = promised - frames > MAX_MISSING_S * rate_hz
+    if missing and promised < 2**62 and sound.format != "MP3":
         raise cut_short(promised / rate_hz, frames / rate_hz)
 
 

@@ -14,7 +14,9 @@ from typing import Any
 from mmsearch.errors import DecodeError
 from mmsearch.media.cutting import normalised
 from mmsearch.media.headings import MAX_TITLE_CHARS
+from mmsearch.media.html import read_page
 from mmsearch.media.limits import Limits
+from mmsearch.media.sniff import HEAD_BYTES, looks_like_html
 from mmsearch.media.writing import Writing, passages_of
 from mmsearch.media.zipped import Fields, Zipped
 from mmsearch.types import Part, Preprocess
@@ -71,6 +73,14 @@ def _word(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], Wri
         for name in _numbered(archive, f"word/{kind}"):
             writing.add("\n\n")
             archive.parse(name, _Paragraphs(writing, {}))
+    for kind, target in _relations(archive, "word/document.xml").values():
+        if kind in ("chart", "diagramData"):
+            writing.add("\n\n")
+            archive.parse(target, _Slide(writing))
+        elif kind == "aFChunk":  # a page that programs put in as it is
+            page = archive.read(target)
+            if looks_like_html(page[:HEAD_BYTES]) and len(page) <= limits.max_html_bytes:
+                writing.add("\n\n" + read_page(page)[1])
     yield {}, writing
 
 

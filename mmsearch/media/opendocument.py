@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mmsearch.errors import DecodeError
 from mmsearch.media.limits import Limits
 from mmsearch.media.office import described_in
 from mmsearch.media.writing import Writing, passages_of
@@ -30,6 +31,8 @@ def parts(
 ) -> Iterator[Part]:
     """The passages of a document. meta: offset, section, title and author; of slides the page."""
     archive = Zipped(data, limits)
+    if b":encryption-data" in archive.read("META-INF/manifest.xml"):
+        raise DecodeError("is encrypted with a password")
     about = described_in(archive, "meta.xml", _ABOUT)
     content = _Content(limits)
     archive.parse("content.xml", content)

@@ -79,7 +79,8 @@ class _Reader:
         self._bytes = bytearray()  # of characters that may have several
         self._skip = 0  # bytes that stand in for a character that was there already
         self._high = 0  # the first half of a pair of UTF-16
-        self._optional = False  # behind \*
+        self._opened = False  # behind a brace
+        self._optional = False  # behind \*, which means something there alone
 
     def read(self, data: bytes) -> None:
         """All of a document."""
@@ -92,13 +93,17 @@ class _Reader:
             elif code:
                 self._byte(int(code, 16))
             elif text:
+                self._opened = False
                 self._plain(text)
             else:
+                opened, self._opened = self._opened, brace == b"{"
                 self._flush()
-                if word:
+                if symbol == b"*":
+                    self._optional = opened
+                elif word:
                     self._word(word, int(number) if number else None)
                 elif symbol:
-                    self._symbol(symbol)
+                    self._put(_SYMBOLS.get(symbol, ""))
                 elif brace:
                     self._brace(brace)
         self._flush()
@@ -135,12 +140,6 @@ class _Reader:
             self._now = self._now._replace(font=number)
         elif word == b"fcharset" and self._now.table and len(self._fonts) < _MAX_FONTS:
             self._fonts[self._now.font] = _CHARSETS.get(number or 0, self._encoding)
-
-    def _symbol(self, symbol: bytes) -> None:
-        if symbol == b"*":
-            self._optional = True
-        else:
-            self._put(_SYMBOLS.get(symbol, ""))
 
     def _byte(self, value: int) -> None:
         if self._skip:

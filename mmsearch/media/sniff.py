@@ -115,7 +115,12 @@ def included(path: str, include: tuple[str, ...]) -> bool:
 
 
 def _text_or_html(head: bytes) -> str:
-    return "html" if _HTML.match(head) else "text"
+    return "html" if looks_like_html(head) else "text"
+
+
+def looks_like_html(head: bytes) -> bool:
+    """Whether a text begins as a page does."""
+    return _HTML.match(head) is not None
 
 
 def _label(suffix: str, leaf: str) -> str:
