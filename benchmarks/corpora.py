@@ -12,11 +12,6 @@ listed with our reason.
 from __future__ import annotations
 
 import argparse
-import json
-import queue
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,9 +23,9 @@ from mmsearch.media import HEAD_BYTES, sniff
 from mmsearch.media.pool import DecodePool, Failed, Finished, PartReady, Skipped, Task
 from mmsearch.types import Item, Preprocess
 from pdfs import words
+from worker import Worker, serve
 
 PREPROCESS = Preprocess(224, 16_000, 10.0)
-PATIENCE_S = 60.0
 
 
 def pillow(path: str) -> bool:
@@ -117,52 +112,13 @@ LIBRARIES: dict[str, Callable[[str], bool | str]] = {
 }
 
 
-def serve() -> None:
-    """The worker: a library and a path on each line of stdin, yes or an error on each of stdout."""
-    out, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        name, path = json.loads(line)
-        try:
-            found = LIBRARIES[name](path)
-            answer: Any = {"text": found} if isinstance(found, str) else found
-        except BaseException as error:
-            answer = f"{type(error).__name__}: {error}"[:200]
-        out.write(json.dumps(answer) + "\n")
-        out.flush()
-
-
-class Asked:
-    """The libraries in a process of their own, which is started anew where a file kills it."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-
-    def opens(self, library: str, path: Path) -> Any:
-        """Whether a library reads a file, why not, or the ``text`` that it finds in a document."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, "--serve", "."],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-        process, answers = self._process, queue.Queue[str]()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps([library, str(path)]) + "\n")
-        process.stdin.flush()
-        threading.Thread(target=lambda: answers.put(process.stdout.readline()), daemon=True).start()
-        try:
-            answer = answers.get(timeout=PATIENCE_S)
-        except queue.Empty:
-            answer = ""
-        if answer:
-            return json.loads(answer)
-        process.kill()
-        process.wait()
-        self._process = None
-        return "died, or took more than a minute"
+def answer(name: str, path: str) -> Any:
+    """What a library says of a file: yes, an error, or the ``text`` of a document."""
+    try:
+        found = LIBRARIES[name](path)
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    return {"text": found} if isinstance(found, str) else found
 
 
 def kind_of(path: Path) -> str:
@@ -183,7 +139,7 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve()
+        serve(answer)
         return
     root = args.folder.resolve()
     names = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
@@ -229,7 +185,7 @@ def report(
     show: int,
 ) -> None:
     """Ask the libraries, print the table, write it down."""
-    asked = Asked()
+    asked = Worker(__file__)
     counts: dict[str, Counter[str]] = {}
     differences: list[tuple[str, str, str]] = []
     for name, (outcome, reason) in outcomes.items():
@@ -238,7 +194,7 @@ def report(
         count["files"] += 1
         count[outcome] += 1
         if kind in LIBRARIES:
-            opened = asked.opens(kind, root / name)
+            opened = asked.ask(kind, str(root / name))
             if isinstance(opened, dict):  # passages overlap: only what is missing counts
                 own, theirs = words("\n".join(texts.get(name, ()))), words(opened["text"])
                 count["words"] += theirs.total()

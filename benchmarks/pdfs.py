@@ -13,13 +13,9 @@ are compared where they are installed.
 from __future__ import annotations
 
 import argparse
-import json
-import queue
 import re
 import statistics
-import subprocess
 import sys
-import threading
 import time
 import unicodedata
 from collections import Counter
@@ -28,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from common import save
+from worker import Worker, serve
 
-PATIENCE_S = 60.0
 LEAST_WORDS = 10
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e01-\u0eff"
 WORD = re.compile(f"[{CJK}]|[^\\W_{CJK}]+")
@@ -96,65 +92,17 @@ READERS: dict[str, Callable[[bytes], tuple[int, str]]] = {
 }
 
 
-def read(name: str) -> None:
-    """The worker: a path on each line of stdin, an object of JSON on each of stdout."""
-    reader, out = READERS[name], sys.stdout
-    sys.stdout = sys.stderr
-    for line in sys.stdin:
-        data = Path(line.rstrip("\n")).read_bytes()
-        started = time.process_time()
-        result: dict[str, Any]
-        try:
-            pages, text = reader(data)
-            result = {"pages": pages, "text": text}
-        except Exception as error:
-            result = {"error": f"{type(error).__name__}: {error}"[:300]}
-        result["cpu_s"] = time.process_time() - started
-        out.write(json.dumps(result) + "\n")
-        out.flush()
-
-
-class Worker:
-    """A reader in a process of its own."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._process: subprocess.Popen[str] | None = None
-
-    def read(self, path: Path) -> dict[str, Any]:
-        """What the reader gives of a document, or an ``error``."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, "--reader", self.name, str(path.parent)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-        process, lines = self._process, queue.Queue[str]()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{path}\n")
-        process.stdin.flush()
-        threading.Thread(target=lambda: lines.put(process.stdout.readline()), daemon=True).start()
-        try:
-            line = lines.get(timeout=PATIENCE_S)
-        except queue.Empty:
-            line, why = "", f"more than {PATIENCE_S:.0f} s"
-        else:
-            why = "died"
-        if line:
-            return dict(json.loads(line))
-        process.kill()
-        process.wait()
-        self._process = None
-        return {"error": why}
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+def answer(name: str, path: str) -> dict[str, Any]:
+    """What a reader gives of a document, or an ``error``."""
+    data = Path(path).read_bytes()
+    started = time.process_time()
+    result: dict[str, Any]
+    try:
+        pages, text = READERS[name](data)
+        result = {"pages": pages, "text": text}
+    except Exception as error:
+        result = {"error": f"{type(error).__name__}: {error}"[:300]}
+    return {**result, "cpu_s": time.process_time() - started}
 
 
 def words(text: str) -> Counter[str]:
@@ -173,16 +121,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--most", type=int, default=2000)
-    parser.add_argument("--reader", choices=READERS, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.reader:
-        read(args.reader)
+    if args.serve:
+        serve(answer)
         return
     paths = sorted(args.folder.rglob("*.pdf"))[: args.most]
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name in READERS:
-        worker = Worker(name)
-        found[name] = {str(path): worker.read(path) for path in paths}
+        worker, gone = Worker(__file__), {"error": "died, or took more than a minute"}
+        found[name] = {str(path): worker.ask(name, str(path)) or gone for path in paths}
         worker.close()
         read_ones = [one for one in found[name].values() if "text" in one]
         print(f"-- {name}: {len(read_ones)} of {len(paths)}", file=sys.stderr)
