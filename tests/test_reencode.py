@@ -78,7 +78,11 @@ def test_everything_is_in_the_new_space_as_if_it_had_been_indexed_there(
         index.add(
             [{"text": "a note"}, {"text": long}, more],
             ids=["n1", "n2", "p1"],
-            meta=[{"by": "me", "title": "mine"}, {"by": "you"}, {"title": "a photo"}],
+            meta=[
+                {"by": "me", "title": "mine", "section": "news", "page": 3},
+                {"by": "you"},
+                {"title": "a photo"},
+            ],
         )
         index.add([corpus / sorted(os.listdir(corpus))[0]], meta=[{"stars": 5}])
         made.append(tmp_path / name)
@@ -90,7 +94,8 @@ def test_everything_is_in_the_new_space_as_if_it_had_been_indexed_there(
     found, should = content(old), content(wanted)
     assert found.keys() == should.keys()
     assert found == should
-    assert mmsearch.open(old).get("n1").meta == {"by": "me", "title": "mine"}  # type: ignore[union-attr]
+    came = {"by": "me", "title": "mine", "section": "news", "page": 3}
+    assert mmsearch.open(old).get("n1").meta == came  # type: ignore[union-attr]
     assert verify(old) == []
     assert strays(old, manifest.read(old)) == []
     again = json.loads(cli("index", corpus, "--index", old, "--json")[1])

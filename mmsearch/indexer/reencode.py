@@ -54,8 +54,9 @@ from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
 _DECODED = META_KEYS | {"cut_tokens", "unknown_share"}
-# What differs from part to part.
-_OF_A_PART = {"offset", "page", "section", "cut_tokens", "unknown_share"}
+# What differs from part to part; of a text that was added as such the rest is its adder's.
+_OF_A_TEXT = {"cut_tokens", "unknown_share"}
+_OF_A_PART = {"offset", "page", "section"} | _OF_A_TEXT
 _ROUNDS = 3  # of catching up with other writers, before they have to wait
 _NAMED = 3  # items, in a message
 _LISTED = 1_000  # in JSON
@@ -397,7 +398,8 @@ class _Own:
         new = New(first.id, self.writer.root(""), first.path)
         new.content_hash = first.content_hash
         new.signature = (first.size, first.mtime_ns, first.ctime_ns, first.inode)
-        came = {k: v for k, v in first.meta.items() if k not in _OF_A_PART}
+        varying = _OF_A_TEXT if first.path is None else _OF_A_PART
+        came = {k: v for k, v in first.meta.items() if k not in varying}
         if first.path is not None:
             end = self._from_file(first.path, new)
             if end.content_hash != first.content_hash:  # what was decoded then holds no more
