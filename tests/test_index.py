@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -343,18 +344,31 @@ def test_included_texts_stay_included(corpus: Path, tmp_path: Path) -> None:
     assert (report.indexed, report.ignored) == (1, 0)
 
 
-@pytest.mark.slow
-def test_a_long_sound_resumes_where_its_last_commit_ended(tmp_path: Path) -> None:
+def long_sound(folder: Path) -> None:
+    """25 windows, 22 MB."""
     import soundfile
 
-    from mmsearch.indexer import running as module
-
-    folder, where = tmp_path / "sounds", tmp_path / "ix"
-    folder.mkdir()
     rng = np.random.default_rng(0)
     noise = rng.uniform(-0.5, 0.5, 44_100 * 250).astype(np.float32)
     noise *= np.abs(np.sin(np.arange(len(noise)) / 300_000))
-    soundfile.write(folder / "long.wav", noise, 44_100)  # 25 windows, 22 MB
+    soundfile.write(folder / "long.wav", noise, 44_100)
+
+
+def long_text(folder: Path) -> None:
+    """Some 90 passages; too small to be asked for its hash before it is read."""
+    words = " ".join(f"word {i} of a tale" for i in range(3000))
+    (folder / "long.txt").write_text(words)
+
+
+@pytest.mark.parametrize("write", [pytest.param(long_sound, marks=pytest.mark.slow), long_text])
+def test_a_long_file_resumes_where_its_last_commit_ended(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    from mmsearch.indexer import running as module
+
+    folder, where = tmp_path / "files", tmp_path / "ix"
+    folder.mkdir()
+    write(folder)
     settle()
 
     class Stop(Exception):

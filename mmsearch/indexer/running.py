@@ -191,6 +191,7 @@ class Run:
         match event:
             case PartReady(part=part):
                 item = self._open_item(task)
+                item.content_hash = event.content_hash  # so that a commit may keep what there is
                 self._settle(self.batches.add(item, part))
             case Finished():
                 item = self._open_item(task)

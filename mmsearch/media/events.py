@@ -25,10 +25,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class PartReady:
-    """A part was decoded. A task's parts come in order; Finished, Skipped or Failed follows."""
+    """A part was decoded. A task's parts come in order; Finished, Skipped or Failed follows.
+
+    content_hash: of the whole file.
+    """
 
     task: Task
     part: Part
+    content_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)

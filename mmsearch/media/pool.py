@@ -194,7 +194,7 @@ class DecodePool:
             case "part":
                 assert part is not None
                 job.parts, job.digest = job.parts + 1, header["hash"]
-                return PartReady(task, part)
+                return PartReady(task, part, bytes.fromhex(job.digest))
             case "hash":
                 job.digest = header["hash"]
                 if job.answer is None:  # not in another try
