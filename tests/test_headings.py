@@ -50,7 +50,9 @@ def test_headings_of_markdown_are_found_and_nothing_else() -> None:
 
 
 def test_headings_of_restructuredtext_are_found() -> None:
-    text = "Whales\n======\n\nSome.\n\nOf ships\n--------\n\nMore.\n\nSails\n~~~~~\n\nEnd.\n"
+    text = (
+        "======\nWhales\n======\n\nSome.\n\nOf ships\n--------\n\nMore.\n\nSails\n~~~~~\n\nEnd.\n"
+    )
     assert [(one.level, one.title) for one in in_plain_text(text)] == [
         (0, "Whales"),
         (1, "Of ships"),

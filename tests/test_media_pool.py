@@ -210,7 +210,10 @@ def test_a_file_that_crashes_its_decoder_twice_is_skipped(tmp_path: Path) -> Non
         )
     end = ends["crash.wav"]
     assert isinstance(end, Skipped)
-    assert (end.stage, end.reason) == ("decode", "the decoder crashed (signal 11, SIGSEGV), twice")
+    assert (end.stage, end.reason) == (
+        "decode",
+        "the decoder crashed (signal 11, SIGSEGV); it was tried twice",
+    )
 
 
 @POSIX
@@ -381,7 +384,7 @@ def test_a_decoder_that_computes_without_an_end_is_stopped(tmp_path: Path) -> No
         ends = run(pool, tmp_path, "slow.html", "next.txt")
     (end,) = ends["slow.html"]
     assert isinstance(end, Skipped)
-    assert end.reason == "one part of it took more than 1 s to compute, twice"
+    assert end.reason == "one part of it took more than 1 s to compute; it was tried twice"
     assert isinstance(ends["next.txt"][-1], Finished)
 
 
@@ -414,7 +417,9 @@ def test_memory_of_a_decoder_is_bounded(tmp_path: Path) -> None:
     with DecodePool(PREPROCESS, workers=1, limits=Limits(worker_memory_bytes=200 << 20)) as pool:
         (end,) = run(pool, tmp_path, "wide.png")["wide.png"]
     assert isinstance(end, Skipped)
-    assert end.reason == "it needs more memory than a decoder may take (200 MiB), twice"
+    assert (
+        end.reason == "it needs more memory than a decoder may take (200 MiB); it was tried twice"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts the heap on Linux only")
@@ -431,7 +436,9 @@ def test_a_decoder_that_takes_lack_of_memory_for_damage_gets_a_second_try(tmp_pa
         assert isinstance(cut, Skipped) and "memory" not in cut.reason and pool.pids == before
         (end,) = run(pool, tmp_path, "wide.webp")["wide.webp"]
     assert isinstance(end, Skipped)
-    assert end.reason == "it needs more memory than a decoder may take (256 MiB), twice"
+    assert (
+        end.reason == "it needs more memory than a decoder may take (256 MiB); it was tried twice"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts the heap on Linux only")

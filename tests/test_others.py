@@ -31,18 +31,30 @@ def mp4(major: bytes, *compatible: bytes) -> bytes:
     return (16 + len(brands)).to_bytes(4, "big") + b"ftyp" + major + bytes(4) + brands + bytes(64)
 
 
+SENT = (
+    b"Received: from there\n\tby here\nMessage-ID: <1@x>\nFrom: a@example.org\n"
+    b"Date: Mon, 2 Nov 2026 10:00:00 +0100\nSubject: x\n\nwords\n"
+)
+
 CASES = [
     (zipped("photo.jpg"), "a.zip", "a ZIP archive"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "a.doc", "a document (Word 97)"),
-    (mp4(b"isom", b"isom", b"avc1"), "film.mp4", "a video (MP4 or QuickTime)"),
-    (mp4(b"qt  "), "film.mov", "a video (MP4 or QuickTime)"),
-    (b"\x1a\x45\xdf\xa3" + bytes(40), "film.mkv", "a video (Matroska or WebM)"),
+    (mp4(b"isom", b"isom", b"avc1"), "film.mp4", "a video or sound in MP4 or QuickTime"),
+    (mp4(b"qt  "), "film.mov", "a video or sound in MP4 or QuickTime"),
+    (b"\x1a\x45\xdf\xa3" + bytes(40), "film.mkv", "a video or sound in Matroska or WebM"),
     (b"RIFF\x00\x00\x00\x00AVI LIST", "film.avi", "a video (AVI)"),
     (b"II*\x00\x10\x00\x00\x00CR\x02\x00" + bytes(40), "IMG.CR2", "a camera's raw picture (CR2)"),
     (b"MM\x00*\x00\x00\x00\x08" + bytes(40), "DSC.NEF", "a camera's raw picture (NEF)"),
     (mp4(b"crx "), "IMG.CR3", "a camera's raw picture (CR3)"),
     (b"FUJIFILMCCD-RAW 0201", "DSCF.RAF", "a camera's raw picture (RAF)"),
     (b'{"a": 1}\n', "a.json", "text; --include '*.json' reads it"),
+    (b"a,b\n", "A.CSV", "text; --include '*.CSV' reads it"),
+    (b"\x0bsomebody" + bytes(150), "~$letter.docx", "of no kind that is known here (.docx)"),
+    (
+        zipped("Index/Document.iwa"),
+        "a.pages",
+        "a document (Apple iWork): exported as docx, xlsx, pptx or pdf, it is read",
+    ),
     (b"#!/bin/sh\necho\n", "run", "a script"),
     (b"\x7fELF\x02\x01", "program", "a program"),
     (bytes(100), "zero.bin", "all zero bytes"),
@@ -59,14 +71,22 @@ def test_what_is_not_indexed_is_named(data: bytes, name: str, what: str) -> None
 @pytest.mark.parametrize(
     ("data", "name", "kind"),
     [
+        (zipped("content.xml", "mimetype"), "rezipped.odt", "opendocument"),
+        (zipped("mimetype", "META-INF/container.xml"), "rezipped.epub", "epub"),
         (zipped("[Content_Types].xml", "word/document.xml"), "renamed.bin", "office"),
         (zipped("[Content_Types].xml", "customXml/item1.xml"), "a.docx", "office"),
         (b"{\\rtf1\\ansi words}", "a.doc", "rtf"),
         (b"From: a@example.org\nTo: b@example.org\nSubject: x\n\nwords\n", "a.eml", "mail"),
         (b"From: a@example.org\nTo: b@example.org\nSubject: x\n\nwords\n", "a.txt", "text"),
+        (b"\xef\xbb\xbf\r\n\r\nSubject: x\r\n\r\nwords\r\n", "a.eml", "mail"),
+        (b"Subject: " + b"x" * 9000, "a.eml", "mail"),
+        (SENT, "Inbox", "mail"),
+        (b"From a@b Mon\n" + SENT, "Inbox", "mail"),
+        (SENT, "1700000000.M1P2.host:2,S", "mail"),
+        (SENT, "mail.py", None),
     ],
 )
-def test_documents_are_told_by_their_content(data: bytes, name: str, kind: str) -> None:
+def test_documents_are_told_by_their_content(data: bytes, name: str, kind: str | None) -> None:
     assert sniff(data, name) == kind
 
 
@@ -101,14 +121,16 @@ def test_a_run_says_what_it_passed_over_and_info_lists_it(tmp_path: Path) -> Non
     settle()
     done = ran("index", str(folder))
     assert "ignored 6" in done.stdout
-    assert "not indexed: a ZIP archive (5), a video (MP4 or QuickTime) (1)." in done.stderr
+    assert (
+        "not indexed: a ZIP archive (5), a video or sound in MP4 or QuickTime (1)." in done.stderr
+    )
     again = ran("index", str(folder))
     assert "ignored 6" in again.stdout and "not indexed" not in again.stderr
     first, second = ran("info", "--ignored").stdout.splitlines()
     assert first.startswith("      5  a ZIP archive: ") and first.endswith("2.zip, …")
-    assert second.startswith("      1  a video (MP4 or QuickTime): ")
+    assert second.startswith("      1  a video or sound in MP4 or QuickTime: ")
     body = json.loads(ran("info", "--ignored", "--skipped", "--json").stdout)
-    assert body["ignored_kinds"] == {"a ZIP archive": 5, "a video (MP4 or QuickTime)": 1}
+    assert body["ignored_kinds"] == {"a ZIP archive": 5, "a video or sound in MP4 or QuickTime": 1}
     assert len(body["ignored_files"]) == 6 and body["skipped_reasons"] == {}
     with pytest.raises(mmsearch.MmsearchError, match=r"not indexed: it is a ZIP archive"):
         mmsearch.open(index).add([folder / "archive 1.zip"])

@@ -170,8 +170,9 @@ def _meta(
         promised_s = file.duration / av.time_base
     if promised_s is not None:
         meta["duration_s"] = round(promised_s, 3)
+    told = {k.lower(): v for k, v in [*stream.metadata.items(), *file.metadata.items()]}
     for key in audio.TAGS:
-        value = file.metadata.get(key) or stream.metadata.get(key) or ""
+        value = told.get(key, "")
         if value.strip():
             meta[key] = value.strip()[:_MAX_TEXT_CHARS]
     return meta

@@ -79,6 +79,8 @@ def in_plain_text(text: str, begin: int = 0) -> list[Heading]:
             start = at + line.index("#")
             headings.append(_heading(start, at + len(line.rstrip()), len(signs[1]) - 1, signs[2]))
             blank_before, title_line = True, None
+        elif blank_before and _UNDERLINE.match(line) is not None:
+            continue  # a line above a title, which is one behind a blank line all the same
         else:
             title_line = None
             if blank_before and 0 < len(stripped) <= MAX_TITLE_CHARS:

@@ -21,8 +21,9 @@ _CHARSET = re.compile(
 )
 _HIDDEN = frozenset("script style template noscript svg math head select textarea iframe".split())
 _BLOCKS = frozenset(
-    "address article aside blockquote body br dd div dl dt fieldset figcaption figure footer form"
-    " h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre section table tr ul".split()
+    "address article aside blockquote body br dd details div dl dt fieldset figcaption figure"
+    " footer form h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre section summary table tr"
+    " ul".split()
 )
 _HEADINGS = {f"h{level + 1}": level for level in range(6)}
 _FEED_CHARS = 1 << 18  # an unclosed construct is scanned again with every piece: few pieces

@@ -86,5 +86,5 @@ def death_by_memory(reached_limit: bool, limits: Limits) -> Death:
 def verdict(job: Job, last: Death) -> Skipped | Failed:
     """What becomes of a file whose second try ended so, too."""
     if last.own and last == job.died:
-        return Skipped(job.task, "decode", f"{last.reason}, twice")
+        return Skipped(job.task, "decode", f"{last.reason}; it was tried twice")
     return Failed(job.task, "decode", last.reason)

@@ -23,6 +23,8 @@ from mmsearch.types import Part, Preprocess
 
 # In a box each letter stands behind a line with its sender, and that behind an empty one.
 _ENVELOPE = re.compile(rb"(?:\A|(?<=\n)\r?\n)From [^\n]{1,998}\n(?=[\w-]+:)")
+_ESCAPED = re.compile(rb"(?m)^>(>*From )")  # as a box writes what begins so
+_MAX_STUB_CHARS = 300  # a plain text so short beside a page is a note that there is a page
 _MAX_PIECES = 1000  # of one letter
 _SHOWN = ("from", "to", "cc", "date")
 
@@ -36,10 +38,12 @@ def parts(
 
 
 def _letters(data: bytes, limits: Limits) -> Iterator[tuple[dict[str, Any], Writing]]:
+    data = data.removeprefix(b"\xef\xbb\xbf").lstrip()
     places = [found.span() for found in _ENVELOPE.finditer(data)] or [(0, 0)]
     before = 0
     for (_, start), (end, _) in zip(places, [*places[1:], (len(data), 0)], strict=True):
-        letter = BytesParser(EmailMessage, policy=policy.compat32).parsebytes(data[start:end])
+        written = _ESCAPED.sub(rb"\1", data[start:end])
+        letter = BytesParser(EmailMessage, policy=policy.compat32).parsebytes(written)
         about, writing = _letter(letter, Writing(limits, before))
         before += writing.length
         yield about, writing
@@ -55,9 +59,15 @@ def _letter(letter: Message, writing: Writing) -> tuple[dict[str, Any], Writing]
     plain: list[str] = []
     pages: list[str] = []
     attached: list[str] = []
+    forwarded: list[str] = []
     for piece in islice(letter.walk(), _MAX_PIECES):
         kind, file = piece.get_content_type(), piece.get_filename()
-        if file or piece.get_content_disposition() == "attachment":
+        if kind == "message/rfc822":
+            inner = piece.get_payload()
+            if isinstance(inner, list) and inner and isinstance(inner[0], Message):
+                told = [_header(inner[0], name) for name in ("subject", "from", "date")]
+                forwarded.append("Forwarded: " + ", ".join(filter(None, told)))
+        elif file or piece.get_content_disposition() == "attachment":
             attached.append(_decoded(file or kind))
         elif kind in ("text/plain", "text/html"):
             content = piece.get_payload(decode=True)
@@ -65,8 +75,10 @@ def _letter(letter: Message, writing: Writing) -> tuple[dict[str, Any], Writing]
             if isinstance(content, bytes) and content.strip():
                 text = decode_text(content, declared=_known(charset))
                 (plain if kind == "text/plain" else pages).append(text)
-    # a letter has its text twice where it has both
-    for text in plain or [visible_text(page)[1] for page in pages]:
+    # A letter has its text twice where it has both.
+    seen = [visible_text(page)[1] for page in pages]
+    stub = sum(map(len, plain)) < _MAX_STUB_CHARS and 4 * sum(map(len, plain)) < sum(map(len, seen))
+    for text in [*forwarded, *(seen if stub else plain or seen)]:
         writing.add(f"\n\n{text}")
     if attached:
         writing.add(f"\n\nAttached: {', '.join(attached)}")
@@ -75,7 +87,12 @@ def _letter(letter: Message, writing: Writing) -> tuple[dict[str, Any], Writing]
 
 
 def _header(letter: Message, name: str) -> str:
-    return _decoded(str(letter.get(name, "")))[:MAX_TITLE_CHARS]
+    raw = next((value for key, value in letter.raw_items() if key.lower() == name), "")
+    written = str(raw).encode("utf-8", "surrogateescape")
+    if not written.isascii():  # against the standard, and common
+        charset = next((one for one in letter.get_charsets() if one), None)
+        return normalised(decode_text(written, declared=_known(charset)))[:MAX_TITLE_CHARS]
+    return _decoded(str(raw))[:MAX_TITLE_CHARS]
 
 
 def _decoded(value: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmsearch.errors import DecodeError
+from mmsearch.media.cell_looks import Looks
 from mmsearch.media.cutting import normalised
 from mmsearch.media.headings import MAX_TITLE_CHARS
 from mmsearch.media.html import read_page
@@ -236,13 +237,18 @@ def _sheets(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], W
     names = _Named("sheet")
     archive.parse("xl/workbook.xml", names)
     targets = _relations(archive, "xl/workbook.xml")
+    properties = _Named("workbookPr")
+    archive.parse("xl/workbook.xml", properties)
+    since_1904 = any(one.get("date1904") in ("1", "true") for one in properties.found)
+    looks = Looks(since_1904)
+    archive.parse("xl/styles.xml", looks)
     before = 0
     for attributes in names.found:
         writing = Writing(limits, before)
         if attributes.get("name"):
             writing.add_heading(0, attributes["name"])
         _, target = targets.get(attributes.get("r:id", ""), ("", ""))
-        archive.parse(target, _Cells(writing, shared.found))
+        archive.parse(target, _Cells(writing, shared.found, looks))
         for kind, more in _relations(archive, target).values():
             if kind in ("comments", "threadedComment", "drawing"):
                 writing.add("\n\n")
@@ -289,15 +295,16 @@ class _Strings:
 class _Cells:
     """The rows of a sheet, a line each."""
 
-    def __init__(self, writing: Writing, shared: list[str]) -> None:
-        self._writing, self._shared = writing, shared
-        self._type = self._value = ""
+    def __init__(self, writing: Writing, shared: list[str], looks: Looks) -> None:
+        self._writing, self._shared, self._looks = writing, shared, looks
+        self._type = self._value = self._style = ""
         self._reading = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
         if name == "c":
             self._type, self._value = attributes.get("t", "n"), ""
+            self._style = attributes.get("s", "")
         elif name in ("v", "t"):
             self._reading = True
 
@@ -310,7 +317,11 @@ class _Cells:
             if self._type == "s":
                 at = int(value) if value.strip().isdigit() else len(self._shared)
                 value = self._shared[at] if at < len(self._shared) else ""
-            if self._type not in ("b", "e") and value:
+            elif self._type == "n":
+                value = self._looks.shown(value, self._style)
+            elif self._type == "b":
+                value = "TRUE" if value.strip() == "1" else "FALSE"
+            if self._type != "e" and value:
                 self._writing.add(value + " ")
         elif name == "row":
             self._writing.add("\n")

@@ -15,12 +15,13 @@ from mmsearch.media.writing import Writing, passages_of
 from mmsearch.media.zipped import Zipped
 from mmsearch.types import Part, Preprocess
 
-_ABOUT = {"title": "title", "initial-creator": "author", "creator": "author"}
+_ABOUT = {"title": "title", "initial-creator": "author"}
+_LAST = {"creator": "author"}  # who changed it last
 # Deleted text; who wrote a comment, and when; the mark of a note; what indexes repeat; what the
 # program puts on each page.
 _UNREAD = frozenset(
-    "tracked-changes creator date note-citation table-of-content alphabetical-index "
-    "index-title-template page-number page-count".split()
+    "tracked-changes creator creator-initials sender-initials date note-citation table-of-content "
+    "alphabetical-index index-title-template page-number page-count".split()
 )
 _BLOCKS = frozenset(("p", "h"))
 _MAX_SPACES = 100
@@ -33,7 +34,7 @@ def parts(
     archive = Zipped(data, limits)
     if b":encryption-data" in archive.read("META-INF/manifest.xml"):
         raise DecodeError("is encrypted with a password")
-    about = described_in(archive, "meta.xml", _ABOUT)
+    about = described_in(archive, "meta.xml", _LAST) | described_in(archive, "meta.xml", _ABOUT)
     content = _Content(limits)
     archive.parse("content.xml", content)
     writings = ((about | more, writing) for more, writing in content.writings())
@@ -54,8 +55,13 @@ class _Content:
     def writings(self) -> Iterator[tuple[dict[str, Any], Writing]]:
         """All text with the number of its slide, or all in one."""
         for number, page in enumerate(self._pages, 1):
-            yield {"page": number}, page
+            yield {} if self._sheets else {"page": number}, page
         yield {}, self._rest
+
+    def _begin_page(self) -> None:
+        before = self._rest.length + sum(page.length for page in self._pages)
+        self._writing = Writing(self._limits, before)
+        self._pages.append(self._writing)
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
@@ -64,9 +70,7 @@ class _Content:
         elif name in _UNREAD:
             self._unread += 1
         elif name == "page":
-            before = self._rest.length + sum(page.length for page in self._pages)
-            self._writing = Writing(self._limits, before)
-            self._pages.append(self._writing)
+            self._begin_page()
         elif name in _BLOCKS and self._body:
             level = attributes.get("outline-level", "1") if name == "h" else ""
             level = "0" if self._title else level
@@ -74,6 +78,7 @@ class _Content:
         elif name == "spreadsheet":
             self._sheets = True
         elif name == "table" and self._sheets and attributes.get("name"):
+            self._begin_page()
             self._writing.add_heading(0, attributes["name"])
         elif name == "frame":
             self._title = attributes.get("class") == "title"

@@ -26,7 +26,7 @@ _MAGIC = (
     (b"\xca\xfe\xba\xbe", "a program"),
     (b"\xcf\xfa\xed\xfe", "a program"),
     (b"SQLite format 3", "a SQLite database"),
-    (b"\x1a\x45\xdf\xa3", "a video (Matroska or WebM)"),
+    (b"\x1a\x45\xdf\xa3", "a video or sound in Matroska or WebM"),
     (b"FLV\x01", "a video (Flash)"),
     (b"\x00\x00\x01\xba", "a video (MPEG)"),
     (b"\x00\x00\x01\xb3", "a video (MPEG)"),
@@ -47,6 +47,7 @@ _IN_ZIP = {  # what the first entries say, or the suffix -> the kind that is ind
     **dict.fromkeys("odt ott odp otp ods ots odg".split(), "opendocument"),
     "epub": "epub",
 }
+_IWORK = frozenset("pages numbers key".split())
 _PROGRAMS_IN_ZIP = frozenset("jar apk whl xpi ipa".split())
 # The names of the first entries, where a program wrote them in the usual order.
 _OFFICE = re.compile(rb"(?:word|ppt|xl)/(?:_rels/)?(?:document|presentation|workbook)\.xml")
@@ -73,7 +74,31 @@ _SOUND_MAGIC = (
     (b"wvpk", "wv"),
     (b"DSD ", "dsf"),
 )
-_MAIL = re.compile(rb"(?:From |[\w-]{1,40}: )[^\n]*\n(?:[ \t][^\n]*\n|[\w-]{1,40}:[^\n]*\n){2,}")
+_HEADER = re.compile(rb"([!-9;-~]{1,60}):")
+_HEADERS_OF_MAIL = frozenset(b"from to subject date received message-id return-path cc".split())
+# What a letter has that was sent, and notes that begin with "From:" and "Subject:" have not.
+_SENT = frozenset(b"received message-id mime-version delivered-to return-path".split())
+_MAILBOX = re.compile(r"(?:txt|\d*|.*[:;!]2,[a-zA-Z]*)")  # suffixes, also of Maildir's names
+
+
+def _is_mail(head: bytes, suffix: str) -> bool:
+    """Whether a file begins as a letter does; by its headers alone unless its name says so."""
+    lines = head.removeprefix(b"\xef\xbb\xbf").lstrip().splitlines()
+    named = suffix in ("eml", "mbox")
+    if not lines or not (named or _MAILBOX.fullmatch(suffix)):
+        return False
+    names: set[bytes] = set()
+    for line in lines[1:] if lines[0].startswith(b"From ") else lines:
+        if not line.strip():
+            break
+        found = _HEADER.match(line)
+        if found is not None:
+            names.add(found[1].lower())
+        elif not line[:1].isspace():
+            return False
+    if named:
+        return bool(names & _HEADERS_OF_MAIL)
+    return names >= {b"from", b"date"} and bool(names & _SENT)
 
 
 def is_camera_raw(head: bytes, suffix: str) -> bool:
@@ -117,6 +142,8 @@ def described(head: bytes, name: str) -> str:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         if document_kind(head, suffix):
             return "a document"
+        if suffix in _IWORK:
+            return "a document (Apple iWork): exported as docx, xlsx, pptx or pdf, it is read"
         return "a program" if suffix in _PROGRAMS_IN_ZIP else "a ZIP archive"
     if head[4:8] == b"ftyp":
         return _mp4(head, suffix)
@@ -124,7 +151,10 @@ def described(head: bytes, name: str) -> str:
         sound = is_sound(head, suffix)
         return "a sound (Windows Media)" if sound else "a video (Windows Media)"
     if head.startswith(b"\xd0\xcf\x11\xe0"):
-        return _OLD_OFFICE.get(suffix, "an office document of before 2007, or one with a password")
+        return _OLD_OFFICE.get(
+            suffix,
+            "an office document with a password, or of before 2007: saved anew without, it is read",
+        )
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "a video (AVI)"
     if sound_format(head) == "aac" and suffix in ("", "aac", "adts"):
@@ -139,7 +169,7 @@ def described(head: bytes, name: str) -> str:
     if not head.strip(b"\0"):
         return "all zero bytes"
     if looks_textual(head):
-        return _text(head, suffix)
+        return _text(head, PurePosixPath(name).suffix[1:])
     return (
         f"of no kind that is known here (.{suffix})" if suffix else "of no kind that is known here"
     )
@@ -153,22 +183,22 @@ def document_kind(head: bytes, suffix: str) -> str | None:
     """
     if head.startswith(b"{\\rtf"):
         return "rtf"
-    if suffix in ("eml", "mbox") and _MAIL.match(head):
+    if _is_mail(head, suffix):
         return "mail"
     if not head.startswith(b"PK\x03\x04"):
         return None
     if head[30:38] == b"mimetype":
         if head[38:58] == b"application/epub+zip":
             return "epub"
-        open_document = head[38:73] == b"application/vnd.oasis.opendocument."
-        return "opendocument" if open_document else None
+        if head[38:73] == b"application/vnd.oasis.opendocument.":
+            return "opendocument"
     return _IN_ZIP.get(suffix) or ("office" if _OFFICE.search(head) else None)
 
 
 def _mp4(head: bytes, suffix: str) -> str:
     if is_sound(head, suffix):
         return "a sound (AAC or ALAC in MP4)"
-    return "a video (MP4 or QuickTime)"
+    return "a video or sound in MP4 or QuickTime"
 
 
 def _text(head: bytes, suffix: str) -> str:

@@ -43,6 +43,8 @@ _NO_CHARACTER = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufdd0-\ufd
 # search for the letters themselves.
 _FORMS = re.compile("[\u2e80-\u2fdf\uf900-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]+")
 
+_NO_NAMES = frozenset(("", "untitled", "anonymous", "unspecified", "(anonymous)", "(unspecified)"))
+
 # PDFium is for one thread at a time in a process.
 _one_at_a_time = threading.Lock()
 
@@ -204,7 +206,7 @@ def _about(document: pdfium.PdfDocument) -> dict[str, str]:
     """Title and author as the document names them."""
     fields = {key: document.get_metadata_value(key.title()) for key in ("title", "author")}
     plain = {key: normalised(_plain(value))[:MAX_TITLE_CHARS] for key, value in fields.items()}
-    return {key: value for key, value in plain.items() if value}
+    return {key: value for key, value in plain.items() if value.casefold() not in _NO_NAMES}
 
 
 class _Outline:

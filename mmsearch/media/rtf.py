@@ -30,7 +30,10 @@ _UNREAD = frozenset(
 )
 # Behind ``\*`` programs skip what they do not know; these hold text for people all the same.
 _READ_THOUGH_OPTIONAL = frozenset(b"shptxt shpinst annotation footnote".split())
-_APART = frozenset(b"footnote annotation shptxt".split())
+_APART = frozenset(
+    b"footnote annotation shptxt header headerl headerr headerf footer footerl footerr "
+    b"footerf".split()
+)
 _MARKS = {
     b"par": "\n\n", b"sect": "\n\n", b"page": "\n\n", b"line": "\n", b"tab": " ", b"cell": " ",
     b"nestcell": " ", b"row": "\n", b"nestrow": "\n", b"emdash": "—", b"endash": "–",
@@ -55,6 +58,7 @@ class _Group(NamedTuple):
     fallback: int = 1  # so many bytes stand in for a character of Unicode
     font: int = -1
     table: bool = False  # whether fonts are described
+    apart: bool = False  # whether it stands beside the text around it
 
 
 def parts(
@@ -110,8 +114,12 @@ class _Reader:
 
     def _brace(self, brace: bytes) -> None:
         self._skip = 0
-        if brace == b"}":
-            self._now = self._above.pop() if self._above else self._now
+        if brace == b"}" and self._above:
+            left, self._now = self._now, self._above.pop()
+            if left.apart and not self._now.apart:
+                self._put(" ")
+        elif brace == b"}":
+            return
         elif len(self._above) >= _MAX_DEPTH:
             raise DecodeError("the document is nested too deeply")
         else:
@@ -123,6 +131,7 @@ class _Reader:
             self._now = self._now._replace(read=False, table=word == b"fonttbl")
         elif word in _APART:
             self._put(" ")
+            self._now = self._now._replace(apart=True)
         elif word == b"info":
             self._now = self._now._replace(read=False)
         elif word in (b"title", b"author") and not self._now.read:

@@ -82,6 +82,8 @@ def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
     suffix = PurePosixPath(leaf).suffix[1:].lower()
     expected = SUFFIXES.get(suffix)
     wanted = expected or (included(name, include) and "text") or None
+    if leaf.startswith("~$"):  # an office program's note of who has a document open
+        return None
     if not head:
         if wanted is not None:
             raise DecodeError("empty file (0 bytes)", stage="sniff")

@@ -100,7 +100,9 @@ def _local(name: str) -> str:
 
 
 def _no_document_type(*_: object) -> NoReturn:
-    raise DecodeError("has a document type of its own, which no office program writes")
+    raise DecodeError(
+        "defines entities or elements of its own (a DTD), which may do harm: it is not read"
+    )
 
 
 class Fields:
@@ -114,8 +116,8 @@ class Fields:
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
         self._key = self._wanted.get(name, "")
-        if self._key in self.found:
-            self._key = ""
+        if self._key in self.found:  # a second author
+            self.data("; ")
 
     def end(self, name: str) -> None:
         """See ``Handler``."""
