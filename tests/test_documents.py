@@ -251,6 +251,16 @@ def test_what_was_forwarded_keeps_its_subject_and_sender() -> None:
     )
 
 
+def test_what_is_no_text_in_a_letter_does_not_cost_the_letter() -> None:
+    letter = (
+        b"From: a@x.y\nSubject: \x00\x01\xff\xfe\x02\x03\nMIME-Version: 1.0\n"
+        b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nwords\n"
+        b"--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\nAAECAwQFBgcAAQID"
+        b"\n--b--\n"
+    )
+    assert said(letter, "x.eml").endswith("From: a@x.y words")
+
+
 def test_a_note_that_there_is_a_page_is_not_taken_for_the_letter() -> None:
     page = b"<p>The elephant show begins at nine, " + b"and it is long. " * 20 + b"</p>"
     letter = (

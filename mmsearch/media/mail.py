@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from email import policy
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from itertools import islice
 from typing import Any
 
+from mmsearch.errors import DecodeError
 from mmsearch.media.cutting import normalised
 from mmsearch.media.encoding import decode_text
 from mmsearch.media.headings import MAX_TITLE_CHARS
@@ -73,8 +75,9 @@ def _letter(letter: Message, writing: Writing) -> tuple[dict[str, Any], Writing]
             content = piece.get_payload(decode=True)
             charset = piece.get_content_charset()
             if isinstance(content, bytes) and content.strip():
-                text = decode_text(content, declared=_known(charset))
-                (plain if kind == "text/plain" else pages).append(text)
+                with suppress(DecodeError):  # what calls itself text and is none
+                    text = decode_text(content, declared=_known(charset))
+                    (plain if kind == "text/plain" else pages).append(text)
     # A letter has its text twice where it has both.
     seen = [visible_text(page)[1] for page in pages]
     stub = sum(map(len, plain)) < _MAX_STUB_CHARS and 4 * sum(map(len, plain)) < sum(map(len, seen))
@@ -91,7 +94,11 @@ def _header(letter: Message, name: str) -> str:
     written = str(raw).encode("utf-8", "surrogateescape")
     if not written.isascii():  # against the standard, and common
         charset = next((one for one in letter.get_charsets() if one), None)
-        return normalised(decode_text(written, declared=_known(charset)))[:MAX_TITLE_CHARS]
+        try:
+            text = decode_text(written, declared=_known(charset))
+        except DecodeError:
+            text = written.decode("utf-8", "replace")
+        return normalised(text)[:MAX_TITLE_CHARS]
     return _decoded(str(raw))[:MAX_TITLE_CHARS]
 
 
