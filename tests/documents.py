@@ -50,7 +50,7 @@ def open_document(kind: str, body: str) -> bytes:
     )
 
 
-def book(**more: str) -> bytes:
+def book(**more: str | bytes) -> bytes:
     return zipped(
         {
             "mimetype": "application/epub+zip",

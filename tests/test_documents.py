@@ -210,6 +210,8 @@ def test_a_book_is_read_in_the_order_of_its_chapters() -> None:
         }
     )
     assert parts(two, "x.epub")[0].meta["author"] == "A; B"
+    damaged = parts(book(**{"in/first.xhtml": random.Random(1).randbytes(2000)}), "x.epub")
+    assert [p.data for p in damaged] == ["Two Aboard."]
     with pytest.raises(DecodeError, match="locked"):
         parts(book(**{"META-INF/rights.xml": "<x/>"}), "x.epub")
 

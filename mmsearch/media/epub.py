@@ -42,12 +42,15 @@ def _chapters(archive: Zipped, folder: str, package: _Package, limits: Limits) -
     before = 0
     for name in package.chapters():
         path = posixpath.normpath(posixpath.join(folder, unquote(name)))
-        page = archive.read(path)
+        try:
+            page = archive.read(path)
+            _, text, headings = read_page(page[: limits.max_html_bytes])
+        except DecodeError:  # a chapter that is damaged; the others may be whole
+            continue
         if len(page) > limits.max_html_bytes:
             raise LimitExceeded(
                 f"chapter of {len(page):,} bytes; at most {limits.max_html_bytes:,} are read"
             )
-        _, text, headings = read_page(page)
         writing = Writing(limits, before)
         writing.add(text)
         writing.headings = headings
