@@ -71,7 +71,8 @@ def book(**more: str | bytes) -> bytes:
 RTF = rb"""{\rtf1\ansi\ansicpg1252\uc1{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Times;}}
 {\info{\title A Title}{\author Ishmael}}{\stylesheet{\s1 heading 1;}}{\header top\par}
 \pard\f0 Hello \b world\b0\par caf\u233?, na\'efve\par\f1 \'cf\'f0\'e8\'e2\'e5\'f2\par
-{\*\unknown hidden}{\field{\*\fldinst PAGE}{\fldrslt seven}}{\footnote below}
+{
+\*\unknown hidden}{\field{\*\fldinst PAGE}{\fldrslt seven}}{\footnote below}
 {\pict\bin4 }{}\\\'zz}\u-10179?\u-8640? \{x\}\par}"""
 
 

@@ -318,6 +318,17 @@ def test_a_document_that_needs_a_password_says_so() -> None:
         sniff(old, "x.xlsx")
 
 
+def test_a_way_of_packing_that_is_not_known_is_not_taken_for_a_password() -> None:
+    data = bytearray(word(paragraph("words")))
+    for at in range(len(data)):
+        if data[at : at + 4] == b"PK\x01\x02":
+            data[at + 10] = 97
+        if data[at : at + 4] == b"PK\x03\x04":
+            data[at + 8] = 97
+    with pytest.raises(DecodeError, match="cannot be unpacked"):
+        parts(bytes(data), "x.docx")
+
+
 def test_deep_documents_are_read_or_refused() -> None:
     deep = "<w:sdt>" * 100_000 + paragraph("deep") + "</w:sdt>" * 100_000
     assert said(word(deep), "x.docx") == "deep"

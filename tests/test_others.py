@@ -81,6 +81,7 @@ def test_what_is_not_indexed_is_named(data: bytes, name: str, what: str) -> None
         (b"\xef\xbb\xbf\r\n\r\nSubject: x\r\n\r\nwords\r\n", "a.eml", "mail"),
         (b"Subject: " + b"x" * 9000, "a.eml", "mail"),
         (SENT, "Inbox", "mail"),
+        ((SENT.split(b"Subject")[0] + b"X-Trace: x\n" * 900)[:8192], "a.eml", "mail"),
         (b"From a@b Mon\n" + SENT, "Inbox", "mail"),
         (SENT, "1700000000.M1P2.host:2,S", "mail"),
         (SENT, "mail.py", None),

@@ -54,7 +54,7 @@ from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
 _DECODED = META_KEYS | {"cut_tokens", "unknown_share"}
-# What differs from part to part; of a text that was added as such the rest is its adder's.
+# Metadata that differs from part to part. An application that adds a text may use the other names.
 _OF_A_TEXT = {"cut_tokens", "unknown_share"}
 _OF_A_PART = {"offset", "page", "section"} | _OF_A_TEXT
 _ROUNDS = 3  # of catching up with other writers, before they have to wait

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from email import policy
-from email.message import EmailMessage, Message
+from email.message import Message
 from email.parser import BytesParser
 from itertools import islice
 from typing import Any
@@ -45,7 +45,7 @@ def _letters(data: bytes, limits: Limits) -> Iterator[tuple[dict[str, Any], Writ
     before = 0
     for (_, start), (end, _) in zip(places, [*places[1:], (len(data), 0)], strict=True):
         written = _ESCAPED.sub(rb"\1", data[start:end])
-        letter = BytesParser(EmailMessage, policy=policy.compat32).parsebytes(written)
+        letter = BytesParser(policy=policy.compat32).parsebytes(written)
         about, writing = _letter(letter, Writing(limits, before))
         before += writing.length
         yield about, writing

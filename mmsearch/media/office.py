@@ -24,7 +24,6 @@ from mmsearch.types import Part, Preprocess
 
 _CORE = "docProps/core.xml"
 _ABOUT = {"title": "title", "creator": "author"}
-_NUMBER = re.compile(r"\d+")
 _HEADING_STYLE = re.compile(
     r"(?:heading|überschrift|titre|título|rubrik|标题)\s*(\d)", re.IGNORECASE
 )
@@ -234,11 +233,10 @@ class _Slide(_Paragraphs):
 def _sheets(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], Writing]]:
     shared = _Strings(limits)
     archive.parse("xl/sharedStrings.xml", shared)
-    names = _Named("sheet")
-    archive.parse("xl/workbook.xml", names)
+    names, properties = _Named("sheet"), _Named("workbookPr")
+    for found in (names, properties):
+        archive.parse("xl/workbook.xml", found)
     targets = _relations(archive, "xl/workbook.xml")
-    properties = _Named("workbookPr")
-    archive.parse("xl/workbook.xml", properties)
     since_1904 = any(one.get("date1904") in ("1", "true") for one in properties.found)
     looks = Looks(since_1904)
     archive.parse("xl/styles.xml", looks)

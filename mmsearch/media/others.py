@@ -94,7 +94,7 @@ def _is_mail(head: bytes, suffix: str) -> bool:
         found = _HEADER.match(line)
         if found is not None:
             names.add(found[1].lower())
-        elif not line[:1].isspace():
+        elif not line[:1].isspace() and line is not lines[-1]:  # the last may be cut
             return False
     if named:
         return bool(names & _HEADERS_OF_MAIL)
@@ -132,7 +132,7 @@ def is_sound(head: bytes, suffix: str) -> bool:
 
 
 def described(head: bytes, name: str) -> str:
-    """What a file is, such as "a video (MP4 or QuickTime)".
+    """What a file is, such as "a video or sound in MP4 or QuickTime".
 
     head: its first bytes, one at least. name: its last name or its path.
     """

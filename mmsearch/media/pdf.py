@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-import threading
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as c
 
+from mmsearch import forks
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media.cutting import normalised
 from mmsearch.media.headings import MAX_TITLE_CHARS, Heading, passages_below
@@ -46,7 +46,7 @@ _FORMS = re.compile("[\u2e80-\u2fdf\uf900-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]+")
 _NO_NAMES = frozenset(("", "untitled", "anonymous", "unspecified", "(anonymous)", "(unspecified)"))
 
 # PDFium is for one thread at a time in a process.
-_one_at_a_time = threading.Lock()
+_one_at_a_time = forks.Lock()
 
 
 def parts(

@@ -94,10 +94,12 @@ class _Reader:
             word, number, code, symbol, brace, text, _ = found.groups()
             if word == b"bin":  # so many bytes of anything follow
                 at += max(0, int(number or 0))
+            elif not any((word, code, symbol, brace, text)):  # an end of a line means nothing
+                continue
             elif code:
                 self._byte(int(code, 16))
             elif text:
-                self._opened = False
+                self._opened = self._optional = False
                 self._plain(text)
             else:
                 opened, self._opened = self._opened, brace == b"{"

@@ -88,10 +88,10 @@ class Zipped:
                     if self._left < 0:
                         raise LimitExceeded(f"unpacks to more than {self._most:,} bytes")
                     yield chunk
-        except RuntimeError as error:  # so zipfile says that a password is needed
-            raise DecodeError("is encrypted with a password") from error
         except _DAMAGED as error:
             raise DecodeError(f"the document is damaged: {name} cannot be unpacked") from error
+        except RuntimeError as error:  # so zipfile says that a password is needed
+            raise DecodeError("is encrypted with a password") from error
 
 
 def _local(name: str) -> str:
