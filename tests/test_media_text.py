@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +12,10 @@ from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, passages, sniff
 from mmsearch.media.encoding import decode_text
 from mmsearch.media.html import visible_text
+from mmsearch.spaces import load_encoder
 from mmsearch.types import Part, Preprocess
 
+MEDIA = Path(__file__).parents[1] / "mmsearch" / "media"
 PREPROCESS = Preprocess(image_px=64, sample_rate_hz=16000, window_s=10.0)
 SMALL = Preprocess(64, 16000, 10.0, passage_words=10, passage_cjk_chars=15, passage_overlap=0.2)
 
@@ -67,6 +71,25 @@ def test_two_hundred_words_are_one_passage_and_two_hundred_and_one_are_two() -> 
     assert len(list(passages("word " * 201, PREPROCESS))) == 2
     assert len(list(passages("字" * 300, PREPROCESS))) == 1
     assert len(list(passages("字" * 301, PREPROCESS))) == 2
+
+
+def test_code_and_numbers_make_passages_that_the_built_in_space_reads_whole() -> None:
+    encoder = load_encoder("mini")
+    code = "\n".join(path.read_text("utf-8") for path in sorted(MEDIA.glob("*.py")))
+    numbers = " ".join(f"{n * 7919 % 100_003 / 1000:.3f}," for n in range(5000))
+    table = "\n".join(f"| [`ix_{n}`](https://example.org/ix/{n}) | {n}% |" for n in range(500))
+    mixed = "".join(f"调用 get_{n}() 返回第{n}行。" for n in range(500))
+    for text in (code, numbers, table, mixed):
+        assert not any(encoder.truncated(list(passages(text, encoder.space.preprocess))))
+
+
+def test_a_long_run_of_letters_and_signs_weighs_what_its_tokens_do() -> None:
+    of_prose = next(passages("Well, said he; " * 100, PREPROCESS))
+    of_code = next(passages("self._at[0]+=1 " * 100, PREPROCESS))
+    assert len(of_prose.split()) == 200
+    assert len(of_code.split()) == int(
+        200 / (9 * 3 / 5)
+    )  # nine tokens; of prose, five in three words
 
 
 def test_offsets_lead_back_to_the_text() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from mmsearch.types import Preprocess
@@ -23,6 +24,11 @@ _CJK_CHAR = re.compile(f"[{_CJK}]")
 _UNIT = re.compile(f"[{_CJK}]|[^\\s{_CJK}]{{1,{WORD_CHARS}}}")
 _WRAPPED_CJK = re.compile(f"(?<=[{_CJK}])[^\\S\\n]*\\n[^\\S\\n]*(?=[{_CJK}])")
 _SPACE = re.compile(r"\s+")
+_RUN = re.compile(r"([A-Za-z]+)|\d|[^\W\d_]+|[\W_]+")
+_WHOLE_CHARS = 7  # English words up to this length are mostly one token, longer ones are several
+_TOKEN_CHARS = 4
+_PROSE_STOPS = ".,;:!?"
+_WORDS_A_TOKEN = 3, 5  # prose has five tokens for three words, punctuation among them
 
 _CLOSERS = "\"'»)]}”’」』）】》〉］｝"
 _STOPS = ".!?…。！？；｡।॥؟"
@@ -46,11 +52,14 @@ def spans(
 ) -> Iterator[tuple[int, int]]:
     """Where the passages of ``text[begin:]`` start and end, in order.
 
-    A passage holds at most ``passage_words`` words or ``passage_cjk_chars`` characters, or a
-    mixture (300 characters weigh as much as 200 words). It ends before the last heading in its
-    last 40%, else with the last paragraph, sentence, line or word there, and never with a heading
-    if it can be helped; the next one starts up to ``passage_overlap`` earlier, at a sentence where
-    one starts there, but never before a heading that it could start with. Every character that is
+    A passage holds at most ``passage_words`` words of prose or ``passage_cjk_chars`` characters, or
+    a mixture (300 characters weigh as much as 200 words). Numbers, signs, code and long words weigh
+    more, as tokenizers make more tokens of them: see ``_weight``.
+
+    It ends before the last heading in its last 40%, else with the last paragraph, sentence, line or
+    word there, and never with a heading if it can be helped; the next one starts up to
+    ``passage_overlap`` earlier, at a sentence where one starts there, but never before a heading
+    that it could start with. Every character that is
     no white space is in some passage, and no grapheme is parted.
 
     starts, ends: where headings start and end in the text.
@@ -90,8 +99,37 @@ def _units(text: str, begin: int, word_weight: int, char_weight: int) -> Iterato
             if end - start >= WORD_CHARS + MAX_CLUSTER_CHARS:
                 break
             end += 1
-        yield _Unit(start, end, char_weight if _CJK_CHAR.match(text, start) else word_weight)
+        if _CJK_CHAR.match(text, start):
+            yield _Unit(start, end, char_weight)
+        else:
+            yield _Unit(start, end, _weight(text[start:end], word_weight, char_weight))
         at = end
+
+
+@lru_cache(maxsize=1 << 14)
+def _weight(word: str, word_weight: int, char_weight: int) -> int:
+    """What a word weighs: as much as the words of prose that give as many tokens.
+
+    Byte pairs of English are the measure (benchmarks/passages.py): one token for each digit, one
+    for a word and one more for every four letters beyond seven, one for every two signs in a row.
+    The stop or comma behind a word is free, as prose has those. A letter of another alphabet weighs
+    a third of a Chinese character.
+    """
+    tokens = letters = 0
+    if word[-1] in _PROSE_STOPS and word[-2:-1].isalpha():
+        word = word[:-1]
+    for run in _RUN.finditer(word):
+        length = run.end() - run.start()
+        if run[1]:
+            tokens += 1 + max(0, length - _WHOLE_CHARS + _TOKEN_CHARS - 1) // _TOKEN_CHARS
+        elif run[0].isdigit():
+            tokens += 1
+        elif run[0][0].isalpha():
+            letters += length
+        else:
+            tokens += 1 + length // 2 if run[0].isascii() else length
+    words, of_tokens = _WORDS_A_TOKEN
+    return max(word_weight, tokens * word_weight * words // of_tokens + letters * char_weight // 3)
 
 
 def may_split(text: str, at: int) -> bool:
