@@ -336,7 +336,7 @@ def _kind_of(path: str | os.PathLike[str]) -> str | None:
 
     try:
         with open_regular(path) as file:
-            return sniff(file.read(HEAD_BYTES), os.fspath(path))
+            return sniff(file.read(HEAD_BYTES), os.fspath(path), file=file)
     except (DecodeError, OSError):
         return None
 

@@ -46,9 +46,29 @@ def written(
     return buffer.getvalue()
 
 
+def filmed(format: str, encoder: str, mono: np.ndarray, rate_hz: int = 48000) -> bytes:
+    """A sound with a picture that moves beside it."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=format) as file:
+        video = file.add_stream("libvpx" if format == "webm" else "mpeg4", rate=10)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        audio = file.add_stream(encoder, rate=rate_hz, layout="mono")
+        for shade in range(20):
+            pixels = np.full((64, 64, 3), shade * 10, np.uint8)
+            file.mux(video.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        file.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(mono[None], "fltp", "mono")
+        frame.sample_rate = rate_hz
+        for piece in _pieces(audio, frame, "mono"):
+            file.mux(piece)
+    return buffer.getvalue()
+
+
 def _pieces(stream: av.AudioStream, frame: av.AudioFrame, layout: str) -> Iterator[av.Packet]:
     context = stream.codec_context
-    context.open()
+    if not context.is_open:
+        context.open()
     fifo = av.AudioFifo()
     for one in av.AudioResampler(context.format, layout, frame.sample_rate).resample(frame):
         fifo.write(one)

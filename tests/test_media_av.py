@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memos import SECONDS, WRITTEN, tone, written
+from memos import SECONDS, WRITTEN, filmed, tone, written
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, sniff
 from mmsearch.types import Part, Preprocess
@@ -89,6 +90,49 @@ def test_a_file_of_mp4_is_a_sound_only_if_it_says_so() -> None:
         sniff(memo[:8192], "memo.wav")
 
 
+FILMED = [
+    ("memo.mp4", "mp4", "aac"),
+    ("memo.mov", "mov", "pcm_s16le"),
+    ("memo.3gp", "3gp", "aac"),
+    ("memo.webm", "webm", "libopus"),
+    ("memo.mkv", "matroska", "flac"),
+]
+
+
+@pytest.mark.parametrize(("name", "format", "encoder"), FILMED)
+def test_a_container_of_videos_that_holds_a_sound_alone_is_read(
+    name: str, format: str, encoder: str
+) -> None:
+    data = written(format, encoder, 48000, 1, tone(48000))
+    file = io.BytesIO(data)
+    file.seek(100)
+    kind = sniff(data[:8192], name, file=file)
+    assert kind == "av" and file.tell() == 100
+    file.seek(0)
+    found = list(decode(file, kind, PREPROCESS))
+    assert len(found) == 3 and abs(found[2].end_s - SECONDS) < 0.12  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("name", "format", "encoder"), FILMED)
+def test_one_with_a_picture_that_moves_is_a_video(name: str, format: str, encoder: str) -> None:
+    data = filmed(format, encoder, tone(48000, 2.0))
+    assert sniff(data[:8192], name, file=io.BytesIO(data)) is None
+
+
+def test_a_container_that_claims_anything_is_looked_at_for_a_moment() -> None:
+    mp4 = written("mp4", "aac", 44100, 1, tone(44100, 1.0))
+    webm = written("webm", "libopus", 48000, 1, tone(48000, 1.0))
+    rng = random.Random(3)
+    for data, name in ((mp4, "x.mp4"), (webm, "x.webm")):
+        for _ in range(500):
+            harmed = bytearray(data[: rng.randrange(8, len(data))])
+            for _ in range(rng.randrange(20)):
+                harmed[rng.randrange(4, min(2000, len(harmed)))] = rng.choice((0, 1, 255, 128))
+            sniff(bytes(harmed[:8192]), name, file=io.BytesIO(harmed))
+    endless = mp4[:4].rjust(4) + b"ftypisom" + b"\0" * 20 + (b"\0\0\0\x08moov" * 100_000)
+    assert sniff(endless[:8192], "x.mp4", file=io.BytesIO(endless)) is None
+
+
 def test_too_long_a_sound_and_one_that_is_cut_short_say_so() -> None:
     data = written("ipod", "alac", 44100, 1, tone(44100))
     with pytest.raises(LimitExceeded, match="sound of 23 s; at most 20"):
@@ -138,5 +182,5 @@ def test_without_the_extra_a_skip_says_what_would_read_it(tmp_path: Path) -> Non
         [sys.executable, "-c", code, str(tmp_path / "x.m4a")], capture_output=True, text=True
     )
     assert done.stdout.startswith(
-        "is a sound (AAC or ALAC in MP4); to read it, install the extra av: pip install '.[av]'"
+        "is a sound in MP4 (AAC, ALAC); to read it, install the extra av: pip install '.[av]'"
     ), done.stderr

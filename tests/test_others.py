@@ -39,9 +39,9 @@ SENT = (
 CASES = [
     (zipped("photo.jpg"), "a.zip", "a ZIP archive"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "a.doc", "a document (Word 97)"),
-    (mp4(b"isom", b"isom", b"avc1"), "film.mp4", "a video or sound in MP4 or QuickTime"),
-    (mp4(b"qt  "), "film.mov", "a video or sound in MP4 or QuickTime"),
-    (b"\x1a\x45\xdf\xa3" + bytes(40), "film.mkv", "a video or sound in Matroska or WebM"),
+    (mp4(b"isom", b"isom", b"avc1"), "film.mp4", "a video in MP4 or QuickTime"),
+    (mp4(b"qt  "), "film.mov", "a video in MP4 or QuickTime"),
+    (b"\x1a\x45\xdf\xa3" + bytes(40), "film.mkv", "a video in Matroska or WebM"),
     (b"RIFF\x00\x00\x00\x00AVI LIST", "film.avi", "a video (AVI)"),
     (b"II*\x00\x10\x00\x00\x00CR\x02\x00" + bytes(40), "IMG.CR2", "a camera's raw picture (CR2)"),
     (b"MM\x00*\x00\x00\x00\x08" + bytes(40), "DSC.NEF", "a camera's raw picture (NEF)"),
@@ -122,16 +122,14 @@ def test_a_run_says_what_it_passed_over_and_info_lists_it(tmp_path: Path) -> Non
     settle()
     done = ran("index", str(folder))
     assert "ignored 6" in done.stdout
-    assert (
-        "not indexed: a ZIP archive (5), a video or sound in MP4 or QuickTime (1)." in done.stderr
-    )
+    assert "not indexed: a ZIP archive (5), a video in MP4 or QuickTime (1)." in done.stderr
     again = ran("index", str(folder))
     assert "ignored 6" in again.stdout and "not indexed" not in again.stderr
     first, second = ran("info", "--ignored").stdout.splitlines()
     assert first.startswith("      5  a ZIP archive: ") and first.endswith("2.zip, …")
-    assert second.startswith("      1  a video or sound in MP4 or QuickTime: ")
+    assert second.startswith("      1  a video in MP4 or QuickTime: ")
     body = json.loads(ran("info", "--ignored", "--skipped", "--json").stdout)
-    assert body["ignored_kinds"] == {"a ZIP archive": 5, "a video or sound in MP4 or QuickTime": 1}
+    assert body["ignored_kinds"] == {"a ZIP archive": 5, "a video in MP4 or QuickTime": 1}
     assert len(body["ignored_files"]) == 6 and body["skipped_reasons"] == {}
     with pytest.raises(mmsearch.MmsearchError, match=r"not indexed: it is a ZIP archive"):
         mmsearch.open(index).add([folder / "archive 1.zip"])

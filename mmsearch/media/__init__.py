@@ -31,7 +31,7 @@ from mmsearch.errors import (
     install,
 )
 from mmsearch.media.limits import Limits, OutOfMemory
-from mmsearch.media.others import described
+from mmsearch.media.others import sound_described
 from mmsearch.media.sniff import HEAD_BYTES, included, sniff
 from mmsearch.media.versions import decoders
 from mmsearch.types import Modality, Part, Preprocess
@@ -152,7 +152,7 @@ def decode(
 
 def _needs(source: Source, extra: str) -> DecodeError:
     with _opened(source) as file:
-        what = described(file.read(HEAD_BYTES), "")
+        what = sound_described(file.read(HEAD_BYTES))
     return DecodeError(f"is {what}; to read it, {install(extra)}")
 
 

@@ -26,16 +26,12 @@ _MAGIC = (
     (b"\xca\xfe\xba\xbe", "a program"),
     (b"\xcf\xfa\xed\xfe", "a program"),
     (b"SQLite format 3", "a SQLite database"),
-    (b"\x1a\x45\xdf\xa3", "a video or sound in Matroska or WebM"),
+    (b"\x1a\x45\xdf\xa3", "a video in Matroska or WebM"),
     (b"FLV\x01", "a video (Flash)"),
     (b"\x00\x00\x01\xba", "a video (MPEG)"),
     (b"\x00\x00\x01\xb3", "a video (MPEG)"),
     (b"%!PS", "a PostScript program"),
     (b"AT&TFORM", "a DjVu document"),
-    (b"#!AMR", "a sound (AMR)"),
-    (b"MAC ", "a sound (Monkey's Audio)"),
-    (b"wvpk", "a sound (WavPack)"),
-    (b"DSD ", "a sound (DSD)"),
     (b"MThd", "a score (MIDI)"),
     (b"wOFF", "a font"),
     (b"wOF2", "a font"),
@@ -74,6 +70,17 @@ _SOUND_MAGIC = (
     (b"wvpk", "wv"),
     (b"DSD ", "dsf"),
 )
+_SOUNDS = {
+    "mov": "a sound in MP4 (AAC, ALAC)",
+    "matroska": "a sound in Matroska or WebM",
+    "asf": "a sound (Windows Media)",
+    "aac": "a sound (AAC)",
+    "amr": "a sound (AMR)",
+    "ape": "a sound (Monkey's Audio)",
+    "wv": "a sound (WavPack)",
+    "dsf": "a sound (DSD)",
+    "": "a sound",
+}
 _HEADER = re.compile(rb"([!-9;-~]{1,60}):")
 _HEADERS_OF_MAIL = frozenset(b"from to subject date received message-id return-path cc".split())
 # What a letter has that was sent, and notes that begin with "From:" and "Subject:" have not.
@@ -131,10 +138,16 @@ def is_sound(head: bytes, suffix: str) -> bool:
     return found is not None
 
 
-def described(head: bytes, name: str) -> str:
-    """What a file is, such as "a video or sound in MP4 or QuickTime".
+def sound_described(head: bytes) -> str:
+    """What a file that holds a sound alone is, such as "a sound in MP4"."""
+    return _SOUNDS[sound_format(head) or ""]
 
-    head: its first bytes, one at least. name: its last name or its path.
+
+def described(head: bytes, name: str) -> str:
+    """What a file is, such as "a video in MP4 or QuickTime".
+
+    head: its first bytes, one at least. name: its last name or its path. Of a container of videos
+    it is taken for granted that ``sound_alone`` was asked.
     """
     suffix = PurePosixPath(name).suffix[1:].lower()
     if is_camera_raw(head, suffix):
@@ -145,11 +158,12 @@ def described(head: bytes, name: str) -> str:
         if suffix in _IWORK:
             return "a document (Apple iWork): exported as docx, xlsx, pptx or pdf, it is read"
         return "a program" if suffix in _PROGRAMS_IN_ZIP else "a ZIP archive"
+    if is_sound(head, suffix):
+        return sound_described(head)
     if head[4:8] == b"ftyp":
-        return _mp4(head, suffix)
+        return "a video in MP4 or QuickTime"
     if head.startswith(_ASF):
-        sound = is_sound(head, suffix)
-        return "a sound (Windows Media)" if sound else "a video (Windows Media)"
+        return "a video (Windows Media)"
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         return _OLD_OFFICE.get(
             suffix,
@@ -157,8 +171,8 @@ def described(head: bytes, name: str) -> str:
         )
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "a video (AVI)"
-    if sound_format(head) == "aac" and suffix in ("", "aac", "adts"):
-        return "a sound (AAC)"
+    if sound_format(head) == "aac" and not suffix:
+        return sound_described(head)
     if head.startswith(b"OggS"):
         return "a video (Ogg)"
     if head[60:68] == b"BOOKMOBI":
@@ -193,12 +207,6 @@ def document_kind(head: bytes, suffix: str) -> str | None:
         if head[38:73] == b"application/vnd.oasis.opendocument.":
             return "opendocument"
     return _IN_ZIP.get(suffix) or ("office" if _OFFICE.search(head) else None)
-
-
-def _mp4(head: bytes, suffix: str) -> str:
-    if is_sound(head, suffix):
-        return "a sound (AAC or ALAC in MP4)"
-    return "a video or sound in MP4 or QuickTime"
 
 
 def _text(head: bytes, suffix: str) -> str:

@@ -13,11 +13,13 @@ import os
 import re
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from mmsearch.errors import DecodeError
 from mmsearch.media import mpeg
 from mmsearch.media.encoding import looks_textual
 from mmsearch.media.others import described, document_kind, is_camera_raw, is_sound
+from mmsearch.media.tracks import sound_alone
 
 HEAD_BYTES = 8192
 """How much of a file `sniff` wants: one page-sized read, and room for junk before %PDF."""
@@ -69,12 +71,15 @@ _HTML = re.compile(
 )
 
 
-def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
+def sniff(
+    head: bytes, name: str, include: tuple[str, ...] = (), file: BinaryIO | None = None
+) -> str | None:
     """The kind of a file: one of ``media.KINDS``, or None to ignore it.
 
     head: its first HEAD_BYTES bytes (fewer if it is shorter). name: its path below its root,
     with ``/``. include: glob patterns of further texts to take (``*.json``), matched against
-    the file's name and its path.
+    the file's name and its path. file: the same file, open: a container of videos that holds a
+    sound alone is known as one by what stands further behind.
     Raises DecodeError (stage ``sniff``) for a file that by name should have been indexed
     and by content cannot be: empty, or something else than it says.
     """
@@ -89,6 +94,8 @@ def sniff(head: bytes, name: str, include: tuple[str, ...] = ()) -> str | None:
             raise DecodeError("empty file (0 bytes)", stage="sniff")
         return None
     kind = _by_magic(head, suffix)
+    if kind is None and file is not None and sound_alone(file, head):
+        kind = "av"
     if kind is not None:
         return kind
     if wanted is None and suffix:

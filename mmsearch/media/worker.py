@@ -126,7 +126,7 @@ class _Worker:
         with open_regular(os.path.join(task["root"], task["path"])) as file:
             before = os.fstat(file.fileno())
             head = file.read(HEAD_BYTES)
-            kind = sniff(head, task["path"], self.include)
+            kind = sniff(head, task["path"], self.include, file)
             what = f"of {kind}, which the space has no tower for"
             if kind is None or modality_of(kind) not in self.modalities:
                 what = described(head, task["path"]) if kind is None else what
