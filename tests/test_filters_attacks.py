@@ -17,7 +17,7 @@ from filter_parts import (
     part,
 )
 from mmsearch import Index, LimitExceeded, UsageError
-from mmsearch.filters import columns, engine
+from mmsearch.filters import columns, database
 from mmsearch.store import Writer
 
 
@@ -171,7 +171,7 @@ def test_the_database_itself_is_locked(to_do: str) -> None:
     import duckdb
 
     with pytest.raises(duckdb.Error):
-        engine._database.cursor().execute(to_do)
+        database._DATABASE.cursor().execute(to_do)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_even_sql_that_got_through_could_read_and_write_nothing(sql: str) -> Non
     import duckdb
 
     with pytest.raises(duckdb.Error):
-        engine._database.cursor().execute(sql).fetchall()
+        database._DATABASE.cursor().execute(sql).fetchall()
 
 
 @pytest.fixture(scope="module")
