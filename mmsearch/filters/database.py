@@ -89,11 +89,13 @@ def asking(where: str) -> Iterator[Any]:
             f"at most {columns.MAX_FILTER_S:g} s are given. Make it simpler, or compare columns "
             "other than text."
         ) from None
-    except duckdb.Error as e:
+    except duckdb.OutOfRangeException:
         raise UsageError(
-            f"the filter {short(where)!r} cannot be used: {_reason(e)}. A text is read as a "
-            "number by cast(x as DOUBLE), as a time by cast(x as TIMESTAMP)."
+            f"the filter {short(where)!r} calculates a number that is too large. Calculate with "
+            "cast(x as DOUBLE), where x is a column of it."
         ) from None
+    except duckdb.Error as e:
+        raise UsageError(f"the filter {short(where)!r} cannot be used: {_reason(e)}.") from None
     except RuntimeError as e:
         if "interrupted" in str(e):  # how DuckDB passes on Ctrl-C
             raise KeyboardInterrupt from None

@@ -21,6 +21,7 @@ from mmsearch.errors import LimitExceeded, UsageError
 from mmsearch.filters import columns, rows
 from mmsearch.filters.database import asking, short
 from mmsearch.filters.expression import Expression, compiled, too_deep
+from mmsearch.filters.operands import Check
 from mmsearch.store import Segment, Snapshot
 from mmsearch.types import Mask
 
@@ -44,6 +45,7 @@ def matching(
     ends = list(accumulate(s.ref.rows for s in segments))
     met = np.zeros(ends[-1] if ends else 0, np.bool_)
     with asking(where) as cursor:
+        _check(cursor, expression.checks)
         cursor.register("nothing", pa.Table.from_batches([], rows.schema(expression.stored)))
         cursor.execute(f"DESCRIBE SELECT {expression.sql} FROM nothing")
         if (asked := cursor.fetchone()[1]) != "BOOLEAN":
@@ -57,6 +59,16 @@ def matching(
         cursor.execute(f"SELECT number FROM rows WHERE {expression.sql} IS TRUE")
         met[cursor.fetchnumpy()["number"]] = True
     return [met[end - segment.ref.rows : end] for end, segment in zip(ends, segments, strict=True)]
+
+
+def _check(cursor: Any, checks: Sequence[Check]) -> None:
+    """Raises UsageError for a constant that DuckDB cannot read as what it is compared with."""
+    if checks:
+        asked = ", ".join(f"TRY_CAST({check.sql} AS {check.type}) IS NULL" for check in checks)
+        wrong = cursor.execute(f"SELECT {asked}").fetchone()
+        for check, is_wrong in zip(checks, wrong, strict=True):
+            if is_wrong:
+                raise UsageError(check.message)
 
 
 def parsed(where: str) -> Expression:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import partial
@@ -25,6 +25,16 @@ from mmsearch.filters.columns import (
     NAMES,
     meta_sql,
     quoted,
+)
+from mmsearch.filters.operands import (
+    Check,
+    Piece,
+    alike,
+    argument,
+    castable,
+    compared,
+    text_constant,
+    with_times,
 )
 from mmsearch.filters.patterns import REGEX_CALLS, like_sql, tokens_of
 
@@ -69,18 +79,20 @@ FUNCTIONS = {
     **dict.fromkeys(("abs", "floor", "ceil", "round"), ("DOUBLE",)),
     **dict.fromkeys(("year", "month", "day", "hour", "minute", "dayofweek"), ("TIMESTAMP",)),
 }
+_GIVES = {  # what they are of
+    **dict.fromkeys(("lower", "upper", "trim"), "VARCHAR"),
+    **dict.fromkeys(("contains", "starts_with", "ends_with"), "BOOLEAN"),
+    **dict.fromkeys(("abs", "floor", "ceil", "round"), "DOUBLE"),
+    **dict.fromkeys(("length", "year", "month", "day", "hour", "minute", "dayofweek"), "BIGINT"),
+}
 # `extract(year from mtime)` comes as date_part('year', mtime)
-_DATE_PARTS = ("year", "month", "day", "hour", "minute", "dayofweek", "dow")
+_DATES = ("year", "month", "day", "hour", "minute", "dayofweek", "dow")
 TYPES = (
     *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR"),
     *("DATE", "TIMESTAMP"),
 )
+_TRUTHS = {"t": "true", "f": "false"}  # which come as cast('t' as BOOLEAN)
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
-# what a text under a key of meta is read as beside an operand of that type
-_READ_AS = {
-    **dict.fromkeys((*_INTEGERS, "FLOAT", "DOUBLE", "DECIMAL"), "DOUBLE"),
-    **{name: name for name in ("BOOLEAN", "DATE", "TIMESTAMP")},
-}
 
 
 @dataclass(frozen=True)
@@ -88,23 +100,14 @@ class Expression:
     """A condition as SQL over the stored columns, and which of those it needs.
 
     calls: how many texts it makes or searches for one part; a regular expression counts for
-    several. What it may take at once is bounded by that (``engine``).
+    several. What it may take at once is bounded by that (``engine``). checks: what DuckDB must be
+    able to read before the condition is evaluated.
     """
 
     sql: str
     stored: tuple[str, ...]
     calls: int
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """SQL of a part of the condition; ``type`` where it is known, "META" for a key of meta."""
-
-    sql: str
-    type: str | None = None
-
-    def read_as(self, type: str) -> _Piece:
-        return _Piece(f"TRY_CAST({self.sql} AS {type})", type) if self.type == "META" else self
+    checks: tuple[Check, ...]
 
 
 def compiled(select: Node) -> Expression:
@@ -128,18 +131,25 @@ def compiled(select: Node) -> Expression:
         )
     writer = _Writer()
     piece = writer.write(listed[0]).read_as("BOOLEAN")
-    return Expression(piece.sql, tuple(sorted(writer.stored)), writer.calls)
+    if piece.type not in (None, "BOOLEAN"):
+        raise UsageError(
+            f"a filter is a condition, and {piece.told}. Compare it with something, as in "
+            "width > 1000."
+        )
+    checks = tuple(dict.fromkeys(writer.checks))
+    return Expression(piece.sql, tuple(sorted(writer.stored)), writer.calls, checks)
 
 
 class _Writer:
-    """Writes nodes as SQL, and notes which stored columns they need."""
+    """Writes nodes as SQL, and notes which stored columns they need and what must be checked."""
 
     def __init__(self) -> None:
         self.stored: set[str] = set()
         self.calls = 0
+        self.checks: list[Check] = []
         self._depth = 0
         self._form: _Form | None = None  # in which texts are written that names are compared with
-        self._kinds: dict[str, tuple[set[str], Callable[[Node], _Piece]]] = {
+        self._kinds: dict[str, tuple[set[str], Callable[[Node], Piece]]] = {
             # class -> (the fields it may have, what writes it)
             "COLUMN_REF": ({"column_names"}, self._column),
             "CONSTANT": ({"value"}, self._constant),
@@ -155,7 +165,7 @@ class _Writer:
             "CASE": ({"case_checks", "else_expr"}, self._case),
         }
 
-    def write(self, node: Node) -> _Piece:
+    def write(self, node: Node) -> Piece:
         if self._depth == MAX_FILTER_DEPTH:
             raise too_deep()
         kind = node.get("class", "")
@@ -175,7 +185,7 @@ class _Writer:
         self._depth -= 1
         return piece
 
-    def _in_each_form(self, node: Node, write: Callable[[Node], _Piece]) -> _Piece:
+    def _in_each_form(self, node: Node, write: Callable[[Node], Piece]) -> Piece:
         """A node as it is; if it compares a name with a text, with each form of the text.
 
         Making names equal instead would take 6 µs for each that is not ASCII.
@@ -193,30 +203,35 @@ class _Writer:
                     several.append(write(node).sql)
             different = list(dict.fromkeys(several))
             sql = different[0] if len(different) == 1 else f"({join.join(different)})"
-            piece = _Piece(sql, "BOOLEAN")
+            piece = _condition(sql)
         else:
             piece = write(node)
         self._form = outside
         return piece
 
-    def _several(self, nodes: list[Node]) -> list[_Piece]:
+    def _compared(self, nodes: list[Node]) -> list[Piece]:
         """Operands that are compared with each other: what is known of one tells the others."""
-        pieces = [self.write(node) for node in nodes]
-        types = [_READ_AS[p.type] for p in pieces if p.type in _READ_AS]
-        return [p.read_as(types[0]) for p in pieces] if types else pieces
+        pieces, checks = compared([self.write(node) for node in nodes])
+        self.checks += checks
+        return pieces
+
+    def _argument(self, piece: Piece, type: str, function: str) -> Piece:
+        """What a function is given, read as the type that it takes."""
+        piece, checks = argument(piece, type, function)
+        self.checks += checks
+        return piece
 
     def _condition(self, node: Node) -> str:
         """An operand of AND, OR, NOT or WHEN: a yes or no."""
         piece = self.write(node).read_as("BOOLEAN")
         if piece.type not in (None, "BOOLEAN"):
-            what = f"the text {piece.sql}" if _is_text(node) else f"a {piece.type}"
             raise UsageError(
-                f"AND, OR, NOT and WHEN take conditions, and got {what}: write the whole "
+                f"AND, OR, NOT and WHEN take conditions, and {piece.told}: write the whole "
                 "comparison, as in path like '%a%' or path like '%b%'."
             )
         return piece.sql
 
-    def _column(self, node: Node) -> _Piece:
+    def _column(self, node: Node) -> Piece:
         first, *keys = node["column_names"]
         name = first.lower()
         if name == META:
@@ -224,30 +239,30 @@ class _Writer:
                 raise UsageError("meta is an object: name a key of it, as in meta.KEY = 'x'.")
             self.stored.add(META)
             self.calls += 1
-            return _Piece(meta_sql(tuple(keys)), "META")
+            return Piece(meta_sql(tuple(keys)), "META", ".".join([META, *keys]))
         column = COLUMNS.get(name)
         if column is None or keys:
             raise UsageError(_no_column(".".join([first, *keys])))
         self.stored.update(column.stored)
         self.calls += column.sql != name
-        return _Piece(column.sql, column.type)
+        return Piece(column.sql, column.type, name, held=True)
 
-    def _constant(self, node: Node) -> _Piece:
+    def _constant(self, node: Node) -> Piece:
         type, value = node["value"]["type"], node["value"].get("value")
         name = type["id"]
         if node["value"]["is_null"]:
-            return _Piece("NULL")
+            return Piece("NULL")
         if name == "VARCHAR":
-            return _Piece(quoted(self._formed(_text(node))), name)
+            return text_constant(self._formed(_text(node)))
         if name in _INTEGERS and isinstance(value, int):
-            return _Piece(f"({value})" if value < 0 else str(value), name)
+            return Piece(f"({value})" if value < 0 else str(value), name, str(value))
         if name == "DECIMAL" and isinstance(value, int):
             number = Decimal(value).scaleb(-type["type_info"].get("scale", 0))
-            return _Piece(f"({number:f})", name)
+            return Piece(f"({number:f})", name, f"{number:f}")
         if name == "BOOLEAN" and isinstance(value, bool):
-            return _Piece(str(value).upper(), name)
+            return Piece(str(value).upper(), name, str(value).lower())
         if name == "DOUBLE" and isinstance(value, float) and math.isfinite(value):
-            return _Piece(f"({value!r}::DOUBLE)", name)
+            return Piece(f"({value!r}::DOUBLE)", name, f"{value:g}")
         raise UsageError(
             "a filter holds a number that is too large: numbers reach to 1e308, whole ones to 18 "
             "digits."
@@ -256,36 +271,37 @@ class _Writer:
     def _formed(self, text: str) -> str:
         return text if self._form is None else self._form(text)
 
-    def _comparison(self, node: Node) -> _Piece:
-        left, right = self._several([node["left"], node["right"]])
-        return _Piece(f"({left.sql} {_COMPARISONS[node['type']]} {right.sql})", "BOOLEAN")
+    def _comparison(self, node: Node) -> Piece:
+        left, right = self._compared([node["left"], node["right"]])
+        return _condition(f"({left.sql} {_COMPARISONS[node['type']]} {right.sql})")
 
-    def _conjunction(self, node: Node) -> _Piece:
+    def _conjunction(self, node: Node) -> Piece:
         pieces = [self._condition(child) for child in node["children"]]
-        return _Piece(f"({_CONJUNCTIONS[node['type']].join(pieces)})", "BOOLEAN")
+        return _condition(f"({_CONJUNCTIONS[node['type']].join(pieces)})")
 
-    def _between(self, node: Node) -> _Piece:
-        what, low, high = self._several([node["input"], node["lower"], node["upper"]])
-        return _Piece(f"({what.sql} BETWEEN {low.sql} AND {high.sql})", "BOOLEAN")
+    def _between(self, node: Node) -> Piece:
+        what, low, high = self._compared([node["input"], node["lower"], node["upper"]])
+        return _condition(f"({what.sql} BETWEEN {low.sql} AND {high.sql})")
 
-    def _operator(self, node: Node) -> _Piece:
+    def _operator(self, node: Node) -> Piece:
         kind, children = node["type"], node["children"]
         if kind == "OPERATOR_NOT":
-            return _Piece(f"(NOT {self._condition(children[0])})", "BOOLEAN")
+            return _condition(f"(NOT {self._condition(children[0])})")
         if kind in _IS_NULL:
-            return _Piece(f"({self.write(children[0]).sql} {_IS_NULL[kind]})", "BOOLEAN")
+            return _condition(f"({self.write(children[0]).sql} {_IS_NULL[kind]})")
         if kind in _IN:
-            what, *several = self._several(children)
+            what, *several = self._compared(children)
             inside = ", ".join(p.sql for p in several)
-            return _Piece(f"({what.sql} {_IN[kind]} ({inside}))", "BOOLEAN")
+            return _condition(f"({what.sql} {_IN[kind]} ({inside}))")
         if kind == "OPERATOR_COALESCE":
-            pieces = self._several(children)
-            return _Piece(f"COALESCE({', '.join(p.sql for p in pieces)})", pieces[0].type)
+            pieces = self._compared(children)
+            inside = ", ".join(p.sql for p in pieces)
+            return Piece(f"COALESCE({inside})", pieces[0].type, "coalesce(…)")
         if kind == "ARRAY_EXTRACT":
             raise UsageError("[…] cannot be used in a filter: a key of meta is written meta.KEY.")
         raise UsageError(f"{_spelled(kind)} cannot be used in a filter.")
 
-    def _function(self, node: Node) -> _Piece:
+    def _function(self, node: Node) -> Piece:
         name, children = node["function_name"], node.get("children", [])
         if node.get("schema", "main") != "main" or node["order_bys"] != {"type": "ORDER_MODIFIER"}:
             raise UsageError(_no_function(name))
@@ -294,24 +310,33 @@ class _Writer:
         if name in _LIKES and len(children) in (2, 3):
             return self._like(name, children)
         if name in _ARITHMETIC and len(children) == 2:
-            left, right = (p.read_as("DOUBLE") for p in self._several(children))
-            by = f"NULLIF({right.sql}, 0)" if name == "/" else right.sql  # else x / 0 is infinite
-            return _Piece(f"({left.sql} {name} {by})", right.type or left.type)
+            return self._calculated(name, children)
         if name == "-" and len(children) == 1:
-            piece = self.write(children[0]).read_as("DOUBLE")
-            return _Piece(f"(- {piece.sql})", piece.type)
-        if name == "date_part" and len(children) == 2 and _text(children[0]) in _DATE_PARTS:
-            when = self.write(children[1]).read_as("TIMESTAMP").sql
-            return _Piece(f"date_part({quoted(_text(children[0]))}, {when})", "BIGINT")
+            piece = self._argument(self.write(children[0]), "DOUBLE", "-")
+            return replace(piece, sql=f"(- {piece.sql})", name=f"-{piece.name}")
+        if name == "date_part" and len(children) == 2 and (part := _text(children[0])) in _DATES:
+            when = self._argument(self.write(children[1]), "TIMESTAMP", part).sql
+            return Piece(f"date_part({quoted(part)}, {when})", "BIGINT", f"{part}(…)")
         takes = FUNCTIONS.get(name, ())
         if not takes or len(takes) != len(children):
             raise UsageError(_no_function(name, len(children)))
-        pieces = zip(children, takes, strict=True)
-        inside = ", ".join(self.write(child).read_as(type).sql for child, type in pieces)
+        pieces = zip(map(self.write, children), takes, strict=True)
+        inside = ", ".join(self._argument(piece, type, name).sql for piece, type in pieces)
         self.calls += 1
-        return _Piece(f"{name}({inside})")
+        return Piece(f"{name}({inside})", _GIVES[name], f"{name}(…)")
 
-    def _key(self, children: list[Node]) -> _Piece:
+    def _calculated(self, sign: str, children: list[Node]) -> Piece:
+        """Two operands of ``+``, ``-``, …: numbers, or times and what is added to them."""
+        left, right = alike([self.write(child) for child in children])
+        if "time" in (left.sort, right.sort):
+            type: str | None = with_times(left, sign, right)
+        else:
+            left, right = (self._argument(p, "DOUBLE", sign) for p in (left, right))
+            type = right.type or left.type
+        by = f"NULLIF({right.sql}, 0)" if sign == "/" else right.sql  # else x / 0 is infinite
+        return Piece(f"({left.sql} {sign} {by})", type, f"{left.name} {sign} {right.name}")
+
+    def _key(self, children: list[Node]) -> Piece:
         """``meta->>'key'``, the other way to write ``meta.key``."""
         left, right = children
         if left.get("column_names", [""])[0].lower() != META or not _is_text(right):
@@ -319,7 +344,7 @@ class _Writer:
         names = [*left["column_names"], _text(right)]
         return self.write({"class": "COLUMN_REF", "column_names": names})
 
-    def _like(self, name: str, children: list[Node]) -> _Piece:
+    def _like(self, name: str, children: list[Node]) -> Piece:
         negated, any_case = _LIKES[name]
         what, *texts = children
         if not all(_is_text(t) for t in texts):
@@ -331,26 +356,41 @@ class _Writer:
         escape = "".join(escapes)
         if escape.isascii():  # others may be in the pattern, and must stay as they are
             pattern = self._formed(pattern)
-        sql = like_sql(self.write(what).sql, tokens_of(pattern, escape), any_case)
+        told = "ilike" if any_case else "like"
+        text = self._argument(self.write(what), "VARCHAR", told).sql
+        sql = like_sql(text, tokens_of(pattern, escape), any_case)
         self.calls += REGEX_CALLS if sql.startswith("regexp") else 1
-        return _Piece(f"(NOT {sql})" if negated else sql, "BOOLEAN")
+        return _condition(f"(NOT {sql})" if negated else sql)
 
-    def _cast(self, node: Node) -> _Piece:
+    def _cast(self, node: Node) -> Piece:
         child, type = node["child"], node["cast_type"]
         if type.get("id") not in TYPES or set(type) != {"id"}:
             name = type.get("type_info", {}).get("name", type.get("id"))
             raise UsageError(f"{name} is no type of a filter; there are {', '.join(TYPES)}.")
         # what a row holds and cannot be read is NULL; what the user wrote must be right
         self.calls += 1
-        how = "CAST" if child.get("class") == "CONSTANT" and "try_cast" not in node else "TRY_CAST"
-        return _Piece(f"{how}({self.write(child).sql} AS {type['id']})", type["id"])
+        piece, how = self.write(child), "TRY_CAST"
+        if child.get("class") == "CONSTANT" and "try_cast" not in node:
+            self.checks.append(castable(piece, type["id"]))
+            how = "CAST"
+        name = f"cast({piece.name} as …)"
+        if type["id"] == "BOOLEAN" and piece.text in _TRUTHS:
+            name = _TRUTHS[piece.text]
+        return Piece(f"{how}({piece.sql} AS {type['id']})", type["id"], name)
 
-    def _case(self, node: Node) -> _Piece:
-        checks = [
-            f"WHEN {self._condition(c['when_expr'])} THEN {self.write(c['then_expr']).sql}"
-            for c in node["case_checks"]
-        ]
-        return _Piece(f"(CASE {' '.join(checks)} ELSE {self.write(node['else_expr']).sql} END)")
+    def _case(self, node: Node) -> Piece:
+        checks = node["case_checks"]
+        pieces = self._compared([*(c["then_expr"] for c in checks), node["else_expr"]])
+        whens = [self._condition(c["when_expr"]) for c in checks]
+        branches = zip(whens, pieces[:-1], strict=True)
+        inside = " ".join(f"WHEN {when} THEN {piece.sql}" for when, piece in branches)
+        types = {piece.sort: piece.type for piece in pieces if piece.type is not None}
+        type = next(iter(types.values())) if len(types) == 1 else None
+        return Piece(f"(CASE {inside} ELSE {pieces[-1].sql} END)", type, "case … end")
+
+
+def _condition(sql: str) -> Piece:
+    return Piece(sql, "BOOLEAN", "a comparison")
 
 
 _Form = Callable[[str], str]
