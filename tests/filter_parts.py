@@ -25,18 +25,22 @@ def part(id: str, modality: Modality, path: str | None, **more: object) -> PartR
     return PartRow(id=id, path=path, modality=modality, content_hash=bytes(16), **values | more)  # type: ignore[arg-type]
 
 
+RAIN = {"title": "It's raining", "artist": "The Rains", "album": "Rain", "genre": "Ambient",
+        "channels": 2, "sample_rate_hz": 44100}  # fmt: skip
 PARTS = [
     part("beach", IMAGE, "2023/Holiday/beach.jpg", size=5000, mtime_ns=19_000 * DAY_NS,
          meta={"width": 4000, "height": 3000, "format": "JPEG",
-               "taken": "2023-07-14T18:30:00+02:00"}),
+               "taken": "2023-07-14T18:30:00+02:00", "camera": "FUJIFILM X100V",
+              "latitude": 47.38, "longitude": 8.54}),
     part("icon", IMAGE, "icons/my_photo.png", size=90, mtime_ns=19_700 * DAY_NS,
          meta={"width": 64, "height": 64, "format": "PNG"}),
     part("song", AUDIO, "sounds/song.wav", start_s=0.0, end_s=10.0, size=9 * 10**9,
-         meta={"duration_s": 95.5, "format": "WAV", "title": "It's raining"}),
+         meta={"duration_s": 95.5, "format": "WAV", **RAIN}),
     part("song#6", AUDIO, "sounds/song.wav", part_no=6, start_s=60.0, end_s=70.0,
-         size=9 * 10**9, meta={"duration_s": 95.5, "format": "WAV", "title": "It's raining"}),
+         size=9 * 10**9, meta={"duration_s": 95.5, "format": "WAV", **RAIN}),
     part("report", TEXT, "papers/report 100%.pdf", text="The harbour at dawn.\nSecond line",
-         mtime_ns=-1, meta={"page": 3, "offset": 0, "title": "Harbours"}),
+         mtime_ns=-1, meta={"page": 3, "offset": 0, "title": "Harbours", "author": "A. Harbour",
+                             "section": "Harbours › Dawn"}),
     part("note", TEXT, None, root=1, text="A note of mine",
          meta={"by": "me", "rating": 4, "done": True, "camera": {"maker": "Ö"}, "a/b~c": "odd",
                "tags": ["x", "y"]}),

@@ -23,6 +23,7 @@ from filter_parts import (
 )
 from mmsearch import Index, UsageError, filters
 from mmsearch.filters import columns
+from mmsearch.media import META_KEYS
 from mmsearch.store import Snapshot, Writer
 
 
@@ -83,6 +84,11 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
         ("format in ('JPEG', 'WAV')", {"beach", *SONG}),
         ("title = 'It''s raining'", SONG),
         ("page = 3", {"report"}),
+        ("artist = 'The Rains' and album is not null and genre ilike 'AMBIENT'", SONG),
+        ("channels = 2 and sample_rate_hz >= 44100", SONG),
+        ("camera ilike 'Fuji%' and latitude between 47 and 48 and longitude < 9", {"beach"}),
+        ("author = 'A. Harbour' and section like '%Dawn'", {"report"}),
+        ("camera is not null", {"beach", "note"}),
         ("meta.by = 'me'", {"note"}),
         ("(meta->>'by') = 'me'", {"note"}),
         ("meta->>'by' <> 'me'", {"other"}),
@@ -248,6 +254,10 @@ def test_a_wrong_filter_says_what_is_wrong_and_what_to_do(
 def test_a_filter_is_a_text(index: Index, where: object) -> None:
     with pytest.raises(UsageError, match="a filter is a str, not"):
         index.search(vector=Q, where=where)  # type: ignore[arg-type]
+
+
+def test_what_decoders_say_is_a_column() -> None:
+    assert set(META_KEYS) - set(columns.COLUMNS) == {"offset"}  # a word of SQL's own
 
 
 def test_the_readme_lists_the_columns() -> None:

@@ -278,7 +278,9 @@ def query(
         typer.Option(
             metavar="CONDITION",
             help="Only what meets an SQL condition on id, path, root, modality, start_s, end_s, "
-            "text, width, height, taken, duration_s, format, title, page, size, mtime, meta.KEY.",
+            "text, width, height, taken, camera, latitude, longitude, duration_s, sample_rate_hz, "
+            "channels, format, title, artist, album, genre, author, section, page, size, mtime, "
+            "meta.KEY.",
         ),
     ] = None,
     recall: RecallOption = None,
