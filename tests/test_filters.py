@@ -184,8 +184,8 @@ def test_an_empty_index_still_says_what_is_wrong_with_a_filter(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("widht > 1000", ["'widht'", "did you mean width?", "mtime, and meta.KEY"]),
-        ("holiday > 3", ["'holiday'", "id, path, root, modality", "single quotes"]),
+        ("widht > 1000", ["'widht'", "did you mean width?", "single quotes: 'x'"]),
+        ("holiday > 3", ["'holiday'", "id, path, root, modality", "mtime, and meta.KEY"]),
         ('path = "x"', ["'x'", "single quotes"]),
         ("parts.width > 1", ["'parts.width'", "did you mean width?"]),
         ("width > > 3", ["at character 9, before '> 3'"]),

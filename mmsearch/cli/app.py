@@ -304,6 +304,8 @@ def query(
     mmsearch query "rain" --where "start_s < 60 or mtime >= '2026-01-31'"
     """
     with edge():
+        from mmsearch.cli.show import absent_key, show_results
+        from mmsearch.filters import absent_keys
         from mmsearch.searcher import Index
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
@@ -317,9 +319,11 @@ def query(
         if json:
             print_json(results.to_json())
         else:
-            from mmsearch.cli.show import show_results
-
             show_results(results, empty=len(opened) == 0)
+        if where is not None:
+            told = [hit.meta for hit in results]
+            for key in absent_keys(opened.snapshot, where, told):
+                say(f"mmsearch: {absent_key(key)}")
         if results.unknown:
             say(
                 f"mmsearch: {results.space.name} does not know {max(0.01, results.unknown):.0%} of "

@@ -11,9 +11,11 @@ import typer
 from mmsearch.cli.text import plain
 
 if TYPE_CHECKING:
+    from mmsearch.filters.keys import AbsentKey
     from mmsearch.searcher import Results
 
 _PASSAGE_LINES = 2
+_NAMED_KEYS = 12  # of meta, if none is like the one that a filter names
 _EXAMPLES = 3  # of each kind of file that is not indexed
 # Of a curve of some thirty points, the first that reaches each of these.
 _SHOWN_RECALLS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
@@ -72,6 +74,17 @@ def _nothing(results: Results) -> str:
     if query.where is None:
         return "nothing of that kind is in the index"
     return f"no {query.to or 'part'} in the index meets the filter: {query.where}"
+
+
+def absent_key(key: AbsentKey) -> str:
+    """What is said of a key of meta that a filter names and no part has."""
+    said = f"no part in the index has {key.name}"
+    if key.near:
+        return f"{said}; did you mean {key.near}?"
+    if not key.others:
+        return f"{said}."
+    more = ", …" if len(key.others) > _NAMED_KEYS else ""
+    return f"{said}. There are {', '.join(key.others[:_NAMED_KEYS])}{more}."
 
 
 def _counted(n: int, one: str) -> str:

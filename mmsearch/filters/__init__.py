@@ -15,8 +15,13 @@ from mmsearch.filters.columns import COLUMNS, MAX_FILTER_CHARS, MAX_FILTER_S
 if TYPE_CHECKING:
     from mmsearch.filters.cache import Kept, Known, MaskCache, Masks
     from mmsearch.filters.engine import matching
+    from mmsearch.filters.keys import absent_keys
 
-_LAZY = {"matching": "engine", **dict.fromkeys(("Kept", "Known", "MaskCache", "Masks"), "cache")}
+_LAZY = {
+    "matching": "engine",
+    "absent_keys": "keys",
+    **dict.fromkeys(("Kept", "Known", "MaskCache", "Masks"), "cache"),
+}
 
 __all__ = [
     "COLUMNS",
@@ -26,6 +31,7 @@ __all__ = [
     "Known",
     "MaskCache",
     "Masks",
+    "absent_keys",
     "matching",
 ]
 

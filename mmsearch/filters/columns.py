@@ -38,8 +38,12 @@ def meta_sql(keys: tuple[str, ...]) -> str:
 
     TRY, because meta may hold escapes that JSON allows and DuckDB does not (lone surrogates).
     """
-    pointer = "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
-    return f"TRY(json_extract_string(meta, {quoted(pointer)}))"
+    return f"TRY(json_extract_string(meta, {quoted(pointer(keys))}))"
+
+
+def pointer(keys: tuple[str, ...]) -> str:
+    """Where a key of meta, or one of an object in it, stands: RFC 6901."""
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
 
 
 def quoted(text: str) -> str:

@@ -8,8 +8,8 @@ One database in memory for the process, so that its memory and threads are bound
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -17,15 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from mmsearch import forks
-from mmsearch.errors import LimitExceeded, UsageError
-from mmsearch.filters import columns, rows
+from mmsearch.errors import UsageError
+from mmsearch.filters import rows
 from mmsearch.filters.database import asking, short
-from mmsearch.filters.expression import Expression, compiled, too_deep
+from mmsearch.filters.keys import near_name
 from mmsearch.filters.operands import Check
+from mmsearch.filters.parsing import parsed
 from mmsearch.store import Segment, Snapshot
 from mmsearch.types import Mask
-
-_SELECT = "SELECT "
 
 
 # Each time, DuckDB looks for modules that are not there (pandas), under Python's locks of modules.
@@ -40,7 +39,7 @@ def matching(
     a condition that is none, and LimitExceeded for one that is too long, too deep, too slow or
     needs too much memory.
     """
-    expression = parsed(where)
+    expression = parsed(where, partial(near_name, snapshot))
     segments = snapshot.segments if segments is None else segments
     ends = list(accumulate(s.ref.rows for s in segments))
     met = np.zeros(ends[-1] if ends else 0, np.bool_)
@@ -69,53 +68,3 @@ def _check(cursor: Any, checks: Sequence[Check]) -> None:
         for check, is_wrong in zip(checks, wrong, strict=True):
             if is_wrong:
                 raise UsageError(check.message)
-
-
-def parsed(where: str) -> Expression:
-    """The condition, parsed by DuckDB and checked. Raises UsageError or LimitExceeded."""
-    if len(where) > columns.MAX_FILTER_CHARS:
-        raise LimitExceeded(
-            f"the filter has {len(where):,} characters; at most {columns.MAX_FILTER_CHARS:,} are "
-            "taken. Ask several times, or store what you filter by with the parts (meta)."
-        )
-    if not where.strip():
-        raise UsageError("the filter is empty: give a condition, such as width > 1000.")
-    if "\0" in where or where != where.encode("utf-8", "replace").decode():
-        raise UsageError("the filter is no valid text: it holds a NUL or half a character.")
-    try:
-        with asking(where) as cursor:
-            cursor.execute(
-                "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true, "
-                "skip_default := true)",
-                [_SELECT + where],
-            )
-            answer = json.loads(cursor.fetchone()[0])
-    except RecursionError:
-        raise too_deep() from None
-    if answer.get("error"):
-        raise _syntax_error(where, answer)
-    statements = answer["statements"]
-    if len(statements) != 1 or set(statements[0]) - {"node", "named_param_map"}:
-        raise UsageError("a filter is one condition, not several statements.")
-    try:
-        return compiled(statements[0]["node"])
-    except RecursionError:
-        raise too_deep() from None
-
-
-def _syntax_error(where: str, answer: dict[str, Any]) -> UsageError:
-    message = str(answer.get("error_message", "")).split("\n")[0].rstrip(".!")
-    if where.lstrip().lower().startswith("where "):
-        return UsageError("a filter is the condition alone: leave out the word WHERE.")
-    if message.startswith("Max expression depth"):
-        return too_deep()
-    if "position" not in answer:
-        return UsageError("a filter is one condition, such as width > 1000, and no statement.")
-    at = int(answer["position"]) - len(_SELECT)
-    place = f"at character {at + 1}, before {where[at : at + 20]!r}"
-    if at >= len(where.rstrip()):
-        place = "at its end"
-    return UsageError(
-        f"the filter {short(where)!r} cannot be read {place}: {message}. "
-        "Example: width > 1000 and path like '%holiday%'."
-    )

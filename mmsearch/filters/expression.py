@@ -1,8 +1,9 @@
 """DuckDB's parse tree of a condition, checked and written anew as SQL.
 
 Nothing of the user's text is ever executed. Each kind of node, operator, function and type
-that may occur is listed here, and what is written consists of those, of the columns' own SQL
-and of literals that are quoted here; a node with a field that is not expected is refused.
+that may occur is listed here or in ``functions``, and what is written consists of those, of the
+columns' own SQL and of literals that are quoted here; a node with a field that is not expected is
+refused.
 LIKE is not passed on as it is, see ``patterns``.
 """
 
@@ -25,6 +26,15 @@ from mmsearch.filters.columns import (
     NAMES,
     meta_sql,
     quoted,
+)
+from mmsearch.filters.functions import (
+    ARITHMETIC,
+    FUNCTIONS,
+    GIVES,
+    REFUSED,
+    TYPES,
+    no_function,
+    spelled,
 )
 from mmsearch.filters.operands import (
     Check,
@@ -59,7 +69,6 @@ _OF_FORMS = {
     **dict.fromkeys(("COMPARE_NOTEQUAL", "COMPARE_DISTINCT_FROM", "COMPARE_NOT_IN"), " AND "),
     **dict.fromkeys(("contains", "starts_with", "ends_with"), " OR "),
 }
-_ARITHMETIC = ("+", "-", "*", "/", "//", "%")
 # DuckDB's name of LIKE in its forms -> (negated, whatever the case)
 _LIKES = {
     "~~": (False, False),
@@ -71,26 +80,8 @@ _LIKES = {
     "ilike_escape": (False, True),
     "not_ilike_escape": (True, True),
 }
-# name -> types of its arguments. No function here makes a text longer than its arguments, takes a
-# pattern, or knows anything but its arguments.
-FUNCTIONS = {
-    **dict.fromkeys(("lower", "upper", "trim", "length"), ("VARCHAR",)),
-    **dict.fromkeys(("contains", "starts_with", "ends_with"), ("VARCHAR", "VARCHAR")),
-    **dict.fromkeys(("abs", "floor", "ceil", "round"), ("DOUBLE",)),
-    **dict.fromkeys(("year", "month", "day", "hour", "minute", "dayofweek"), ("TIMESTAMP",)),
-}
-_GIVES = {  # what they are of
-    **dict.fromkeys(("lower", "upper", "trim"), "VARCHAR"),
-    **dict.fromkeys(("contains", "starts_with", "ends_with"), "BOOLEAN"),
-    **dict.fromkeys(("abs", "floor", "ceil", "round"), "DOUBLE"),
-    **dict.fromkeys(("length", "year", "month", "day", "hour", "minute", "dayofweek"), "BIGINT"),
-}
 # `extract(year from mtime)` comes as date_part('year', mtime)
 _DATES = ("year", "month", "day", "hour", "minute", "dayofweek", "dow")
-TYPES = (
-    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR"),
-    *("DATE", "TIMESTAMP"),
-)
 _TRUTHS = {"t": "true", "f": "false"}  # which come as cast('t' as BOOLEAN)
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
@@ -101,19 +92,29 @@ class Expression:
 
     calls: how many texts it makes or searches for one part; a regular expression counts for
     several. What it may take at once is bounded by that (``engine``). checks: what DuckDB must be
-    able to read before the condition is evaluated.
+    able to read before the condition is evaluated. keys: of meta, which it names.
     """
 
     sql: str
     stored: tuple[str, ...]
     calls: int
     checks: tuple[Check, ...]
+    keys: tuple[tuple[str, ...], ...]
 
 
-def compiled(select: Node) -> Expression:
+Near = Callable[[str], str]  # a name that is no column -> which one may be meant, "" for none
+
+
+def near_column(name: str) -> str:
+    """The column that is most like a name; "" for none."""
+    return next(iter(get_close_matches(name.lower(), COLUMNS, 1, 0.6)), "")
+
+
+def compiled(select: Node, near: Near = near_column) -> Expression:
     """The one expression of a serialised ``SELECT expression``, checked.
 
-    select: the ``node`` that DuckDB's ``json_serialize_sql`` gives, without defaults.
+    select: the ``node`` that DuckDB's ``json_serialize_sql`` gives, without defaults. near: tells
+    of a name that is no column which one may be meant.
     Raises UsageError for what may not be in a filter, LimitExceeded for what is too deep.
     """
     listed = select.get("select_list", [])
@@ -129,7 +130,7 @@ def compiled(select: Node) -> Expression:
             "a filter is one condition, such as width > 1000 and path like '%holiday%'; "
             "it holds no SELECT, FROM, WHERE or second expression."
         )
-    writer = _Writer()
+    writer = _Writer(near)
     piece = writer.write(listed[0]).read_as("BOOLEAN")
     if piece.type not in (None, "BOOLEAN"):
         raise UsageError(
@@ -137,13 +138,16 @@ def compiled(select: Node) -> Expression:
             "width > 1000."
         )
     checks = tuple(dict.fromkeys(writer.checks))
-    return Expression(piece.sql, tuple(sorted(writer.stored)), writer.calls, checks)
+    keys = tuple(dict.fromkeys(writer.keys))
+    return Expression(piece.sql, tuple(sorted(writer.stored)), writer.calls, checks, keys)
 
 
 class _Writer:
     """Writes nodes as SQL, and notes which stored columns they need and what must be checked."""
 
-    def __init__(self) -> None:
+    def __init__(self, near: Near) -> None:
+        self.near = near
+        self.keys: list[tuple[str, ...]] = []
         self.stored: set[str] = set()
         self.calls = 0
         self.checks: list[Check] = []
@@ -170,7 +174,7 @@ class _Writer:
             raise too_deep()
         kind = node.get("class", "")
         if kind not in self._kinds:
-            raise UsageError(_REFUSED.get(kind, f"{kind.lower()} cannot be used in a filter."))
+            raise UsageError(REFUSED.get(kind, f"{kind.lower()} cannot be used in a filter."))
         fields, write = self._kinds[kind]
         extra = set(node) - fields - {"class", "type", "query_location"}
         if "alias" in extra:
@@ -238,14 +242,24 @@ class _Writer:
             if not keys:
                 raise UsageError("meta is an object: name a key of it, as in meta.KEY = 'x'.")
             self.stored.add(META)
+            self.keys.append(tuple(keys))
             self.calls += 1
             return Piece(meta_sql(tuple(keys)), "META", ".".join([META, *keys]))
         column = COLUMNS.get(name)
         if column is None or keys:
-            raise UsageError(_no_column(".".join([first, *keys])))
+            raise UsageError(self._no_column(".".join([first, *keys])))
         self.stored.update(column.stored)
         self.calls += column.sql != name
         return Piece(column.sql, column.type, name, held=True)
+
+    def _no_column(self, name: str) -> str:
+        wrong = f"the filter names {name!r}, and there is no such column"
+        if near := self.near(name):
+            return f"{wrong}; did you mean {near}? A text stands in single quotes: 'x'."
+        return (
+            f"{wrong}. There are {', '.join(COLUMNS)}, and meta.KEY for any other key that was "
+            "stored. A text stands in single quotes: 'x'."
+        )
 
     def _constant(self, node: Node) -> Piece:
         type, value = node["value"]["type"], node["value"].get("value")
@@ -299,17 +313,17 @@ class _Writer:
             return Piece(f"COALESCE({inside})", pieces[0].type, "coalesce(…)")
         if kind == "ARRAY_EXTRACT":
             raise UsageError("[…] cannot be used in a filter: a key of meta is written meta.KEY.")
-        raise UsageError(f"{_spelled(kind)} cannot be used in a filter.")
+        raise UsageError(f"{spelled(kind)} cannot be used in a filter.")
 
     def _function(self, node: Node) -> Piece:
         name, children = node["function_name"], node.get("children", [])
         if node.get("schema", "main") != "main" or node["order_bys"] != {"type": "ORDER_MODIFIER"}:
-            raise UsageError(_no_function(name))
+            raise UsageError(no_function(name))
         if name == "->>" and len(children) == 2:
             return self._key(children)
         if name in _LIKES and len(children) in (2, 3):
             return self._like(name, children)
-        if name in _ARITHMETIC and len(children) == 2:
+        if name in ARITHMETIC and len(children) == 2:
             return self._calculated(name, children)
         if name == "-" and len(children) == 1:
             piece = self._argument(self.write(children[0]), "DOUBLE", "-")
@@ -319,11 +333,11 @@ class _Writer:
             return Piece(f"date_part({quoted(part)}, {when})", "BIGINT", f"{part}(…)")
         takes = FUNCTIONS.get(name, ())
         if not takes or len(takes) != len(children):
-            raise UsageError(_no_function(name, len(children)))
+            raise UsageError(no_function(name, len(children)))
         pieces = zip(map(self.write, children), takes, strict=True)
         inside = ", ".join(self._argument(piece, type, name).sql for piece, type in pieces)
         self.calls += 1
-        return Piece(f"{name}({inside})", _GIVES[name], f"{name}(…)")
+        return Piece(f"{name}({inside})", GIVES[name], f"{name}(…)")
 
     def _calculated(self, sign: str, children: list[Node]) -> Piece:
         """Two operands of ``+``, ``-``, …: numbers, or times and what is added to them."""
@@ -432,22 +446,6 @@ def too_deep() -> LimitExceeded:
     )
 
 
-_REFUSED = {
-    "SUBQUERY": "a filter cannot ask for other rows: no SELECT inside it.",
-    "WINDOW": "a filter looks at one part at a time: no window functions (OVER).",
-    "STAR": "a filter is a condition on named columns: * cannot be used in it.",
-    "PARAMETER": "a filter has no parameters (?, $1): write the value itself.",
-    "LAMBDA": "-> cannot be used in a filter: write meta.KEY or (meta->>'KEY').",
-    "COLLATE": "COLLATE cannot be used in a filter: write ilike or lower(x).",
-}
-
-
-def _spelled(kind: str) -> str:
-    if kind.startswith(("ARRAY", "STRUCT")):
-        return "[…]"
-    return kind.removeprefix("OPERATOR_").replace("_", " ")
-
-
 def _is_text(node: Node) -> bool:
     value = node.get("value", {})
     return (
@@ -460,27 +458,3 @@ def _is_text(node: Node) -> bool:
 def _text(node: Node) -> str:
     """The text of a constant; "" for any other node (and for '', which is left out)."""
     return str(node["value"].get("value", "")) if _is_text(node) else ""
-
-
-def _no_column(name: str) -> str:
-    near = get_close_matches(name.lower(), COLUMNS, 1, 0.6)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    return (
-        f"the filter names {name!r}, and there is no such column{hint} "
-        f"There are {', '.join(COLUMNS)}, and meta.KEY for any other key that was stored. "
-        "A text stands in single quotes: 'x'."
-    )
-
-
-def _no_function(name: str, n: int | None = None) -> str:
-    if name in FUNCTIONS and n is not None:
-        return f"{name} takes {len(FUNCTIONS[name])} in its brackets, not {n}."
-    note = ""
-    if name.startswith(("regexp", "~")):
-        note = " Instead of a regular expression or GLOB write like or ilike."
-    elif name in ("now", "today", "current_timestamp", "get_current_timestamp", "random"):
-        note = " A filter gives the same answer each time: write the date, as in '2026-01-31'."
-    return (
-        f"{name} cannot be used in a filter. There are {', '.join(FUNCTIONS)}, "
-        f"{' '.join(_ARITHMETIC)}, like and ilike.{note}"
-    )

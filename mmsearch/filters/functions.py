@@ -1,0 +1,54 @@
+"""What a condition may be made of, and what is said of anything else."""
+
+from __future__ import annotations
+
+ARITHMETIC = ("+", "-", "*", "/", "//", "%")
+# name -> types of its arguments. No function here makes a text longer than its arguments, takes a
+# pattern, or knows anything but its arguments.
+FUNCTIONS = {
+    **dict.fromkeys(("lower", "upper", "trim", "length"), ("VARCHAR",)),
+    **dict.fromkeys(("contains", "starts_with", "ends_with"), ("VARCHAR", "VARCHAR")),
+    **dict.fromkeys(("abs", "floor", "ceil", "round"), ("DOUBLE",)),
+    **dict.fromkeys(("year", "month", "day", "hour", "minute", "dayofweek"), ("TIMESTAMP",)),
+}
+GIVES = {  # name -> type of what it gives
+    **dict.fromkeys(("lower", "upper", "trim"), "VARCHAR"),
+    **dict.fromkeys(("contains", "starts_with", "ends_with"), "BOOLEAN"),
+    **dict.fromkeys(("abs", "floor", "ceil", "round"), "DOUBLE"),
+    **dict.fromkeys(("length", "year", "month", "day", "hour", "minute", "dayofweek"), "BIGINT"),
+}
+TYPES = (
+    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR"),
+    *("DATE", "TIMESTAMP"),
+)
+
+REFUSED = {
+    "SUBQUERY": "a filter cannot ask for other rows: no SELECT inside it.",
+    "WINDOW": "a filter looks at one part at a time: no window functions (OVER).",
+    "STAR": "a filter is a condition on named columns: * cannot be used in it.",
+    "PARAMETER": "a filter has no parameters (?, $1): write the value itself.",
+    "LAMBDA": "-> cannot be used in a filter: write meta.KEY or (meta->>'KEY').",
+    "COLLATE": "COLLATE cannot be used in a filter: write ilike or lower(x).",
+}
+
+
+def spelled(kind: str) -> str:
+    """An operator that cannot be used, as people write it."""
+    if kind.startswith(("ARRAY", "STRUCT")):
+        return "[…]"
+    return kind.removeprefix("OPERATOR_").replace("_", " ")
+
+
+def no_function(name: str, n: int | None = None) -> str:
+    """What is said of a function that there is not, or not with n arguments."""
+    if name in FUNCTIONS and n is not None:
+        return f"{name} takes {len(FUNCTIONS[name])} in its brackets, not {n}."
+    note = ""
+    if name.startswith(("regexp", "~")):
+        note = " Instead of a regular expression or GLOB write like or ilike."
+    elif name in ("now", "today", "current_timestamp", "get_current_timestamp", "random"):
+        note = " A filter gives the same answer each time: write the date, as in '2026-01-31'."
+    return (
+        f"{name} cannot be used in a filter. There are {', '.join(FUNCTIONS)}, "
+        f"{' '.join(ARITHMETIC)}, like and ilike.{note}"
+    )

@@ -1,0 +1,66 @@
+"""A filter's text, read by DuckDB's own parser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mmsearch.errors import LimitExceeded, UsageError
+from mmsearch.filters import columns
+from mmsearch.filters.database import asking, short
+from mmsearch.filters.expression import Expression, Near, compiled, near_column, too_deep
+
+_SELECT = "SELECT "
+
+
+def parsed(where: str, near: Near = near_column) -> Expression:
+    """The condition, parsed by DuckDB and checked. Raises UsageError or LimitExceeded.
+
+    near: tells of a name that is no column which one may be meant.
+    """
+    if len(where) > columns.MAX_FILTER_CHARS:
+        raise LimitExceeded(
+            f"the filter has {len(where):,} characters; at most {columns.MAX_FILTER_CHARS:,} are "
+            "taken. Ask several times, or store what you filter by with the parts (meta)."
+        )
+    if not where.strip():
+        raise UsageError("the filter is empty: give a condition, such as width > 1000.")
+    if "\0" in where or where != where.encode("utf-8", "replace").decode():
+        raise UsageError("the filter is no valid text: it holds a NUL or half a character.")
+    try:
+        with asking(where) as cursor:
+            cursor.execute(
+                "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true, "
+                "skip_default := true)",
+                [_SELECT + where],
+            )
+            answer = json.loads(cursor.fetchone()[0])
+    except RecursionError:
+        raise too_deep() from None
+    if answer.get("error"):
+        raise _syntax_error(where, answer)
+    statements = answer["statements"]
+    if len(statements) != 1 or set(statements[0]) - {"node", "named_param_map"}:
+        raise UsageError("a filter is one condition, not several statements.")
+    try:
+        return compiled(statements[0]["node"], near)
+    except RecursionError:
+        raise too_deep() from None
+
+
+def _syntax_error(where: str, answer: dict[str, Any]) -> UsageError:
+    message = str(answer.get("error_message", "")).split("\n")[0].rstrip(".!")
+    if where.lstrip().lower().startswith("where "):
+        return UsageError("a filter is the condition alone: leave out the word WHERE.")
+    if message.startswith("Max expression depth"):
+        return too_deep()
+    if "position" not in answer:
+        return UsageError("a filter is one condition, such as width > 1000, and no statement.")
+    at = int(answer["position"]) - len(_SELECT)
+    place = f"at character {at + 1}, before {where[at : at + 20]!r}"
+    if at >= len(where.rstrip()):
+        place = "at its end"
+    return UsageError(
+        f"the filter {short(where)!r} cannot be read {place}: {message}. "
+        "Example: width > 1000 and path like '%holiday%'."
+    )
