@@ -15,6 +15,7 @@ from command_line import mmsearch
 from mmsearch import errors, index, load_space
 from mmsearch.cli import EXIT_CODES
 from mmsearch.cli.edge import exit_code
+from mmsearch.cli.show import show_skipped
 from mmsearch.media import lift_pillows_ceiling
 from mmsearch.spaces import load_encoder
 
@@ -102,10 +103,19 @@ def test_skipped_files_are_listed_with_their_reason(home: Path) -> None:
     done = mmsearch("info", "--skipped", home=home)
     assert done.returncode == 0
     (line,) = done.stdout.splitlines()
-    assert "broken.png: " in line and len(line) > len("broken.png: []") + 10
+    assert line.endswith("broken.png: is no picture, or its header is damaged or not supported")
+    (row,) = json.loads(mmsearch("info", "--skipped", "--json", home=home).stdout)["skipped_files"]
+    assert row["stage"] == "decode"
     body = json.loads(mmsearch("info", "--json", home=home).stdout)
     assert (body["items"], body["skipped"], body["ignored"]) == (4, 1, 1)
     assert body["search"].startswith("exact")
+
+
+def test_files_that_failed_are_listed_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"path": "/x/a.jpg", "reason": "the decoder was killed", "stage": "decode"}
+    show_skipped({"skipped_files": [], "failed_files": [row]})
+    told = "/x/a.jpg: the decoder was killed (failed; the next run tries it again)\n"
+    assert capsys.readouterr().out == told
 
 
 def test_strict_exits_with_1_when_a_file_was_skipped(home: Path, tmp_path: Path) -> None:

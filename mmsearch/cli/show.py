@@ -177,11 +177,11 @@ def show_ignored(found: dict[str, Any]) -> None:
 
 
 def show_skipped(files: dict[str, Any]) -> None:
-    """The files that were skipped, then those that failed, one a line: path, reason and stage."""
+    """The files that were skipped, then those that failed, one a line: path and reason."""
     for row in files["skipped_files"]:
-        _echo(f"{_near(row['path'])}: {row['reason']} [{row['stage']}]")
+        _echo(f"{_near(row['path'])}: {row['reason']}")
     for row in files["failed_files"]:
-        _echo(f"{_near(row['path'])}: {row['reason']} [failed: {row['stage']}]")
+        _echo(f"{_near(row['path'])}: {row['reason']} (failed; the next run tries it again)")
     if not files["skipped_files"] and not files["failed_files"]:
         _echo("nothing was skipped")
 
