@@ -149,6 +149,22 @@ def test_impossible_headers_are_errors(header: dict[str, int]) -> None:
         windows(wav_header(data_bytes=1000, **header) + bytes(1000))
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"ID3\x03" + bytes(100), "the sound is damaged, cut short or not supported"),
+        (b"fLaC" + bytes(100), "the sound is damaged, or uses a feature of its format that lib"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "the sound is damaged, cut short or not supported"),
+    ],
+)
+def test_what_libsndfile_says_to_developers_is_left_out(data: bytes, reason: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        list(decode(data, "audio", Preprocess(64, 16000, 10.0)))
+    assert str(caught.value).startswith(reason)
+    for word in ("Error :", "nternal", "recognised", "unimplemented"):
+        assert word not in str(caught.value)
+
+
 def test_too_long_is_refused_by_its_length() -> None:
     with pytest.raises(LimitExceeded, match="sound of 5 s; at most 4"):
         list(audio_windows(encoded(tone(5.0)), PREPROCESS, Limits(max_audio_s=4)))

@@ -17,7 +17,7 @@ from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, sniff
 from mmsearch.types import Part, Preprocess
 
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 
 PREPROCESS = Preprocess(image_px=64, sample_rate_hz=16000, window_s=10.0)
 
@@ -145,6 +145,29 @@ def test_too_long_a_sound_and_one_that_is_cut_short_say_so() -> None:
     assert at < moov  # the index stands at the end: without it nothing can be read
     with pytest.raises(DecodeError):
         parts(flat[: moov - 4], "x.m4a")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("PatchWelcomeError", "uses a feature of its format that FFmpeg does not read"),
+        ("DecoderNotFoundError", "uses a feature of its format that FFmpeg does not read"),
+        ("InvalidDataError", "the sound is damaged, cut short or not supported"),
+        ("BugError", "the sound is damaged, cut short or not supported"),
+    ],
+)
+def test_what_ffmpeg_says_to_its_developers_is_told_in_plain_words(
+    name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = written("ipod", "aac", 44100, 1, tone(44100, 1.0))
+
+    def fails(*_: object, **__: object) -> None:
+        raise getattr(av.error, name)(1, "Not yet implemented in FFmpeg, patches welcome")
+
+    monkeypatch.setattr(av, "open", fails)
+    with pytest.raises(DecodeError) as caught:
+        parts(data, "x.m4a")
+    assert str(caught.value) == reason
 
 
 def test_a_damaged_stretch_does_not_cost_the_sound() -> None:

@@ -42,6 +42,12 @@ _SHORTFALL = re.compile(
     r"^\s*(?:data|SSND|BODY|Data Size|RIFF|Riff size|riff|FORM)\s*:\s*(\d+) \(should be (\d+)\)",
     re.MULTILINE,
 )
+# Of what libsndfile says of a file it cannot read, what tells no more than that. The first two it
+# says of any stream that it cannot open, or cannot seek in.
+_SAYS_NOTHING = (
+    *("File does not exist", "pipe", "not recognised", "malformed", "nspecified", "unknown error"),
+    *("Internal", "psf_", "SF_INFO"),
+)
 _UNKNOWN_LENGTH = 0x7FFF_0000  # programs that write into a pipe promise 2 or 4 GB
 
 
@@ -261,14 +267,18 @@ def too_long(duration_s: float, limits: Limits) -> LimitExceeded:
 
 
 def _translated(error: Exception) -> DecodeError:
-    """libsndfile's errors as one sentence; many of its codes carry no text."""
+    """libsndfile's errors as one sentence; many of its codes carry no text, or none for people."""
     if isinstance(error, MemoryError):
         return OutOfMemory("sound")
     message = getattr(error, "error_string", None) or ""
     if not message and not isinstance(error, soundfile.LibsndfileError):
         message = str(error) or type(error).__name__
-    # What libsndfile says of any stream that it cannot open, or cannot seek in.
-    if "File does not exist" in message or "pipe" in message:
+    if "unimplemented" in message:
+        return DecodeError(
+            "the sound is damaged, or uses a feature of its format that libsndfile does not read"
+        )
+    message = message.strip().removeprefix("Error : ").rstrip(".")
+    if any(words in message for words in _SAYS_NOTHING):
         message = ""
-    detail = f" ({message.strip().rstrip('.')})" if message.strip() else ""
+    detail = f" ({message})" if message else ""
     return DecodeError(f"the sound is damaged, cut short or not supported{detail}")

@@ -28,6 +28,13 @@ _MAX_TEXT_CHARS = 500
 # What is looked at to find out what a file holds; more streams than these are no sound.
 _OPTIONS = {"probesize": "8000000", "analyzeduration": "10000000", "max_streams": "64"}
 _SCALES = {"u1": 128.0, "i2": 32768.0, "i4": 2147483648.0}
+# What FFmpeg knows of and was never taught, such as "Not yet implemented, patches welcome".
+_UNREAD = (
+    av.error.PatchWelcomeError,
+    av.error.NotImplementedError,
+    av.error.ExperimentalError,
+    av.error.LookupError,  # no decoder for it
+)
 _EXACT = ("mov",)  # formats whose header says how long the sound is, to the sample
 
 
@@ -69,8 +76,14 @@ def parts(
     # A damaged file leads FFmpeg to places that no file has: an error of the system's. Where the
     # disk is to blame, the caller learns it from the file.
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        detail = (getattr(error, "strerror", None) or type(error).__name__).rstrip(".")
-        raise DecodeError(f"the sound is damaged, cut short or not supported ({detail})") from error
+        raise DecodeError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's errors for a person. Its own words are for its developers, or say nothing more."""
+    if isinstance(error, _UNREAD):
+        return "uses a feature of its format that FFmpeg does not read"
+    return "the sound is damaged, cut short or not supported"
 
 
 def _refused(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
