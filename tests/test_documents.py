@@ -314,7 +314,7 @@ def test_a_document_that_needs_a_password_says_so() -> None:
     with pytest.raises(DecodeError, match="encrypted with a password"):
         parts(bytes(data), "x.docx")
     old = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
-    with pytest.raises(DecodeError, match="with a password, or of before 2007"):
+    with pytest.raises(DecodeError, match="with a password, or from before 2007"):
         sniff(old, "x.xlsx")
 
 

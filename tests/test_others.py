@@ -38,7 +38,11 @@ SENT = (
 
 CASES = [
     (zipped("photo.jpg"), "a.zip", "a ZIP archive"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "a.doc", "a document (Word 97)"),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+        "a.doc",
+        "a document (Word 97); saved as docx, it is read",
+    ),
     (mp4(b"isom", b"isom", b"avc1"), "film.mp4", "a video in MP4 or QuickTime"),
     (mp4(b"qt  "), "film.mov", "a video in MP4 or QuickTime"),
     (b"\x1a\x45\xdf\xa3" + bytes(40), "film.mkv", "a video in Matroska or WebM"),
@@ -49,16 +53,29 @@ CASES = [
     (b"FUJIFILMCCD-RAW 0201", "DSCF.RAF", "a camera's raw picture (RAF)"),
     (b'{"a": 1}\n', "a.json", "text; --include '*.json' reads it"),
     (b"a,b\n", "A.CSV", "text; --include '*.CSV' reads it"),
-    (b"\x0bsomebody" + bytes(150), "~$letter.docx", "of no kind that is known here (.docx)"),
+    (b"\x0bsomebody" + bytes(150), "~$letter.docx", "of an unknown kind (.docx)"),
     (
         zipped("Index/Document.iwa"),
         "a.pages",
-        "a document (Apple iWork): exported as docx, xlsx, pptx or pdf, it is read",
+        "a document (Apple iWork); exported as docx, xlsx, pptx or pdf, it is read",
     ),
+    (b"<?xml version='1.0'?>\n", "a.xml", "text; --include '*.xml' reads it"),
+    (
+        b"<?xml version='1.0'?>\n<office:document>",
+        "a.FODT",
+        "a document (flat OpenDocument); saved as odt, it is read",
+    ),
+    (b"<svg>\n</svg>\n", "a.svg", "a drawing (SVG); exported as png, it is read"),
+    (
+        b"From: <Saved by Blink>\nContent-Type: multipart/related;\n\n",
+        "page.mhtml",
+        "a web page with its pictures (MHTML); saved as html, it is read",
+    ),
+    (b"1795\nFrom: a@b\n\nx\n", "1.emlx", "a mail (Apple Mail); saved as eml, it is read"),
     (b"#!/bin/sh\necho\n", "run", "a script"),
     (b"\x7fELF\x02\x01", "program", "a program"),
     (bytes(100), "zero.bin", "all zero bytes"),
-    (b"\x93\x01\x02\x00\xfe\x81\x00\x01" * 20, "a.dat", "of no kind that is known here (.dat)"),
+    (b"\x93\x01\x02\x00\xfe\x81\x00\x01" * 20, "a.dat", "of an unknown kind (.dat)"),
 ]
 
 

@@ -48,11 +48,24 @@ _PROGRAMS_IN_ZIP = frozenset("jar apk whl xpi ipa".split())
 # The names of the first entries, where a program wrote them in the usual order.
 _OFFICE = re.compile(rb"(?:word|ppt|xl)/(?:_rels/)?(?:document|presentation|workbook)\.xml")
 _OLD_OFFICE = {
-    "doc": "a document (Word 97)",
-    "dot": "a document (Word 97)",
-    "xls": "a spreadsheet (Excel 97)",
-    "ppt": "slides (PowerPoint 97)",
-    "msg": "a mail (Outlook)",
+    "doc": "a document (Word 97); saved as docx, it is read",
+    "dot": "a document (Word 97); saved as docx, it is read",
+    "xls": "a spreadsheet (Excel 97); saved as xlsx, it is read",
+    "ppt": "slides (PowerPoint 97); saved as pptx, they are read",
+    "msg": "a mail (Outlook); saved as eml, it is read",
+}
+# Texts of which most is markup: read as they are, they would be found by that.
+_MARKUP = {
+    "fodt": "a document (flat OpenDocument); saved as odt, it is read",
+    "fods": "a spreadsheet (flat OpenDocument); saved as ods, it is read",
+    "fodp": "slides (flat OpenDocument); saved as odp, they are read",
+    "fodg": "a drawing (flat OpenDocument); exported as pdf or png, it is read",
+    "svg": "a drawing (SVG); exported as png, it is read",
+    "mht": "a web page with its pictures (MHTML); saved as html, it is read",
+    "mhtml": "a web page with its pictures (MHTML); saved as html, it is read",
+    "emlx": "a mail (Apple Mail); saved as eml, it is read",
+    "fb2": "an e-book (FictionBook); converted to epub, it is read",
+    "ipynb": "a notebook (Jupyter); exported as md or html, it is read",
 }
 _ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 _SOUND_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"aax ")
@@ -156,7 +169,7 @@ def described(head: bytes, name: str) -> str:
         if document_kind(head, suffix):
             return "a document"
         if suffix in _IWORK:
-            return "a document (Apple iWork): exported as docx, xlsx, pptx or pdf, it is read"
+            return "a document (Apple iWork); exported as docx, xlsx, pptx or pdf, it is read"
         return "a program" if suffix in _PROGRAMS_IN_ZIP else "a ZIP archive"
     if is_sound(head, suffix):
         return sound_described(head)
@@ -167,7 +180,8 @@ def described(head: bytes, name: str) -> str:
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         return _OLD_OFFICE.get(
             suffix,
-            "an office document with a password, or of before 2007: saved anew without, it is read",
+            "an office document with a password, or from before 2007; saved as docx, xlsx or pptx "
+            "without a password, it is read",
         )
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "a video (AVI)"
@@ -184,9 +198,7 @@ def described(head: bytes, name: str) -> str:
         return "all zero bytes"
     if looks_textual(head):
         return _text(head, PurePosixPath(name).suffix[1:])
-    return (
-        f"of no kind that is known here (.{suffix})" if suffix else "of no kind that is known here"
-    )
+    return f"of an unknown kind (.{suffix})" if suffix else "of an unknown kind"
 
 
 def document_kind(head: bytes, suffix: str) -> str | None:
@@ -212,6 +224,8 @@ def document_kind(head: bytes, suffix: str) -> str | None:
 def _text(head: bytes, suffix: str) -> str:
     if head.startswith(b"#!"):
         return "a script"
+    if (markup := _MARKUP.get(suffix.lower())) is not None:
+        return markup
     if suffix:
         return f"text; --include '*.{suffix}' reads it"
     return "text"
