@@ -315,29 +315,30 @@ def _named(source: Any, wanted: Modality) -> Iterator[None]:
 
     A file of another modality is called that, and not a damaged one of this.
     """
-    named = isinstance(source, str | os.PathLike)
-    if named:
-        checked_path(source, f"an {wanted}" if wanted is Modality.IMAGE else "a sound")
+    if not isinstance(source, str | os.PathLike):
+        yield
+        return
+    checked_path(source, f"an {wanted}" if wanted is Modality.IMAGE else "a sound")
     try:
         yield
     except (DecodeError, LimitExceeded, ProcessingFailed) as e:
-        if named:
-            kind = _kind_of(source)
-            reason = str(e)
-            if kind in list(Modality) and kind != wanted:
-                reason = f"is {kind}, not {wanted}"
-            e.args = (f"{os.fspath(source)}: {reason}",)
+        e.args = (f"{os.fspath(source)}: {_why_not(source, wanted) or e}",)
         raise
 
 
-def _kind_of(path: str | os.PathLike[str]) -> str | None:
-    """What a file's first bytes say it is; None where nobody can tell."""
-    from mmsearch.media import HEAD_BYTES, open_regular, sniff
+def _why_not(path: str | os.PathLike[str], wanted: Modality) -> str | None:
+    """What keeps a file from being of that modality; None if its first bytes do not tell."""
+    from mmsearch.media import HEAD_BYTES, open_regular
+    from mmsearch.media.wanted import other_than
 
+    if os.path.isdir(path):
+        return "is a folder; name a file in it"
     try:
         with open_regular(path) as file:
-            return sniff(file.read(HEAD_BYTES), os.fspath(path), file=file)
-    except (DecodeError, OSError):
+            return other_than(wanted, file.read(HEAD_BYTES), os.fspath(path), file)
+    except DecodeError as error:  # a run says so of files that go while it reads
+        return str(error).removesuffix(" (any more)")
+    except OSError:
         return None
 
 

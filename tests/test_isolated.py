@@ -118,14 +118,14 @@ def test_what_cannot_be_read_is_a_decode_error_and_the_next_is_answered(
         (picture()[:200], "damaged|cut|truncated"),
         (b"", "is no picture, or its header is damaged"),
         (b"a text", "is no picture"),
-        (sound(), "is audio, not image"),
-        (tmp_path / "heard.wav", "heard.wav: is audio, not image"),
-        (tmp_path / "note.txt", "note.txt"),
+        (sound(), "is a sound; a picture is wanted"),
+        (tmp_path / "heard.wav", "heard.wav: is a sound; a picture is wanted"),
+        (tmp_path / "note.txt", "note.txt: is a text; a picture is wanted, such as jpg"),
         (tmp_path / "nowhere.png", "nowhere.png.*no such file"),
     ):
         with pytest.raises(mmsearch.DecodeError, match=words):
             apart.search(image=image)
-    with pytest.raises(mmsearch.DecodeError, match="is image, not audio"):
+    with pytest.raises(mmsearch.DecodeError, match="is a picture; a sound is wanted"):
         apart.search(audio=picture())
     assert list(apart.search(image=picture(1)))
 

@@ -14,7 +14,7 @@ import pytest
 
 from memos import SECONDS, WRITTEN, filmed, tone, written
 from mmsearch.errors import DecodeError, LimitExceeded
-from mmsearch.media import Limits, decode, sniff
+from mmsearch.media import Limits, audio_windows, decode, sniff
 from mmsearch.types import Part, Preprocess
 
 av = pytest.importorskip("av")
@@ -80,6 +80,15 @@ def test_what_is_known_already_is_not_given_again_and_tags_are_kept() -> None:
     whole, rest = parts(data, "x.m4a"), parts(data, "x.m4a", skip=2)
     assert [p.part_no for p in rest] == [2] and np.array_equal(rest[0].data, whole[2].data)
     assert (rest[0].meta["title"], rest[0].meta["artist"]) == ("A Walk", "Ishmael")
+
+
+def test_a_memo_is_asked_with_as_it_is_indexed(tmp_path: Path) -> None:
+    data = written("ipod", "aac", 44100, 1, tone(44100))
+    (tmp_path / "memo.m4a").write_bytes(data)
+    indexed = [p.data for p in parts(data, "memo.m4a")]
+    for source in (tmp_path / "memo.m4a", data, io.BytesIO(data)):
+        asked = [window for window, _, _ in audio_windows(source, PREPROCESS)]
+        assert all(map(np.array_equal, asked, indexed)) and len(asked) == len(indexed) == 3
 
 
 def test_a_file_of_mp4_is_a_sound_only_if_it_says_so() -> None:

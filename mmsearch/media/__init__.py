@@ -215,11 +215,24 @@ def audio_windows(
         blocks = audio.array_blocks(samples, rate_hz, limits or Limits())
         yield from audio.cut_windows(blocks, rate_hz, preprocess)
         return
-    for part in decode(source, "audio", preprocess, limits):
+    for part in decode(source, _kind_of_sound(source), preprocess, limits):
         assert not isinstance(part.data, str)
         assert part.start_s is not None
         assert part.end_s is not None
         yield part.data, part.start_s, part.end_s
+
+
+def _kind_of_sound(source: Source) -> str:
+    """What reads a sound: ``av`` if libsndfile does not."""
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+    try:
+        with _opened(source) as file:
+            at = file.tell()
+            kind = sniff(file.read(HEAD_BYTES), str(name), file=file)
+            file.seek(at)
+        return "av" if kind == "av" else "audio"
+    except (MmsearchError, OSError, ValueError):  # what decodes it says why
+        return "audio"
 
 
 def joined(pieces: Sequence[str], share: float) -> str:

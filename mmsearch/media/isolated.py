@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from mmsearch.errors import DecodeError, LimitExceeded, ProcessingFailed
 from mmsearch.media.limits import Limits
 from mmsearch.media.pool import DecodePool, Failed, Ignored, PartReady, Skipped, Task
+from mmsearch.media.wanted import is_instead
 from mmsearch.types import Item, Modality, Part, Preprocess
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -75,7 +76,7 @@ class IsolatedDecoder:
                         case Ignored(what=what):
                             raise DecodeError(f"is no {modality}, but {what}", "sniff")
             if found and found[0].modality is not modality:
-                raise DecodeError(f"is {found[0].modality}, not {modality}", "sniff")
+                raise DecodeError(is_instead(modality, found[0].modality), "sniff")
             return found[:most]
 
     def close(self) -> None:
