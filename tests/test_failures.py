@@ -13,7 +13,6 @@ import mmsearch
 from corpora import settle, update
 from failing import after, break_encoder, on_text
 from mmsearch import ProcessingFailed
-from mmsearch.indexer import plan
 from mmsearch.indexer.running import Run
 from mmsearch.spaces.folder import FolderSpace
 from mmsearch.store import Snapshot, verify
@@ -58,7 +57,6 @@ def test_a_long_file_whose_encoding_breaks_half_way_keeps_every_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
 ) -> None:
     folder, index = tmp_path / "books", tmp_path / "ix"
-    monkeypatch.setattr(plan, "LARGE_BYTES", 0)  # what is committed in pieces
     write_book(folder / "book.txt", "the sea")
     update(folder, index)
     whole = part_numbers(index)
@@ -84,7 +82,6 @@ def test_a_part_that_is_refused_late_does_not_end_a_long_file_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, index = tmp_path / "books", tmp_path / "ix"
-    monkeypatch.setattr(plan, "LARGE_BYTES", 0)
     write_book(folder / "book.txt", "the sea")
     with (folder / "book.txt").open("a") as book:
         book.write("\n\n" + "\n\n".join(f"an unusual line {i}" for i in range(900)))

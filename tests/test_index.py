@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -355,9 +356,38 @@ def long_sound(folder: Path) -> None:
 
 
 def long_text(folder: Path) -> None:
-    """Some 90 passages; too small to be asked for its hash before it is read."""
+    """Some 90 passages."""
     words = " ".join(f"word {i} of a tale" for i in range(3000))
     (folder / "long.txt").write_text(words)
+
+
+def test_only_of_files_as_long_as_a_known_one_the_content_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundfile
+
+    from mmsearch.indexer.running import Run
+
+    asked: list[str] = []
+    accept = Run._accept
+
+    def asking(self: Run, task: Any, content: bytes) -> bool:
+        asked.append(task.item.path)
+        return accept(self, task, content)
+
+    monkeypatch.setattr(Run, "_accept", asking)
+    folder, where = tmp_path / "files", tmp_path / "ix"
+    folder.mkdir()
+    soundfile.write(folder / "large.wav", np.zeros((192_000 * 12, 2), np.float32), 192_000)  # 9 MB
+    (folder / "a.txt").write_text("A tale.")
+    settle()
+    assert update(folder, where).indexed == 2 and not asked
+    (folder / "b.txt").write_text("A song.")
+    (folder / "large.wav").rename(folder / "moved.wav")
+    settle()
+    report = update(folder, where)
+    assert (report.indexed, report.moved) == (1, 1)
+    assert sorted(asked) == ["b.txt", "moved.wav"]
 
 
 @pytest.mark.parametrize("write", [pytest.param(long_sound, marks=pytest.mark.slow), long_text])

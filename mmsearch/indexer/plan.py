@@ -23,9 +23,6 @@ from mmsearch.store.snapshot import join
 from mmsearch.types import Item, Signature
 
 _NO_SIGNATURE: Signature = (0, -1, -1, 0)  # of what could not be looked at
-# Files from this size on tell their content hash before they are decoded, so
-# that a long one can be committed in pieces.
-LARGE_BYTES = 8 << 20
 
 
 def item_id(absolute: str) -> str:
@@ -238,7 +235,7 @@ class Plan:
         if os.sep != "/":
             relative = relative.replace(os.sep, "/")
         found = Item(root, relative, size, mtime_ns, ctime_ns, inode)
-        ask = resume is not None or size in known.sizes or size >= LARGE_BYTES
+        ask = resume is not None or size in known.sizes  # else its content cannot be known
         return Task(found, ask=ask, skip_parts=resume.parts if resume else 0)
 
     def _is_final(self, row: Unindexed, path: str) -> bool:

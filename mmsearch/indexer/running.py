@@ -163,21 +163,12 @@ class Run:
         if unfinished is not None:
             same = unfinished.content_hash == content_hash.hex()
             if same and task.skip_parts == unfinished.parts:
-                item = self._open_item(task)
-                item.content_hash = content_hash
-                item.committed = unfinished.parts
+                self._open_item(task).committed = unfinished.parts
                 return True
             # other content by now: decoding starts over, and its parts replace those of before
-            if task.skip_parts:
-                return False
-            self._open_item(task).content_hash = content_hash
-            return True
-        if content_hash in self.plan.known.by_content:
-            old = self.plan.known.by_content[content_hash]
-            if not self._is_unfinished(old):
-                return False
-        self._open_item(task).content_hash = content_hash
-        return True
+            return not task.skip_parts
+        old = self.plan.known.by_content.get(content_hash)
+        return old is None or self._is_unfinished(old)
 
     def _is_unfinished(self, item: int) -> bool:
         return bool(self.resumed) and self._id_of(item) in self.resumed
