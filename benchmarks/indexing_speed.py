@@ -145,11 +145,10 @@ def main() -> None:
             for key in ("wall_s", "cpu_s"):
                 each = ratios(pairs, key)
                 of = "wall time" if key == "wall_s" else "processor time"
-                note = f"{min(each):.2f} to {max(each):.2f}; {statistics.median(each) * a_part:.2f} a part"
-                lines.append(
-                    Line(f"{kind}, {of}, now over before", statistics.median(each), goal=1.05,
-                         at_most=True, digits=2, note=note)
-                )  # fmt: skip
+                middle = statistics.median(each)
+                note = f"{min(each):.2f} to {max(each):.2f}; {middle * a_part:.2f} a part"
+                what = f"{kind}, {of}, now over before"
+                lines.append(Line(what, middle, goal=1.05, at_most=True, digits=2, note=note))
     table([("figure", "value", "goal"), *(line.row() for line in lines)])
     commit = subprocess.run(
         ["git", "rev-parse", "--short", args.before], cwd=ROOT, capture_output=True, text=True
