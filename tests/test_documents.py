@@ -141,10 +141,13 @@ def test_notes_and_text_boxes_are_read_once_and_deleted_text_is_not() -> None:
     assert text.split() == "around in a box it new below".split()
 
 
+HEADING_STYLE = '<w:style w:styleId="S"><w:name w:val="heading 2"/></w:style>'
+
+
 @pytest.mark.parametrize(
     "style",
     [
-        '<w:style w:styleId="S"><w:name w:val="heading 2"/></w:style>',
+        HEADING_STYLE,
         '<w:style w:styleId="S"><w:name w:val="Mine"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr>'
         "</w:style>",
     ],
@@ -155,6 +158,29 @@ def test_headings_are_told_by_their_style_whatever_it_is_called(style: str) -> N
     assert [(p.data, p.meta["section"]) for p in parts(data, "x.docx")] == [
         ("A heading words", "A heading")
     ]
+
+
+def test_a_heading_that_holds_a_text_box_is_a_heading_of_its_own_words() -> None:
+    styles = f"<w:styles {W}>{HEADING_STYLE}</w:styles>"
+    box = "<w:r><w:txbxContent>" + paragraph("in a box") + "</w:txbxContent></w:r>"
+    body = paragraph("A heading", "S").replace("</w:p>", box + "</w:p>") + paragraph("words")
+    (part,) = parts(word(body, {"word/styles.xml": styles}), "x.docx")
+    assert (part.data, part.meta["section"]) == ("A heading in a box words", "A heading")
+    body = (
+        '<office:text><text:h text:outline-level="1">A heading<draw:frame><draw:text-box>'
+        "<text:p>in a box</text:p></draw:text-box></draw:frame></text:h><text:p>words</text:p>"
+        "</office:text>"
+    )
+    (part,) = parts(open_document("text", body), "x.odt")
+    assert (part.data, part.meta["section"]) == ("A heading in a box words", "A heading")
+
+
+def test_how_a_paragraph_was_before_a_change_makes_no_heading_of_it() -> None:
+    styles = f"<w:styles {W}>{HEADING_STYLE}</w:styles>"
+    change = '<w:pPrChange><w:pPr><w:pStyle w:val="S"/></w:pPr></w:pPrChange></w:pPr>'
+    body = paragraph("No heading", "Text").replace("</w:pPr>", change)
+    (part,) = parts(word(body, {"word/styles.xml": styles}), "x.docx")
+    assert (part.data, part.meta.get("section")) == ("No heading", None)
 
 
 def test_an_open_document_is_read_whole() -> None:
@@ -332,6 +358,8 @@ def test_a_way_of_packing_that_is_not_known_is_not_taken_for_a_password() -> Non
 def test_deep_documents_are_read_or_refused() -> None:
     deep = "<w:sdt>" * 100_000 + paragraph("deep") + "</w:sdt>" * 100_000
     assert said(word(deep), "x.docx") == "deep"
+    headings = "<w:p><w:pPr><w:outlineLvl w:val='1'/></w:pPr><w:r><w:t>deep</w:t></w:r>" * 20_000
+    assert said(word(headings + "</w:p>" * 20_000), "x.docx").startswith("deep deep")
     with pytest.raises(DecodeError, match="nested too deeply"):
         parts(b"{\\rtf1" + b"{" * 100_000 + b"x", "x.rtf")
 

@@ -27,8 +27,9 @@ _ABOUT = {"title": "title", "creator": "author"}
 _HEADING_STYLE = re.compile(
     r"(?:heading|überschrift|titre|título|rubrik|标题)\s*(\d)", re.IGNORECASE
 )
-# Of two forms of the same drawing the older is left out, as are codes and what was moved away.
-_UNREAD = frozenset(("Fallback", "instrText", "delText", "moveFrom", "tabs"))
+# Of two forms of the same drawing the older is left out, as are codes, what was moved away, and how
+# a paragraph was before a change.
+_UNREAD = frozenset(("Fallback", "instrText", "delText", "moveFrom", "tabs", "pPrChange"))
 _MAX_SHARED_STRINGS = 2_000_000
 
 
@@ -120,22 +121,24 @@ class _Paragraphs:
         self._writing, self._levels = writing, levels
         self._unread = self._cells = 0  # how many such elements are open
         self._reading = False
-        self._begun: list[int] = []  # where the open paragraphs begin; a text box lies in one
-        self._level: int | None = None
+        self._open: list[int | None] = []  # levels of the open paragraphs; a text box lies in one
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
         if name in _UNREAD:
             self._unread += 1
         elif name == "p":
-            self._begun.append(self._writing.length)
-            self._level = None
+            if self._open:
+                self._writing.add("\n\n")
+            self._writing.begin_paragraph()
+            self._open.append(None)
         elif name == "t":
             self._reading = True
-        elif name == "pStyle":
-            self._level = self._levels.get(attributes.get("val", ""), self._level)
+        elif name == "pStyle" and self._open and not self._unread:
+            self._open[-1] = self._levels.get(attributes.get("val", ""), self._open[-1])
         elif name == "outlineLvl" and attributes.get("val", "") in tuple("012345678"):
-            self._level = int(attributes["val"]) + 1
+            if self._open and not self._unread:
+                self._open[-1] = int(attributes["val"]) + 1
         elif name in ("tab", "ptab"):
             self._writing.add(" ")
         elif name in ("br", "cr"):
@@ -151,10 +154,9 @@ class _Paragraphs:
             self._unread -= 1
         elif name == "t":
             self._reading = False
-        elif name == "p" and self._begun:
-            begun = self._begun.pop()
-            if self._level is not None and not self._cells:
-                self._writing.mark_heading(self._level, begun)
+        elif name == "p":
+            level = self._open.pop()
+            self._writing.end_paragraph(None if self._cells else level)
             self._writing.add(" " if self._cells else "\n\n")
         elif name == "tc":
             self._cells -= 1
@@ -210,7 +212,7 @@ class _Slide(_Paragraphs):
             self._automatic = kind in ("sldNum", "dt", "sldImg")
         super().start(name, attributes)
         if name == "p":
-            self._level = 0 if self._title else None
+            self._open[-1] = 0 if self._title else None
         elif name == "text" or (name == "v" and not self._notes):  # comments, and charts' labels
             self._reading = True
 

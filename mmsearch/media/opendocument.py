@@ -24,6 +24,7 @@ _UNREAD = frozenset(
     "alphabetical-index index-title-template page-number page-count".split()
 )
 _BLOCKS = frozenset(("p", "h"))
+_LEVELS = {str(level): level for level in range(1, 11)}
 _MAX_SPACES = 100
 
 
@@ -48,8 +49,9 @@ class _Content:
         self._limits = limits
         self._pages: list[Writing] = []
         self._rest = self._writing = Writing(limits)
-        self._unread = self._paragraphs = self._cells = self._body = 0
-        self._begun: list[tuple[int, int | None]] = []  # open paragraphs: where, and level
+        self._unread = self._cells = self._body = 0
+        # The open paragraphs, which may lie in each other: what they are written to, and levels.
+        self._open: list[tuple[Writing, int | None]] = []
         self._sheets = self._title = False
 
     def writings(self) -> Iterator[tuple[dict[str, Any], Writing]]:
@@ -72,9 +74,11 @@ class _Content:
         elif name == "page":
             self._begin_page()
         elif name in _BLOCKS and self._body:
-            level = attributes.get("outline-level", "1") if name == "h" else ""
-            level = "0" if self._title else level
-            self._begun.append((self._writing.length, int(level) if level.isdigit() else None))
+            level = _LEVELS.get(attributes.get("outline-level", "1")) if name == "h" else None
+            if self._open:
+                self._writing.add(" ")
+            self._writing.begin_paragraph()
+            self._open.append((self._writing, 0 if self._title else level))
         elif name == "spreadsheet":
             self._sheets = True
         elif name == "table" and self._sheets and attributes.get("name"):
@@ -84,7 +88,7 @@ class _Content:
             self._title = attributes.get("class") == "title"
         elif name == "table-cell":
             self._cells += 1
-        elif self._begun and not self._unread:
+        elif self._open and not self._unread:
             if name == "s":
                 count = attributes.get("c", "1")
                 spaces = int(count) if count.isdigit() and len(count) < 4 else 1
@@ -102,11 +106,10 @@ class _Content:
             self._unread -= 1
         elif name == "page":
             self._writing = self._rest
-        elif name in _BLOCKS and self._begun:
-            start, level = self._begun.pop()
-            if level is not None and not self._unread and not self._cells:
-                self._writing.mark_heading(level, start)
-            self._writing.add(" " if self._cells or self._begun else "\n\n")
+        elif name in _BLOCKS and self._open:
+            writing, level = self._open.pop()
+            writing.end_paragraph(None if self._unread or self._cells else level)
+            self._writing.add(" " if self._cells or self._open else "\n\n")
         elif name == "table-cell":
             self._cells -= 1
             self._writing.add(" ")
@@ -117,5 +120,5 @@ class _Content:
 
     def data(self, text: str) -> None:
         """See ``Handler``."""
-        if self._begun and not self._unread:
+        if self._open and not self._unread:
             self._writing.add(text)

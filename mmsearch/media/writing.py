@@ -11,6 +11,8 @@ from mmsearch.media.headings import MAX_TITLE_CHARS, Heading, passages_below
 from mmsearch.media.limits import Limits
 from mmsearch.types import Modality, Part, Preprocess
 
+_MAX_KEPT_CHARS = 4 * MAX_TITLE_CHARS  # of a title; white space in it is left out later
+
 
 class Writing:
     """Text that is put together piece by piece, with its headings.
@@ -23,43 +25,69 @@ class Writing:
         self.length = 0
         self.headings: list[Heading] = []
         self._pieces: list[str] = []
+        self._open: list[_Paragraph] = []  # a text box or a note lies in another paragraph
         self._most, self._before = limits.max_document_chars, before
 
     def add(self, text: str) -> None:
         """Goes on with a piece of text."""
+        if not text:
+            return
         self.length += len(text)
         if self._before + self.length > self._most:
             raise LimitExceeded(f"holds more than {self._most:,} characters of text")
         self._pieces.append(text)
+        if self._open:
+            self._open[-1].take(text, self.length - len(text))
 
     def add_heading(self, level: int, title: str) -> None:
         """A heading in a paragraph of its own. level: 0 for the highest."""
         self.add("\n\n")
-        start = self.length
+        self.begin_paragraph()
         self.add(title)
-        self.mark_heading(level, start)
+        self.end_paragraph(level)
         self.add("\n\n")
 
-    def mark_heading(self, level: int, start: int) -> None:
-        """Makes a heading of what was added since the text was ``start`` characters long."""
-        words = self._since(start)
-        title = normalised(words)[:MAX_TITLE_CHARS]
-        if title:
-            begin = start + len(words) - len(words.lstrip())
-            self.headings.append(Heading(begin, start + len(words.rstrip()), level, title))
+    def begin_paragraph(self) -> None:
+        """Begins a paragraph, maybe inside another."""
+        self._open.append(_Paragraph())
+
+    def end_paragraph(self, level: int | None = None) -> None:
+        """Ends the paragraph that began last; with a level, it is a heading (0: the highest).
+
+        Its title is made of its own words, not of those of paragraphs inside.
+        """
+        paragraph = self._open.pop()
+        title = paragraph.title() if level is not None else ""
+        if level is not None and title:
+            self.headings.append(Heading(paragraph.start, paragraph.end, level, title))
 
     def text(self) -> str:
         """All of it."""
         return "".join(self._pieces)
 
-    def _since(self, start: int) -> str:
-        pieces, at = [], self.length
-        for piece in reversed(self._pieces):
-            if at <= start:
-                break
-            at -= len(piece)
-            pieces.append(piece[max(0, start - at) :])
-        return "".join(reversed(pieces))
+
+class _Paragraph:
+    """A paragraph that is not at its end: where its words are, and as many as a title needs."""
+
+    __slots__ = ("_kept", "_words", "end", "start")
+
+    def __init__(self) -> None:
+        self.start = self.end = -1
+        self._words: list[str] = []
+        self._kept = 0  # characters
+
+    def take(self, text: str, at: int) -> None:
+        """Goes on with a piece that stands at a place in the whole text."""
+        if not text.isspace():
+            self.end = at + len(text.rstrip())
+            self.start = at + len(text) - len(text.lstrip()) if self.start < 0 else self.start
+        if self._kept < _MAX_KEPT_CHARS:
+            self._words.append(text[:_MAX_KEPT_CHARS])
+            self._kept += len(text)
+
+    def title(self) -> str:
+        """What it says, on one line."""
+        return normalised("".join(self._words))[:MAX_TITLE_CHARS]
 
 
 def passages_of(
