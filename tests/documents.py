@@ -20,6 +20,12 @@ W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 MC = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
 
 
+DRAWN = (
+    'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" '
+    'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"'
+)
+
+
 def word(body: str, more: dict[str, str] | None = None) -> bytes:
     return zipped(
         {
@@ -46,6 +52,29 @@ def open_document(kind: str, body: str) -> bytes:
             "content.xml": f"<office:document-content {spaces}><office:body>{body}"
             "</office:body></office:document-content>",
             "meta.xml": '<m xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>T</dc:title></m>',
+        }
+    )
+
+
+def slides(*trees: str, **more: str) -> bytes:
+    """A show of PowerPoint. trees: what is drawn on each slide. more: entries, by their names."""
+    each = range(1, len(trees) + 1)
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    leads = "".join(
+        f'<Relationship Id="r{n}" Type="{kind}/slide" Target="slides/slide{n}.xml"/>' for n in each
+    )
+    listed = "".join(f'<p:sldId r:id="r{n}"/>' for n in each)
+    return zipped(
+        {
+            "[Content_Types].xml": "<Types/>",
+            "ppt/presentation.xml": f'<p:presentation {DRAWN} xmlns:r="{kind}">{listed}'
+            "</p:presentation>",
+            "ppt/_rels/presentation.xml.rels": f"<Relationships>{leads}</Relationships>",
+            **{
+                f"ppt/slides/slide{n}.xml": f"<p:sld {DRAWN}>{tree}</p:sld>"
+                for n, tree in zip(each, trees, strict=True)
+            },
+            **more,
         }
     )
 

@@ -10,7 +10,19 @@ from datetime import date, datetime, time
 
 import pytest
 
-from documents import LETTER, RTF, W, book, harmed, open_document, paragraph, whole, word, zipped
+from documents import (
+    LETTER,
+    RTF,
+    W,
+    book,
+    harmed,
+    open_document,
+    paragraph,
+    slides,
+    whole,
+    word,
+    zipped,
+)
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, sniff
 from mmsearch.types import Part, Preprocess
@@ -142,6 +154,13 @@ def test_notes_and_text_boxes_are_read_once_and_deleted_text_is_not() -> None:
 
 
 HEADING_STYLE = '<w:style w:styleId="S"><w:name w:val="heading 2"/></w:style>'
+
+
+def test_a_table_behind_the_number_of_a_slide_is_read_and_the_number_is_not() -> None:
+    words = "<a:p><a:r><a:t>{}</a:t></a:r></a:p>"
+    number = f'<p:sp><p:ph type="sldNum"/>{words.format(7)}</p:sp>'
+    cell = f"<a:tbl><a:tr><a:tc>{words.format('north')}</a:tc></a:tr></a:tbl>"
+    assert said(slides(f"{number}<p:graphicFrame>{cell}</p:graphicFrame>"), "x.pptx") == "north"
 
 
 @pytest.mark.parametrize(

@@ -204,9 +204,7 @@ class _Slide(_Paragraphs):
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
-        if name == "sp":
-            self._title = self._automatic = False
-        elif name == "ph":
+        if name == "ph":
             kind = attributes.get("type", "")
             self._title = kind in ("title", "ctrTitle") and not self._notes
             self._automatic = kind in ("sldNum", "dt", "sldImg")
@@ -219,7 +217,9 @@ class _Slide(_Paragraphs):
     def end(self, name: str) -> None:
         """See ``Handler``."""
         super().end(name)
-        if name in ("text", "v"):
+        if name == "sp":  # a table or a picture may come next
+            self._title = self._automatic = False
+        elif name in ("text", "v"):
             self._reading = False
             self._writing.add("\n")
 
