@@ -267,6 +267,46 @@ def test_rich_text_is_read_in_its_encodings_with_its_notes() -> None:
     assert (part.meta["title"], part.meta["author"]) == ("A Title", "Ishmael")
 
 
+STYLES = (
+    rb"{\stylesheet{\ql Normal;}{\s1\outlinelevel0{\*\keycode x}heading 1;}{\s2 Heading 2;}"
+    rb"{\s7 Title;}{\s8\outlinelevel1 Mine;}{\*\cs9 heading 3 Char;}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("heading", "section"),
+    [
+        (rb"\pard\s1 Of {\b ships}\par", "Of ships"),
+        (rb"\pard\s2{\listtext\pard\tab 1. }{Sails{\footnote\pard sewn\par}}\par", "1. Sails"),
+        (rb"\pard\s8 Ropes\par", "Ropes"),
+        (rb"{\pard\outlinelevel1\b Masts\par}", "Masts"),
+        (rb"\pard\s1 Of ships\par\pard\s2 Sails\par", "Of ships"),
+        (b"\\pard\\s7 Of\\line ships\\\n", "Of ships"),
+        (rb"\pard\outlinelevel9 words\par", None),
+        (rb"\pard\cs9 words\par", None),
+        (rb"\trowd\pard\intbl\s1 north\par south\cell\row", None),
+        (rb"{\header\pard\s1 top\par}", None),
+    ],
+)
+def test_headings_of_rich_text_are_told_by_their_style_or_level(
+    heading: bytes, section: str | None
+) -> None:
+    (part,) = parts(rb"{\rtf1" + STYLES + heading + rb"\pard words\par}", "x.rtf")
+    assert (part.meta.get("section"), str(part.data).split()[-1]) == (section, "words")
+
+
+def test_sections_of_rich_text_begin_behind_each_other() -> None:
+    read = rb"{\rtf1" + STYLES
+    for heading in (rb"\s7 Boats", rb"\s1 Sails", rb"\s2 Jibs", rb"\s1 Oars"):
+        read += rb"\pard" + heading + rb"\par\pard\s0 " + b"words " * 150 + rb"\par"
+    assert [(str(p.data)[:5], p.meta["section"]) for p in parts(read + b"}", "x.rtf")] == [
+        ("Boats", "Boats"),
+        ("Sails", "Boats › Sails"),
+        ("Jibs ", "Boats › Sails › Jibs"),
+        ("Oars ", "Boats › Oars"),
+    ]
+
+
 def test_a_letter_is_read_once_and_what_is_attached_is_named() -> None:
     (part,) = parts(LETTER, "x.eml")
     assert part.data == (
@@ -388,10 +428,11 @@ def test_deep_documents_are_read_or_refused() -> None:
     [
         b"{\\rtf1 " + b"{\\field{\\*\\fldinst{" * 100_000 + b"x",
         b"{\\rtf1 " + b"\\'" * 500_000 + b"x",
+        b"{\\rtf1\\outlinelevel1 " + b"{\\footnote x\\par " * 9_000 + b"}\\par" * 9_000,
         b"From: a\nTo: b\nSubject: c\n\n" + b"\nFrom " * 200_000 + b"x",
         b"From: a\nTo: b\nSubject: " + b"=?utf-8?q?" * 50_000 + b"\n\nx",
     ],
-    ids=["fields", "escapes", "letters", "words"],
+    ids=["fields", "escapes", "notes", "letters", "words"],
 )
 def test_no_pattern_takes_more_than_linear_time(data: bytes) -> None:
     name = "x.rtf" if data.startswith(b"{") else "x.mbox"

@@ -13,6 +13,7 @@ MAX_TITLE_CHARS = 300
 _MAX_SECTION_CHARS = 600
 _BETWEEN = " › "
 
+_STYLE = re.compile(r"(?:heading|überschrift|titre|título|rubrik|标题)\s*(\d)", re.IGNORECASE)
 _LINE = re.compile(r"[^\n]*\n?")
 _NUMBER_SIGNS = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)[ \t]*#*[ \t]*$")
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#])\1{2,}[ \t]*$")
@@ -52,6 +53,14 @@ def passages_below(
             following += 1
         section = _BETWEEN.join(one.title for one in above)[:_MAX_SECTION_CHARS]
         yield start, end, section or None
+
+
+def level_of_style(name: str) -> int | None:
+    """The level of the headings that have a style of this name in an office program; else None."""
+    if name.casefold() == "title":
+        return 0
+    numbered = _STYLE.match(name)
+    return int(numbered[1]) if numbered is not None else None
 
 
 def in_plain_text(text: str, begin: int = 0) -> list[Heading]:

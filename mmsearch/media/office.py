@@ -14,7 +14,7 @@ from typing import Any
 from mmsearch.errors import DecodeError
 from mmsearch.media.cell_looks import Looks
 from mmsearch.media.cutting import normalised
-from mmsearch.media.headings import MAX_TITLE_CHARS
+from mmsearch.media.headings import MAX_TITLE_CHARS, level_of_style
 from mmsearch.media.html import read_page
 from mmsearch.media.limits import Limits
 from mmsearch.media.sniff import HEAD_BYTES, looks_like_html
@@ -24,9 +24,6 @@ from mmsearch.types import Part, Preprocess
 
 _CORE = "docProps/core.xml"
 _ABOUT = {"title": "title", "creator": "author"}
-_HEADING_STYLE = re.compile(
-    r"(?:heading|überschrift|titre|título|rubrik|标题)\s*(\d)", re.IGNORECASE
-)
 # Of two forms of the same drawing the older is left out, as are codes, what was moved away, and how
 # a paragraph was before a change.
 _UNREAD = frozenset(("Fallback", "instrText", "delText", "moveFrom", "tabs", "pPrChange"))
@@ -98,10 +95,9 @@ class _Styles:
         if name == "style":
             self._style = attributes.get("styleId", "")
         elif name == "name" and self._style:
-            if value.casefold() == "title":
-                self.levels[self._style] = 0
-            elif (numbered := _HEADING_STYLE.match(value)) is not None:
-                self.levels[self._style] = int(numbered[1])
+            level = level_of_style(value)
+            if level is not None:
+                self.levels[self._style] = level
         elif name == "outlineLvl" and self._style and value.isdigit() and int(value) < 9:
             self.levels.setdefault(self._style, int(value) + 1)
 

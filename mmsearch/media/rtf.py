@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mmsearch.errors import DecodeError
 from mmsearch.media.cutting import normalised
-from mmsearch.media.headings import MAX_TITLE_CHARS
+from mmsearch.media.headings import MAX_TITLE_CHARS, level_of_style
 from mmsearch.media.limits import Limits
 from mmsearch.media.writing import Writing, passages_of
 from mmsearch.types import Part, Preprocess
@@ -40,7 +40,9 @@ _MARKS = {
     b"emspace": " ", b"enspace": " ", b"qmspace": " ", b"bullet": "•", b"lquote": "‘",
     b"rquote": "’", b"ldblquote": "“", b"rdblquote": "”",
 }  # fmt: skip
-_SYMBOLS = {b"~": " ", b"_": "-", b"\n": "\n\n", b"\r": "\n\n", b"\\": "\\", b"{": "{", b"}": "}"}
+_LOOKS = frozenset(b"pard intbl outlinelevel s".split())
+_SYMBOLS = {b"~": " ", b"_": "-", b"\\": "\\", b"{": "{", b"}": "}"}
+_ENDS = frozenset(b"par sect cell nestcell row nestrow".split())  # of paragraphs
 _CHARSETS = {  # of fonts; others have that of the document
     77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk",
     136: "big5", 161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256",
@@ -48,6 +50,7 @@ _CHARSETS = {  # of fonts; others have that of the document
 }  # fmt: skip
 _MAX_DEPTH = 10_000
 _MAX_FONTS = 10_000
+_MAX_STYLES = 10_000
 
 
 class _Group(NamedTuple):
@@ -59,12 +62,16 @@ class _Group(NamedTuple):
     font: int = -1
     table: bool = False  # whether fonts are described
     apart: bool = False  # whether it stands beside the text around it
+    styles: bool = False  # whether styles of paragraphs are described
+    style: int = -1  # the one that is described
+    level: int | None = None  # of the paragraph, if it is a heading
+    cell: bool = False  # whether the paragraph lies in a table
 
 
 def parts(
     data: bytes, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
 ) -> Iterator[Part]:
-    """The passages of a document. meta: offset, title and author."""
+    """The passages of a document. meta: offset, section, title and author."""
     reader = _Reader(limits)
     reader.read(data)
     plain = {key: normalised(value)[:MAX_TITLE_CHARS] for key, value in reader.about.items()}
@@ -80,11 +87,14 @@ class _Reader:
         self._above: list[_Group] = []
         self._encoding = "cp1252"
         self._fonts: dict[int, str] = {}
+        self._levels: dict[int, int] = {}  # style -> level of the headings that have it
+        self._style_name = ""
         self._bytes = bytearray()  # of characters that may have several
         self._skip = 0  # bytes that stand in for a character that was there already
         self._high = 0  # the first half of a pair of UTF-16
         self._opened = False  # behind a brace
         self._optional = False  # behind \*, which means something there alone
+        self.writing.begin_paragraph()
 
     def read(self, data: bytes) -> None:
         """All of a document."""
@@ -108,6 +118,8 @@ class _Reader:
                     self._optional = opened
                 elif word:
                     self._word(word, int(number) if number else None)
+                elif symbol in (b"\r", b"\n"):
+                    self._word(b"par", None)
                 elif symbol:
                     self._put(_SYMBOLS.get(symbol, ""))
                 elif brace:
@@ -119,27 +131,44 @@ class _Reader:
         if brace == b"}" and self._above:
             left, self._now = self._now, self._above.pop()
             if left.apart and not self._now.apart:
+                self.writing.end_paragraph()
                 self._put(" ")
+            elif left.styles and self._now.styles:
+                self._end_style(left)
         elif brace == b"}":
             return
         elif len(self._above) >= _MAX_DEPTH:
             raise DecodeError("the document is nested too deeply")
         else:
             self._above.append(self._now)
+            self._style_name = ""
+
+    def _end_style(self, style: _Group) -> None:
+        named = level_of_style(self._style_name.partition(";")[0].strip())
+        level = style.level if named is None else named
+        if level is not None and len(self._levels) < _MAX_STYLES:
+            self._levels[style.style] = level
 
     def _word(self, word: bytes, number: int | None) -> None:
         optional, self._optional = self._optional, False
         if word in _UNREAD or (optional and word not in _READ_THOUGH_OPTIONAL):
-            self._now = self._now._replace(read=False, table=word == b"fonttbl")
+            table, styles = word == b"fonttbl", word == b"stylesheet"
+            self._now = self._now._replace(read=False, table=table, styles=styles)
         elif word in _APART:
             self._put(" ")
+            if not self._now.apart:
+                self.writing.begin_paragraph()
             self._now = self._now._replace(apart=True)
         elif word == b"info":
             self._now = self._now._replace(read=False)
         elif word in (b"title", b"author") and not self._now.read:
             self._now = self._now._replace(field=word.decode())
+        elif word in _ENDS:
+            self._end_paragraph(word)
         elif word in _MARKS:
             self._put(_MARKS[word])
+        elif word in _LOOKS:
+            self._look(word, number)
         elif word == b"u" and number is not None:
             self._unicode(number & 0xFFFF)
             self._skip = self._now.fallback
@@ -151,6 +180,25 @@ class _Reader:
             self._now = self._now._replace(font=number)
         elif word == b"fcharset" and self._now.table and len(self._fonts) < _MAX_FONTS:
             self._fonts[self._now.font] = _CHARSETS.get(number or 0, self._encoding)
+
+    def _end_paragraph(self, word: bytes) -> None:
+        heading = word == b"par" and not self._now.cell and not self._now.apart
+        if self._now.read:
+            self.writing.end_paragraph(self._now.level if heading else None)
+            self.writing.begin_paragraph()
+        self._put(_MARKS[word])
+
+    def _look(self, word: bytes, number: int | None) -> None:
+        """How a paragraph looks, until its group ends or ``pard``."""
+        if word == b"pard":
+            self._now = self._now._replace(level=None, cell=False)
+        elif word == b"intbl":
+            self._now = self._now._replace(cell=True)
+        elif word == b"outlinelevel" and number is not None:
+            self._now = self._now._replace(level=number + 1 if 0 <= number < 9 else None)
+        elif word == b"s" and number is not None:
+            level = self._levels.get(number, self._now.level)
+            self._now = self._now._replace(style=number, level=level)
 
     def _byte(self, value: int) -> None:
         if self._skip:
@@ -184,6 +232,9 @@ class _Reader:
         if self._now.field:
             if len(self.about[self._now.field]) < MAX_TITLE_CHARS * 4:
                 self.about[self._now.field] += text
+        elif self._now.styles:
+            if len(self._style_name) < MAX_TITLE_CHARS:
+                self._style_name += text[:MAX_TITLE_CHARS]
         elif self._now.read:
             self.writing.add(text)
 
