@@ -267,6 +267,11 @@ def test_rich_text_is_read_in_its_encodings_with_its_notes() -> None:
     assert (part.meta["title"], part.meta["author"]) == ("A Title", "Ishmael")
 
 
+def test_who_changed_rich_text_last_is_not_its_author() -> None:
+    (part,) = parts(rb"{\rtf1{\info{\author Ishmael}{\author Queequeg}}words}", "x.rtf")
+    assert part.meta["author"] == "Ishmael"
+
+
 STYLES = (
     rb"{\stylesheet{\ql Normal;}{\s1\outlinelevel0{\*\keycode x}heading 1;}{\s2 Heading 2;}"
     rb"{\s7 Title;}{\s8\outlinelevel1 Mine;}{\*\cs9 heading 3 Char;}}"

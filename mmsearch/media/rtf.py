@@ -162,7 +162,9 @@ class _Reader:
         elif word == b"info":
             self._now = self._now._replace(read=False)
         elif word in (b"title", b"author") and not self._now.read:
-            self._now = self._now._replace(field=word.decode())
+            # LibreOffice names behind the author who changed the document last.
+            if not self.about[word.decode()]:
+                self._now = self._now._replace(field=word.decode())
         elif word in _ENDS:
             self._end_paragraph(word)
         elif word in _MARKS:
