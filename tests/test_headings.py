@@ -65,7 +65,7 @@ def test_headings_of_a_page_are_found_where_they_stand() -> None:
         "<title>T</title><body>\n<p>Before</p><h1>One &amp; <b>only</b></h1><p>Words</p>"
         "<h3></h3><h2>\n Two</h2>Rest<script>let h = '<h1>no</h1>'</script><h2>left open<p>end"
     )
-    _, text, headings = visible_text(page)
+    _, _, text, headings = visible_text(page)
     assert [(one.level, one.title) for one in headings] == [(0, "One & only"), (1, "Two")]
     assert [text[one.start : one.end] for one in headings] == ["One & only", "Two"]
 

@@ -216,6 +216,31 @@ def test_front_matter_gives_the_title_and_is_left_out() -> None:
     assert parts(b"---\nno matter\n")[0].data == "--- no matter"
 
 
+@pytest.mark.parametrize(
+    ("text", "author"),
+    [
+        ("---\ntitle: The Sea\nauthor: 'Jane Doe' \n---\nwords", "Jane Doe"),
+        ("---\nauthor: Jane   Doe\nauthor: J. Roe\n---\nwords", "Jane Doe"),
+        ("---\nauthor: [a, b]\n---\nwords", None),
+        ("---\nauthor:\n  - a\n---\nwords", None),
+        (f"---\nauthor: {'x' * 999}\n---\nwords", "x" * 300),
+        ("=======\nThe Sea\n=======\n\n:Date: today\n  or so\n:Author: Jane Doe\n\nw", "Jane Doe"),
+        ("The Sea\n-------\n:authors: A, B\n", "A, B"),
+        ("The Sea\n-------\n\nwords\n\n:Author: Jane Doe\n", None),
+        ("words\n\nThe Sea\n-------\n:Author: Jane Doe\n", None),
+    ],
+)
+def test_the_author_that_a_text_names_is_kept(text: str, author: str | None) -> None:
+    assert parts(text.encode())[0].meta.get("author") == author
+
+
+@pytest.mark.parametrize("mark", [" ", "'", ":a:", "\n ", ": "])
+def test_what_a_text_tells_of_itself_is_found_in_linear_time(mark: str) -> None:
+    many = mark * (500_000 // len(mark))
+    for text in (f"---\ntitle: '{many}x\n---\nw", f"T\n=\n\n:a:{many}x"):
+        assert parts(text.encode())
+
+
 def test_html_gives_what_a_reader_sees() -> None:
     page = (
         "<!doctype html><html><head><title>Caf&eacute; &amp; bar</title><style>p{}</style></head>"
@@ -223,9 +248,21 @@ def test_html_gives_what_a_reader_sees() -> None:
         "<p>Soup&nbsp;&lt;hot&gt;</p>"
         "<ul><li>bread<li>wine</ul><!-- not this --><noscript>nor this</noscript>end"
     )
-    title, text, _ = visible_text(page)
+    title, _, text, _ = visible_text(page)
     assert title == "Café & bar"
     assert " ".join(text.split()) == "Menu Soup <hot> bread wine end"
+
+
+def test_a_page_keeps_its_author_and_what_stands_in_its_boxes() -> None:
+    page = (
+        '<head><meta name="Author" content=" Jane&nbsp;Doe "><meta name=author content="J. Roe">'
+        '<meta name=author content="J. Roe"><meta name=author><meta name=x content=y></head>'
+        "<p>Dear<textarea rows=2>sea &amp; sky</textarea>you<textarea>left open"
+    )
+    (part,) = parts(page.encode(), "html")
+    assert (part.data, part.meta["author"]) == ("Dear sea & sky you left open", "Jane Doe; J. Roe")
+    long = f'<meta name=author content="{"long " * 1000}"><p>words'.encode()
+    assert len(parts(long, "html")[0].meta["author"]) == 300
 
 
 @pytest.mark.parametrize("where", ["<meta charset=gb2312>", '<?xml encoding="gb2312"?>'])

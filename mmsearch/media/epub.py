@@ -44,7 +44,7 @@ def _chapters(archive: Zipped, folder: str, package: _Package, limits: Limits) -
         path = posixpath.normpath(posixpath.join(folder, unquote(name)))
         try:
             page = archive.read(path)
-            _, text, headings = read_page(page[: limits.max_html_bytes])
+            read = read_page(page[: limits.max_html_bytes])
         except DecodeError:  # a chapter that is damaged; the others may be whole
             continue
         if len(page) > limits.max_html_bytes:
@@ -52,8 +52,8 @@ def _chapters(archive: Zipped, folder: str, package: _Package, limits: Limits) -
                 f"chapter of {len(page):,} bytes; at most {limits.max_html_bytes:,} are read"
             )
         writing = Writing(limits, before)
-        writing.add(text)
-        writing.headings = headings
+        writing.add(read.text)
+        writing.headings = read.headings
         before += writing.length
         yield writing
 

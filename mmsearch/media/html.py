@@ -1,4 +1,4 @@
-"""HTML: the title and the text a reader would see, then passages as of any text."""
+"""HTML: the title, the author and the text a reader would see, then passages as of any text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media.cutting import normalised
@@ -19,7 +19,7 @@ from mmsearch.types import Modality, Part, Preprocess
 _CHARSET = re.compile(
     rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([\w-]{2,40})", re.I
 )
-_HIDDEN = frozenset("script style template noscript svg math head select textarea iframe".split())
+_HIDDEN = frozenset("script style template noscript svg math head select iframe".split())
 _BLOCKS = frozenset(
     "address article aside blockquote body br dd details div dl dt fieldset figcaption figure"
     " footer form h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre section summary table tr"
@@ -27,6 +27,7 @@ _BLOCKS = frozenset(
 )
 _HEADINGS = {f"h{level + 1}": level for level in range(6)}
 _FEED_CHARS = 1 << 18  # an unclosed construct is scanned again with every piece: few pieces
+_MAX_AUTHORS = 20
 _TAG = re.compile(r"<[^>]*>?")
 # Python before 3.13.4 does not see the end of a script that has more words in it.
 _WORDY_END = re.compile(r"</(script|style)[\s/][^<>]{0,200}>", re.IGNORECASE)
@@ -35,38 +36,53 @@ _WORDY_END = re.compile(r"</(script|style)[\s/][^<>]{0,200}>", re.IGNORECASE)
 def parts(
     data: bytes, preprocess: Preprocess, limits: Limits, skip_parts: int = 0
 ) -> Iterator[Part]:
-    """The passages of a page. meta: offset in its visible text, its title, and the section."""
+    """The passages of a page. meta: offset in its visible text, its title and author, and the
+    section."""
     if len(data) > limits.max_html_bytes:
         raise LimitExceeded(f"page of {len(data):,} bytes; at most {limits.max_html_bytes:,}")
-    title, text, headings = read_page(data)
+    page = read_page(data)
+    told = {"title": page.title, "author": page.author}
+    about = {key: value for key, value in told.items() if value}
     number = -1
-    for number, (start, end, section) in enumerate(passages_below(text, preprocess, headings)):
+    passages = passages_below(page.text, preprocess, page.headings)
+    for number, (start, end, section) in enumerate(passages):
         if number >= skip_parts:
-            meta: dict[str, Any] = {"offset": start} | ({"title": title} if title else {})
+            meta: dict[str, Any] = about | {"offset": start}
             if section:
                 meta["section"] = section
-            yield Part(Modality.TEXT, number, normalised(text[start:end]), meta=meta)
+            yield Part(Modality.TEXT, number, normalised(page.text[start:end]), meta=meta)
     if number < 0:
         raise DecodeError("holds no visible words")
 
 
-def read_page(data: bytes) -> tuple[str | None, str, list[Heading]]:
-    """(title, text, headings) of a page, whatever its encoding; see ``visible_text``."""
+class Visible(NamedTuple):
+    """What a page says; its headings by their places in the text."""
+
+    title: str | None
+    author: str | None
+    text: str
+    headings: list[Heading]
+
+
+def read_page(data: bytes) -> Visible:
+    """What a page says, whatever its encoding; see ``visible_text``."""
     return visible_text(decode_text(data, declared=_declared(data)))
 
 
-def visible_text(markup: str) -> tuple[str | None, str, list[Heading]]:
-    """(title, text, headings): entities resolved, scripts and styles left out, blocks on lines."""
+def visible_text(markup: str) -> Visible:
+    """What a page says: entities resolved, scripts and styles left out, blocks on lines."""
     page = _Page()
     markup = _WORDY_END.sub(r"</\1>", markup)
     for at in range(0, len(markup), _FEED_CHARS):
         page.feed(markup[at : at + _FEED_CHARS])
     page.finish()
     title = normalised("".join(page.title))[:MAX_TITLE_CHARS]
+    author = normalised("; ".join(page.authors))[:MAX_TITLE_CHARS]
     text = "".join(page.text)
     headings = list(_headings(page, text))
     front = len(text) - len(text.lstrip())
-    return title or None, text.strip(), [one.moved(-front) for one in headings]
+    moved = [one.moved(-front) for one in headings]
+    return Visible(title or None, author or None, text.strip(), moved)
 
 
 def _headings(page: _Page, text: str) -> Iterator[Heading]:
@@ -85,6 +101,7 @@ class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.title: list[str] = []
+        self.authors: dict[str, None] = {}  # in their order, each once
         self.text: list[str] = []
         self.headings: list[tuple[int, int, int]] = []  # level, and which pieces of the text
         self._heading: tuple[int, int] | None = None
@@ -95,7 +112,7 @@ class _Page(HTMLParser):
         """What no `>` closed. HTMLParser.close() would rescan it from every `<` on: 1 MB of
         `<!--` takes it many minutes."""
         rest = self.rawdata
-        if self.cdata_elem is None and not rest.startswith("<!--"):
+        if self.cdata_elem in (None, "textarea") and not rest.startswith("<!--"):
             self.handle_data(unescape(_TAG.sub(" ", rest)))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -109,8 +126,12 @@ class _Page(HTMLParser):
             self.text.append("\n" if tag in ("br", "li", "tr", "dt", "dd") else "\n\n")
             if tag in _HEADINGS:
                 self._heading = _HEADINGS[tag], len(self.text)
-        elif tag in ("td", "th"):
+        elif tag in ("td", "th", "textarea"):
             self.text.append(" ")
+        elif tag == "meta" and len(self.authors) < _MAX_AUTHORS:
+            named = {key: value or "" for key, value in attrs}
+            if named.get("name", "").strip().lower() == "author" and named.get("content"):
+                self.authors[named["content"].strip()] = None
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in self._hidden:  # <script/> closes itself in XHTML
@@ -126,6 +147,8 @@ class _Page(HTMLParser):
                 self.headings.append((*self._heading, len(self.text)))
                 self._heading = None
             self.text.append("\n")
+        elif tag == "textarea":
+            self.text.append(" ")
 
     def handle_data(self, data: str) -> None:
         if self._in_title:

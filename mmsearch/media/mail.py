@@ -79,7 +79,7 @@ def _letter(letter: Message, writing: Writing) -> tuple[dict[str, Any], Writing]
                     text = decode_text(content, declared=_known(charset))
                     (plain if kind == "text/plain" else pages).append(text)
     # A letter has its text twice where it has both.
-    seen = [visible_text(page)[1] for page in pages]
+    seen = [visible_text(page).text for page in pages]
     stub = sum(map(len, plain)) < _MAX_STUB_CHARS and 4 * sum(map(len, plain)) < sum(map(len, seen))
     for text in [*forwarded, *(seen if stub else plain or seen)]:
         writing.add(f"\n\n{text}")

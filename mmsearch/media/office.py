@@ -78,7 +78,7 @@ def _word(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], Wri
         elif kind == "aFChunk":  # a page that programs put in as it is
             page = archive.read(target)
             if looks_like_html(page[:HEAD_BYTES]) and len(page) <= limits.max_html_bytes:
-                writing.add("\n\n" + read_page(page)[1])
+                writing.add("\n\n" + read_page(page).text)
     yield {}, writing
 
 
