@@ -46,6 +46,7 @@ def open_document(kind: str, body: str) -> bytes:
         f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
         for name in ("office", "text", "table", "draw", "presentation")
     )
+    spaces += ' xmlns:svg="urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0"'
     return zipped(
         {
             "mimetype": f"application/vnd.oasis.opendocument.{kind}",

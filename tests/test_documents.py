@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import random
+import re
+import zipfile
 import zlib
 from contextlib import suppress
 from datetime import date, datetime, time
 
 import pytest
+from PIL import Image
 
 from documents import (
     LETTER,
@@ -25,6 +28,7 @@ from documents import (
 )
 from mmsearch.errors import DecodeError, LimitExceeded
 from mmsearch.media import Limits, decode, sniff
+from mmsearch.media.alt_text import alt_text
 from mmsearch.types import Part, Preprocess
 
 PREPROCESS = Preprocess(image_px=64, sample_rate_hz=16000, window_s=10.0)
@@ -151,6 +155,70 @@ def test_notes_and_text_boxes_are_read_once_and_deleted_text_is_not() -> None:
     notes = f"<w:footnotes {W}>{paragraph('below')}</w:footnotes>"
     text = said(word(drawn + changed, {"word/footnotes.xml": notes}), "x.docx")
     assert text.split() == "around in a box it new below".split()
+
+
+WHALE = "A grey whale &amp; a boat"
+
+
+def test_what_is_said_of_pictures_is_read_once() -> None:
+    seen = WHALE.replace("&amp;", "&")
+    drawn = (
+        f'<w:r><w:drawing><w:docPr name="Picture 1" descr="{WHALE}"/>'
+        f'<w:cNvPr name="Picture 1" descr="{WHALE}"/></w:drawing></w:r>'
+    )
+    styles = {"word/styles.xml": f"<w:styles {W}>{HEADING_STYLE}</w:styles>"}
+    body = paragraph("Whales", "S").replace("</w:p>", drawn + "</w:p>") + paragraph("words")
+    (part,) = parts(word(body, styles), "x.docx")
+    assert (part.data, part.meta["section"]) == (f"Whales {seen} words", "Whales")
+
+    picture = f'<p:pic><p:cNvPr name="Picture 2" descr="{WHALE}"/></p:pic>'
+    shape = "<p:sp><a:p><a:r><a:t>{}</a:t></a:r></a:p></p:sp>"
+    show = slides(shape.format("before") + picture + shape.format("behind"))
+    assert said(show, "x.pptx") == f"before {seen} behind"
+
+    frame = (
+        "<draw:frame draw:name='Image1'><svg:title>whale.jpg</svg:title>"
+        f"<svg:desc>{WHALE}</svg:desc></draw:frame>"
+    )
+    body = f"<office:text><text:p>before{frame}behind</text:p></office:text>"
+    assert said(open_document("text", body), "x.odt") == f"before {seen} behind"
+    body = f"<office:presentation><draw:page>{frame}</draw:page></office:presentation>"
+    assert said(open_document("presentation", body), "x.odp") == seen
+
+
+def test_what_is_said_of_a_picture_in_a_sheet_is_read() -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    drawn = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(drawn, "PNG")
+    book = openpyxl.Workbook()
+    book.active.add_image(openpyxl.drawing.image.Image(drawn))
+    buffer = io.BytesIO()
+    book.save(buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        entries = {one: archive.read(one) for one in archive.namelist()}
+    name = "xl/drawings/drawing1.xml"
+    changed = re.sub(rb"(<(?:\w+:)?cNvPr) [^>]*?(/?>)", rb'\1 descr="A whale"\2', entries[name])
+    data = zipped({**entries, name: changed})
+    assert said(data, "x.xlsx") == "Sheet A whale"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("  A grey\n whale ", "A grey whale"),
+        ("A red square\n\nAI-generated content may be incorrect.", "A red square"),
+        ("一只鲸鱼\n\nAI 生成的内容可能不正确。", "一只鲸鱼"),
+        ("Description: A whale", "A whale"),
+        ("A whale\n\nand a boat", "A whale and a boat"),
+        ("Picture 3 of whales", "Picture 3 of whales"),
+        *((noise, "") for noise in ("", " ", "*", "Picture 3", "image", "IMG_1234", "图片 1")),
+        *((noise, "") for noise in ("image1.png", "My whale.JPG", "Description: C:\\x\\y.jpeg")),
+        *((noise, "") for noise in ("https://example.org/a?b", "banner_white-2", "2024-05-01")),
+        ("whale " * 1000, ("whale " * 83).strip()),
+    ],
+)
+def test_what_programs_say_of_pictures_is_left_out(written: str, read: str) -> None:
+    assert alt_text(written) == read
 
 
 HEADING_STYLE = '<w:style w:styleId="S"><w:name w:val="heading 2"/></w:style>'

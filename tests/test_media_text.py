@@ -265,6 +265,17 @@ def test_a_page_keeps_its_author_and_what_stands_in_its_boxes() -> None:
     assert len(parts(long, "html")[0].meta["author"]) == 300
 
 
+def test_a_page_says_what_its_pictures_show() -> None:
+    page = (
+        '<h1><img src=a alt="A grey whale"/> Whales</h1><p>be<img src=b alt="">fore'
+        "<img src=c alt='picture1.png'><img src=d alt='count' width=1 height=1><img alt>"
+        "<img src=e><noscript><img alt='not shown'></noscript><p><img alt=T>he end"
+    )
+    (part,) = parts(page.encode(), "html")
+    assert part.data == "A grey whale Whales before The end"
+    assert part.meta["section"] == "A grey whale Whales"
+
+
 @pytest.mark.parametrize("where", ["<meta charset=gb2312>", '<?xml encoding="gb2312"?>'])
 def test_html_in_the_encoding_that_it_names(where: str) -> None:
     data = f"<html>{where}<body>{CHINESE}".encode("gb18030")
@@ -272,7 +283,11 @@ def test_html_in_the_encoding_that_it_names(where: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["<", "<!--", "<a ", "<div>", "</", '<a b="', "&#", "<![CDATA[", "<?", "<script>"]
+    "bad",
+    [
+        *("<", "<!--", "<a ", "<div>", "</", '<a b="', "&#", "<![CDATA[", "<?", "<script>"),
+        *("<textarea>", "<img alt=a>"),
+    ],
 )
 def test_html_made_to_be_slow_is_not(bad: str) -> None:
     """HTMLParser.close() alone takes minutes over half a megabyte of unclosed comments."""

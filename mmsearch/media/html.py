@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from mmsearch.errors import DecodeError, LimitExceeded
+from mmsearch.media.alt_text import alt_text
 from mmsearch.media.cutting import normalised
 from mmsearch.media.encoding import decode_text
 from mmsearch.media.headings import MAX_TITLE_CHARS, Heading, passages_below
@@ -128,6 +129,8 @@ class _Page(HTMLParser):
                 self._heading = _HEADINGS[tag], len(self.text)
         elif tag in ("td", "th", "textarea"):
             self.text.append(" ")
+        elif tag == "img" and not any(self._hidden.values()):
+            self.text.append(_said_of_picture(dict(attrs)))
         elif tag == "meta" and len(self.authors) < _MAX_AUTHORS:
             named = {key: value or "" for key, value in attrs}
             if named.get("name", "").strip().lower() == "author" and named.get("content"):
@@ -155,6 +158,14 @@ class _Page(HTMLParser):
             self.title.append(data)
         elif not any(self._hidden.values()):
             self.text.append(data)
+
+
+def _said_of_picture(attributes: dict[str, str | None]) -> str:
+    size = attributes.get("width"), attributes.get("height")
+    if any((one or "").strip().removesuffix("px") in ("0", "1") for one in size):
+        return ""  # a pixel that tells who reads a page
+    said = alt_text(attributes.get("alt") or "")
+    return f" {said} " if len(said) > 1 else said  # a letter may be the first of a word
 
 
 def _declared(data: bytes) -> str | None:

@@ -1,7 +1,8 @@
 """Documents of Word, PowerPoint and Excel since 2007 (Office Open XML, ECMA-376).
 
 Everything that people read in them: paragraphs, cells of tables, text boxes, foot- and endnotes,
-comments, headers; speakers' notes; sheets. Deleted text and codes of fields are left out.
+comments, headers; speakers' notes; sheets; what is said of pictures. Deleted text and codes of
+fields are left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmsearch.errors import DecodeError
+from mmsearch.media.alt_text import alt_text
 from mmsearch.media.cell_looks import Looks
 from mmsearch.media.cutting import normalised
 from mmsearch.media.headings import MAX_TITLE_CHARS, level_of_style
@@ -118,6 +120,7 @@ class _Paragraphs:
         self._unread = self._cells = 0  # how many such elements are open
         self._reading = False
         self._open: list[int | None] = []  # levels of the open paragraphs; a text box lies in one
+        self._described = ""  # what was said of the last drawing in a text
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
@@ -135,6 +138,8 @@ class _Paragraphs:
         elif name == "outlineLvl" and attributes.get("val", "") in tuple("012345678"):
             if self._open and not self._unread:
                 self._open[-1] = int(attributes["val"]) + 1
+        elif name in ("docPr", "cNvPr") and not self._unread:
+            self._describe(name, attributes.get("descr") or attributes.get("title", ""))
         elif name in ("tab", "ptab"):
             self._writing.add(" ")
         elif name in ("br", "cr"):
@@ -143,6 +148,14 @@ class _Paragraphs:
             self._writing.add("-")
         elif name == "tc":
             self._cells += 1
+
+    def _describe(self, name: str, written: str) -> None:
+        """What is said of a drawing: by Word of it in the text, and of the picture that it is."""
+        said = alt_text(written)
+        if said and (name == "docPr" or said != self._described):
+            self._writing.add_apart(said)
+        if name == "docPr":
+            self._described = said
 
     def end(self, name: str) -> None:
         """See ``Handler``."""

@@ -1,6 +1,7 @@
 """Documents of LibreOffice and others (OpenDocument, ISO 26300): texts, slides and spreadsheets.
 
-Paragraphs, headings, cells, notes and comments; what is kept of deleted text is left out.
+Paragraphs, headings, cells, notes, comments, and what is said of pictures; what is kept of deleted
+text is left out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmsearch.errors import DecodeError
+from mmsearch.media.alt_text import MAX_WRITTEN_CHARS, alt_text
 from mmsearch.media.limits import Limits
 from mmsearch.media.office import described_in
 from mmsearch.media.writing import Writing, passages_of
@@ -25,6 +27,7 @@ _UNREAD = frozenset(
 )
 _BLOCKS = frozenset(("p", "h"))
 _LEVELS = {str(level): level for level in range(1, 11)}
+_SAID = frozenset(("svg:title", "svg:desc"))
 _MAX_SPACES = 100
 
 
@@ -53,6 +56,7 @@ class _Content:
         # The open paragraphs, which may lie in each other: what they are written to, and levels.
         self._open: list[tuple[Writing, int | None]] = []
         self._sheets = self._title = False
+        self._said: str | None = None  # of a picture, while that is told
 
     def writings(self) -> Iterator[tuple[dict[str, Any], Writing]]:
         """All text with the number of its slide, or all in one."""
@@ -71,6 +75,8 @@ class _Content:
             self._body += 1
         elif name in _UNREAD:
             self._unread += 1
+        elif name in _SAID and self._body:
+            self._said = ""
         elif name == "page":
             self._begin_page()
         elif name in _BLOCKS and self._body:
@@ -104,6 +110,10 @@ class _Content:
             self._body -= 1
         elif name in _UNREAD:
             self._unread -= 1
+        elif name in _SAID and self._said is not None:
+            said, self._said = alt_text(self._said), None
+            if said and not self._unread:
+                self._writing.add_apart(said)
         elif name == "page":
             self._writing = self._rest
         elif name in _BLOCKS and self._open:
@@ -120,5 +130,8 @@ class _Content:
 
     def data(self, text: str) -> None:
         """See ``Handler``."""
-        if self._open and not self._unread:
+        if self._said is not None:
+            if len(self._said) < MAX_WRITTEN_CHARS:
+                self._said += text
+        elif self._open and not self._unread:
             self._writing.add(text)

@@ -47,6 +47,14 @@ class Writing:
         self.end_paragraph(level)
         self.add("\n\n")
 
+    def add_apart(self, text: str) -> None:
+        """Goes on with words that are none of the paragraph's, perhaps a heading's, around them."""
+        self.begin_paragraph()
+        self.add(f" {text} ")
+        self.end_paragraph()
+        if not self._open:
+            self.add("\n\n")
+
     def begin_paragraph(self) -> None:
         """Begins a paragraph, maybe inside another."""
         self._open.append(_Paragraph())

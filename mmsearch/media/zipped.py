@@ -26,7 +26,8 @@ _MAX_ENTRIES = 100_000
 class Handler(Protocol):
     """What is told of an XML document.
 
-    Names are without their namespaces; ``r:`` stands before those of relations between entries.
+    Names are without their namespaces; ``r:`` stands before those of relations between entries,
+    ``svg:`` before the title and description of a drawing.
     """
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -96,7 +97,11 @@ class Zipped:
 
 def _local(name: str) -> str:
     space, _, local = name.rpartition(" ")
-    return f"r:{local}" if space.endswith("/relationships") and local == "id" else local
+    if local == "id" and space.endswith("/relationships"):
+        return "r:id"
+    if local in ("title", "desc") and "svg" in space:
+        return f"svg:{local}"
+    return local
 
 
 def _no_document_type(*_: object) -> NoReturn:
