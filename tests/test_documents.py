@@ -340,6 +340,12 @@ def test_who_changed_rich_text_last_is_not_its_author() -> None:
     assert part.meta["author"] == "Ishmael"
 
 
+def test_the_author_of_rich_text_is_read_as_unicode_has_it() -> None:
+    names = rb"{\upr{\author Ishma?l}{\*\ud{\author Ishma\u235?l}}}"
+    (part,) = parts(rb"{\rtf1{\info" + names + rb"{\author Queequeg}}words}", "x.rtf")
+    assert (part.data, part.meta["author"]) == ("words", "Ishmaël")
+
+
 STYLES = (
     rb"{\stylesheet{\ql Normal;}{\s1\outlinelevel0{\*\keycode x}heading 1;}{\s2 Heading 2;}"
     rb"{\s7 Title;}{\s8\outlinelevel1 Mine;}{\*\cs9 heading 3 Char;}}"

@@ -58,6 +58,7 @@ class _Group(NamedTuple):
 
     read: bool = True
     field: str = ""  # the title or author, while the group holds one
+    unicode: bool = False  # whether it says in Unicode what the group before it said in part
     fallback: int = 1  # so many bytes stand in for a character of Unicode
     font: int = -1
     table: bool = False  # whether fonts are described
@@ -151,7 +152,9 @@ class _Reader:
 
     def _word(self, word: bytes, number: int | None) -> None:
         optional, self._optional = self._optional, False
-        if word in _UNREAD or (optional and word not in _READ_THOUGH_OPTIONAL):
+        if word == b"ud":
+            self._now = self._now._replace(read=False, unicode=True)
+        elif word in _UNREAD or (optional and word not in _READ_THOUGH_OPTIONAL):
             table, styles = word == b"fonttbl", word == b"stylesheet"
             self._now = self._now._replace(read=False, table=table, styles=styles)
         elif word in _APART:
@@ -162,9 +165,12 @@ class _Reader:
         elif word == b"info":
             self._now = self._now._replace(read=False)
         elif word in (b"title", b"author") and not self._now.read:
+            field = word.decode()
+            if self._now.unicode:
+                self.about[field] = ""
             # LibreOffice names behind the author who changed the document last.
-            if not self.about[word.decode()]:
-                self._now = self._now._replace(field=word.decode())
+            if not self.about[field]:
+                self._now = self._now._replace(field=field)
         elif word in _ENDS:
             self._end_paragraph(word)
         elif word in _MARKS:
