@@ -41,18 +41,33 @@ def paragraph(text: str, style: str = "") -> str:
     return f"<w:p>{looks}<w:r><w:t>{text}</w:t></w:r></w:p>"
 
 
-def open_document(kind: str, body: str) -> bytes:
-    spaces = " ".join(
-        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
-        for name in ("office", "text", "table", "draw", "presentation")
-    )
-    spaces += ' xmlns:svg="urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0"'
+ODF = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+    for name in ("office", "text", "table", "draw", "presentation", "chart", "style")
+)
+ODF += ' xmlns:svg="urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0"'
+ODF += ' xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+
+ODF_CHART = (
+    f"<office:document-content {ODF}><office:body><office:chart><chart:chart><chart:title><text:p>"
+    "Landings</text:p></chart:title><table:table><table:table-row><table:table-cell "
+    "office:value-type='string'><text:p>cod</text:p><draw:g><svg:desc>Fish.A2</svg:desc></draw:g>"
+    "</table:table-cell><table:table-cell office:value-type='float'><text:p>3</text:p>"
+    "</table:table-cell></table:table-row></table:table></chart:chart></office:chart>"
+    "</office:body></office:document-content>"
+)
+ODF_FRAME = "<draw:frame><draw:object xlink:href='./Object 1'/></draw:frame>"
+
+
+def open_document(kind: str, body: str, more: dict[str, str] | None = None) -> bytes:
     return zipped(
         {
             "mimetype": f"application/vnd.oasis.opendocument.{kind}",
-            "content.xml": f"<office:document-content {spaces}><office:body>{body}"
+            "content.xml": f"<office:document-content {ODF}><office:body>{body}"
             "</office:body></office:document-content>",
             "meta.xml": '<m xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>T</dc:title></m>',
+            **(more or {}),
         }
     )
 
@@ -142,7 +157,15 @@ def whole() -> dict[str, bytes]:
     body = paragraph("Heading", "S") + paragraph("words " * 50)
     return {
         "x.docx": word(body),
-        "x.odt": open_document("text", "<office:text><text:p>words</text:p></office:text>"),
+        "x.odt": open_document(
+            "text",
+            f"<office:text><text:h>Fish{ODF_FRAME}</text:h><text:p>words</text:p></office:text>",
+            {
+                "Object 1/content.xml": ODF_CHART,
+                "styles.xml": f"<x {ODF}><style:header><text:p>top</text:p></style:header></x>",
+            },
+        ),
+        "x.pptx": slides('<p:sp><a:p><a:t>words</a:t></a:p></p:sp><p:cNvPr descr="A whale"/>'),
         "x.epub": book(),
         "x.rtf": RTF,
         "x.eml": LETTER,

@@ -15,6 +15,9 @@ from PIL import Image
 
 from documents import (
     LETTER,
+    ODF,
+    ODF_CHART,
+    ODF_FRAME,
     RTF,
     W,
     book,
@@ -200,6 +203,82 @@ def test_what_is_said_of_a_picture_in_a_sheet_is_read() -> None:
     changed = re.sub(rb"(<(?:\w+:)?cNvPr) [^>]*?(/?>)", rb'\1 descr="A whale"\2', entries[name])
     data = zipped({**entries, name: changed})
     assert said(data, "x.xlsx") == "Sheet A whale"
+
+
+def test_titles_of_charts_in_sheets_are_read() -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (("fish", "kilos"), ("cod", 3)):
+        sheet.append(row)
+    chart = openpyxl.chart.BarChart()
+    chart.title, chart.y_axis.title = "Landings", "tonnes"
+    chart.add_data(openpyxl.chart.Reference(sheet, 2, 1, 2, 2), titles_from_data=True)
+    sheet.add_chart(chart)
+    buffer = io.BytesIO()
+    book.save(buffer)
+    assert said(buffer.getvalue(), "x.xlsx") == "Sheet fish kilos cod 3 Landings tonnes"
+    with zipfile.ZipFile(buffer) as archive:
+        entries = {one: archive.read(one) for one in archive.namelist()}
+    damaged = zipped({**entries, "xl/charts/chart1.xml": "<c:chart"})
+    assert said(damaged, "x.xlsx") == "Sheet fish kilos cod 3"
+
+
+def test_charts_of_open_documents_are_read_where_they_stand() -> None:
+    more = {"Object 1/content.xml": ODF_CHART}
+    heading = f"<text:h text:outline-level='1'>Fish{ODF_FRAME}</text:h><text:p>words</text:p>"
+    text = f"<office:text>{heading}</office:text>"
+    (part,) = parts(open_document("text", text, more), "x.odt")
+    assert (part.data, part.meta["section"]) == ("Fish Landings cod words", "Fish")
+
+    page = "<draw:page>{}<text:p>words</text:p></draw:page>"
+    show = "<office:presentation>" + page.format(ODF_FRAME) + page.format("")
+    data = open_document("presentation", f"{show}</office:presentation>", more)
+    found = [(p.data, p.meta["page"]) for p in parts(data, "x.odp")]
+    assert found == [("Landings cod words", 1), ("words", 2)]
+
+    cell = f"<table:table-cell><text:p>cod</text:p>{ODF_FRAME}</table:table-cell>"
+    row = f"<table:table-row>{cell}<table:table-cell><text:p>3</text:p></table:table-cell>"
+    sheet = f"<table:table table:name='A'>{row}</table:table-row></table:table>"
+    other = "<table:table table:name='B'></table:table>"
+    body = f"<office:spreadsheet>{sheet}{other}</office:spreadsheet>"
+    found = [p.data for p in parts(open_document("spreadsheet", body, more), "x.ods")]
+    assert found == ["A cod 3 Landings", "B"]
+
+
+@pytest.mark.parametrize(
+    "damaged", [ODF_CHART[:-60], "<!DOCTYPE x [<!ENTITY a 'ha'>]>" + ODF_CHART, "", "<x/>"]
+)
+def test_a_chart_that_is_damaged_does_not_cost_the_document(damaged: str) -> None:
+    body = f"<office:text><text:h>Fish{ODF_FRAME}</text:h><text:p>words</text:p></office:text>"
+    (part,) = parts(open_document("text", body, {"Object 1/content.xml": damaged}), "x.odt")
+    assert part.meta["section"] == "Fish"
+    assert set(str(part.data).split()) >= {"Fish", "words"}
+
+
+def test_headers_and_footers_of_an_open_text_are_read_once() -> None:
+    def master(more: str) -> str:
+        header = "<style:header><text:h text:outline-level='1'>Above</text:h></style:header>"
+        return f"<style:master-page>{header}{more}</style:master-page>"
+
+    foot = (
+        "<style:footer><text:p>Below <text:page-number>9</text:page-number></text:p></style:footer>"
+    )
+    left = "<style:header-left style:display='false'><text:p>never</text:p></style:header-left>"
+    styles = (
+        f"<office:document-styles {ODF}><office:styles><text:p>a style</text:p></office:styles>"
+        f"<office:master-styles>{master(foot)}{master(left)}"
+    )
+    more = {"styles.xml": styles + "</office:master-styles></office:document-styles>"}
+    body = "<office:text><text:h>One</text:h><text:p>words</text:p></office:text>"
+    (part,) = parts(open_document("text", body, more), "x.odt")
+    assert (part.data, part.meta["section"]) == ("One words Above Below", "One")
+    (part,) = parts(open_document("text", body, {"styles.xml": styles}), "x.odt")
+    assert part.data == "One words Above Below"
+    body = (
+        "<office:presentation><draw:page><text:p>words</text:p></draw:page></office:presentation>"
+    )
+    assert said(open_document("presentation", body, more), "x.odp") == "words"
 
 
 @pytest.mark.parametrize(

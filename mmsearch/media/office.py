@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from mmsearch.errors import DecodeError
@@ -206,9 +207,9 @@ class _Slide(_Paragraphs):
     """What stands on a slide, or in the speaker's notes to it, without the number and date that
     the program puts there."""
 
-    def __init__(self, writing: Writing, notes: bool = False) -> None:
+    def __init__(self, writing: Writing, notes: bool = False, values: bool = True) -> None:
         super().__init__(writing, {})
-        self._notes = notes
+        self._notes, self._values = notes, values  # values: of charts, and their labels
         self._title = self._automatic = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -220,7 +221,7 @@ class _Slide(_Paragraphs):
         super().start(name, attributes)
         if name == "p":
             self._open[-1] = 0 if self._title else None
-        elif name == "text" or (name == "v" and not self._notes):  # comments, and charts' labels
+        elif name == "text" or (name == "v" and self._values):  # of comments, of charts
             self._reading = True
 
     def end(self, name: str) -> None:
@@ -262,8 +263,19 @@ def _sheets(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], W
             if kind in ("comments", "threadedComment", "drawing"):
                 writing.add("\n\n")
                 archive.parse(more, _Slide(writing))
+            if kind == "drawing":
+                _charts(archive, more, writing)
         before += writing.length
         yield {}, writing
+
+
+def _charts(archive: Zipped, drawing: str, writing: Writing) -> None:
+    """The titles of the charts in a drawing; what they are drawn from stands in cells."""
+    for kind, target in _relations(archive, drawing).values():
+        if kind == "chart":
+            writing.add("\n\n")
+            with suppress(DecodeError):  # the sheet may be whole
+                archive.parse(target, _Slide(writing, values=False))
 
 
 class _Strings:
