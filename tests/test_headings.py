@@ -60,6 +60,27 @@ def test_headings_of_restructuredtext_are_found() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Sea\n===\n\n~~~~~~~\n Ships\n~~~~~~~\n\nwords\n\nSails\n~~~~~\n", "Sea Ships Sails"),
+        ("~~~~~\nShips\n~~~~~\nwords", "Ships"),
+        ("~~~~\n# a long line of code\n~~~~\n\n# Sea\n", "Sea"),
+        ("~~~\nls\n~~~\n\n# Sea\n", "Sea"),
+        ("~~~~~~~~~~\nls\n~~~~~~~~~~\n\n# Sea\n", "Sea"),
+        ("~~~~~\nShips\nSails\n~~~~~\n\n# Sea\n", "Sea"),
+        ("~~~~~\n\nShips\n~~~~~\n\n# Sea\n", "Sea"),
+        ("~~~~~ sh\nShips\n~~~~~\n\n# Sea\n", "Sea"),
+        ("~~~~~\n~~~~~\n~~~~~\nShips\n\n# Sea\n", ""),
+        ("Run:\n~~~\nls\n~~~\n\n# Sea\n", "Sea"),
+        ("Run:\n```\nls\n```\n\n# Sea\n", "Sea"),
+        ("Ships\n`````\nwords", "Ships"),
+    ],
+)
+def test_titles_in_tildes_are_told_from_fenced_code(text: str, found: str) -> None:
+    assert [one.title for one in in_plain_text(text)] == found.split()
+
+
 def test_headings_of_a_page_are_found_where_they_stand() -> None:
     page = (
         "<title>T</title><body>\n<p>Before</p><h1>One &amp; <b>only</b></h1><p>Words</p>"
@@ -105,6 +126,8 @@ def test_no_passage_ends_with_a_heading() -> None:
                 "\n\n",
                 "C\n===",
                 "```",
+                "~~~~",
+                "~~~~~~",
                 "今天天气",
                 " ",
             ]
@@ -128,7 +151,15 @@ def test_whatever_is_a_heading_no_word_is_lost(pieces: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["# " * 200_000, "=\n" * 200_000, "a\n=\n" * 100_000, "#" * 500_000]
+    "text",
+    [
+        "# " * 200_000,
+        "=\n" * 200_000,
+        "a\n=\n" * 100_000,
+        "#" * 500_000,
+        "~" * 500_000,
+        ("~" * 999 + "\n") * 500,
+    ],
 )
 def test_headings_are_found_in_linear_time(text: str) -> None:
     in_plain_text(text)

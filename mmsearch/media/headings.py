@@ -18,6 +18,9 @@ _LINE = re.compile(r"[^\n]*\n?")
 _NUMBER_SIGNS = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)[ \t]*#*[ \t]*$")
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#])\1{2,}[ \t]*$")
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
+# A title between two lines of these would be fenced code, too: of that the fence is mostly shorter.
+_TITLE_IN_TILDES = re.compile(r"(~{4,})[ \t]*\n([^\n]*)\n\1[ \t]*(?:\n|\Z)")
+_MOST_WIDER = 4  # than its title
 _UNDERLINE_LEVELS = {"=": 0, "-": 1}
 
 
@@ -73,12 +76,16 @@ def in_plain_text(text: str, begin: int = 0) -> list[Heading]:
         stripped = line.strip()
         fenced, signs = _FENCE.match(line), _NUMBER_SIGNS.match(line)
         underline = _UNDERLINE.match(line) if title_line is not None else None
+        if fenced is not None and underline is not None and len(stripped) == 3:
+            underline = None  # a fence right behind a short line
         if underline is not None and title_line is not None:
             start, title = title_line
             if len(stripped) * 2 >= len(title):
                 level = _UNDERLINE_LEVELS.get(underline[1], 2)
                 headings.append(_heading(start, at + len(line.rstrip()), level, title))
             blank_before, title_line = True, None
+        elif not fence and blank_before and _is_above_title(text, at):
+            continue
         elif fenced is not None and (not fence or fenced[1].startswith(fence)):
             fence = "" if fence else fenced[1]
             blank_before, title_line = False, None
@@ -96,6 +103,14 @@ def in_plain_text(text: str, begin: int = 0) -> list[Heading]:
                 title_line = at + line.index(stripped), stripped
             blank_before = not stripped
     return headings
+
+
+def _is_above_title(text: str, at: int) -> bool:
+    """Whether a line of tildes has a title under it that fits, and then the same line again."""
+    found = _TITLE_IN_TILDES.match(text, at)
+    if found is None or not found[2].strip("~ \t"):
+        return False
+    return 0 <= len(found[1]) - len(found[2].strip()) <= _MOST_WIDER
 
 
 def _heading(start: int, end: int, level: int, title: str) -> Heading:
