@@ -60,6 +60,11 @@ def test_headings_of_restructuredtext_are_found() -> None:
     ]
 
 
+def test_number_signs_behind_a_title_are_left_out_and_those_of_a_word_are_not() -> None:
+    text = "# Birds ##\n\n## C#\n\n# Of F# ### \n\n# ##\n"
+    assert [one.title for one in in_plain_text(text)] == ["Birds", "C#", "Of F#", "##"]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -158,6 +163,7 @@ def test_whatever_is_a_heading_no_word_is_lost(pieces: list[str]) -> None:
         "a\n=\n" * 100_000,
         "#" * 500_000,
         "~" * 500_000,
+        f"# a{' ' * 500_000}b",
         ("~" * 999 + "\n") * 500,
     ],
 )

@@ -15,7 +15,7 @@ _BETWEEN = " › "
 
 _STYLE = re.compile(r"(?:heading|überschrift|titre|título|rubrik|标题)\s*(\d)", re.IGNORECASE)
 _LINE = re.compile(r"[^\n]*\n?")
-_NUMBER_SIGNS = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)[ \t]*#*[ \t]*$")
+_NUMBER_SIGNS = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*)")
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#])\1{2,}[ \t]*$")
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 # A title between two lines of these would be fenced code, too: of that the fence is mostly shorter.
@@ -93,7 +93,8 @@ def in_plain_text(text: str, begin: int = 0) -> list[Heading]:
             continue
         elif blank_before and signs is not None:
             start = at + line.index("#")
-            headings.append(_heading(start, at + len(line.rstrip()), len(signs[1]) - 1, signs[2]))
+            title = _without_closing_signs(signs[2].rstrip())
+            headings.append(_heading(start, at + len(line.rstrip()), len(signs[1]) - 1, title))
             blank_before, title_line = True, None
         elif blank_before and _UNDERLINE.match(line) is not None:
             continue  # a line above a title, which is one behind a blank line all the same
@@ -103,6 +104,11 @@ def in_plain_text(text: str, begin: int = 0) -> list[Heading]:
                 title_line = at + line.index(stripped), stripped
             blank_before = not stripped
     return headings
+
+
+def _without_closing_signs(title: str) -> str:
+    bare = title.rstrip("#")
+    return bare.rstrip() if bare[-1:] in (" ", "\t") else title  # C# is a word
 
 
 def _is_above_title(text: str, at: int) -> bool:
