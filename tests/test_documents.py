@@ -139,6 +139,16 @@ def test_cells_say_what_people_see_in_them() -> None:
     assert said(buffer.getvalue(), "x.xlsx") == expected
 
 
+def test_dates_of_a_workbook_that_counts_from_1904_are_right() -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.epoch = openpyxl.utils.datetime.MAC_EPOCH
+    book.active.append([date(2024, 3, 17)])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    assert said(buffer.getvalue(), "x.xlsx") == "Sheet 2024-03-17"
+
+
 # -- what they do not write -----------------------------------------------------------
 
 
@@ -363,6 +373,22 @@ def test_an_open_document_is_read_whole() -> None:
     (part,) = parts(open_document("text", body), "x.odt")
     assert part.data == "Loomings Call me Ishmael below . north south"
     assert (part.meta["title"], part.meta["section"]) == ("T", "Loomings")
+
+
+@pytest.mark.parametrize(
+    ("named", "author"),
+    [
+        ("<m:initial-creator>A</m:initial-creator><m:creator>B</m:creator>", "A"),
+        ("<m:creator>B</m:creator><m:initial-creator>A</m:initial-creator>", "A"),
+        ("<m:creator>B</m:creator>", "B"),
+        ("", None),
+    ],
+)
+def test_the_author_of_an_open_document_is_who_began_it(named: str, author: str | None) -> None:
+    body = "<office:text><text:p>words</text:p></office:text>"
+    more = {"meta.xml": f'<x xmlns:m="m">{named}</x>'}
+    (part,) = parts(open_document("text", body, more), "x.odt")
+    assert part.meta.get("author") == author and "last" not in part.meta
 
 
 def test_slides_of_an_open_document_have_their_page() -> None:

@@ -245,15 +245,15 @@ class _Slide(_Paragraphs):
 def _sheets(archive: Zipped, limits: Limits) -> Iterator[tuple[dict[str, Any], Writing]]:
     shared = _Strings(limits)
     archive.parse("xl/sharedStrings.xml", shared)
-    names, properties = _Named("sheet"), _Named("workbookPr")
-    for found in (names, properties):
-        archive.parse("xl/workbook.xml", found)
+    workbook = _Named("sheet", "workbookPr")
+    archive.parse("xl/workbook.xml", workbook)
     targets = _relations(archive, "xl/workbook.xml")
-    since_1904 = any(one.get("date1904") in ("1", "true") for one in properties.found)
+    properties = workbook.found["workbookPr"]
+    since_1904 = any(one.get("date1904") in ("1", "true") for one in properties)
     looks = Looks(since_1904)
     archive.parse("xl/styles.xml", looks)
     before = 0
-    for attributes in names.found:
+    for attributes in workbook.found["sheet"]:
         writing = Writing(limits, before)
         if attributes.get("name"):
             writing.add_heading(0, attributes["name"])
@@ -357,16 +357,15 @@ class _Cells:
 
 
 class _Named:
-    """The attributes of all elements of a name."""
+    """The attributes of all elements of some names."""
 
-    def __init__(self, name: str) -> None:
-        self.found: list[dict[str, str]] = []
-        self._name = name
+    def __init__(self, *names: str) -> None:
+        self.found: dict[str, list[dict[str, str]]] = {name: [] for name in names}
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
-        if name == self._name:
-            self.found.append(attributes)
+        if name in self.found:
+            self.found[name].append(attributes)
 
     def end(self, name: str) -> None:
         """See ``Handler``."""
@@ -381,7 +380,7 @@ def _relations(archive: Zipped, name: str) -> dict[str, tuple[str, str]]:
     found = _Named("Relationship")
     archive.parse(f"{folder}/_rels/{leaf}.rels", found)
     relations = {}
-    for one in found.found:
+    for one in found.found["Relationship"]:
         if one.get("TargetMode") != "External":
             kind = one.get("Type", "").rpartition("/")[2]
             target = posixpath.normpath(posixpath.join("/" + folder, one.get("Target", "")))
@@ -394,5 +393,5 @@ def _in_order(archive: Zipped, name: str, element: str) -> list[str]:
     found = _Named(element)
     archive.parse(name, found)
     relations = _relations(archive, name)
-    targets = [relations.get(one.get("r:id", ""), ("", ""))[1] for one in found.found]
+    targets = [relations.get(one.get("r:id", ""), ("", ""))[1] for one in found.found[element]]
     return [target for target in targets if target]

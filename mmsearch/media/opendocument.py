@@ -20,8 +20,7 @@ from mmsearch.media.writing import Writing, passages_of
 from mmsearch.media.zipped import Zipped
 from mmsearch.types import Part, Preprocess
 
-_ABOUT = {"title": "title", "initial-creator": "author"}
-_LAST = {"creator": "author"}  # who changed it last
+_ABOUT = {"title": "title", "initial-creator": "author", "creator": "last"}
 # Deleted text; who wrote a comment, and when; the mark of a note; what indexes repeat; what the
 # program puts on each page.
 _UNREAD = frozenset(
@@ -42,7 +41,9 @@ def parts(
     archive = Zipped(data, limits)
     if b":encryption-data" in archive.read("META-INF/manifest.xml"):
         raise DecodeError("is encrypted with a password")
-    about = described_in(archive, "meta.xml", _LAST) | described_in(archive, "meta.xml", _ABOUT)
+    about = described_in(archive, "meta.xml", _ABOUT)
+    if last := about.pop("last", ""):  # who changed it last, if no one else is named
+        about.setdefault("author", last)
     content = _Content(archive, limits)
     archive.parse("content.xml", content)
     if content.kind == "text":
