@@ -576,6 +576,12 @@ def test_what_unpacks_to_more_than_is_read_is_a_limit() -> None:
         parts(data, "x.docx", Limits(max_document_bytes=1_000))
 
 
+def test_very_many_slides_are_read_in_linear_time() -> None:
+    pages = "<draw:page/>" * 100_000 + "<draw:page><text:p>words</text:p></draw:page>"
+    data = open_document("presentation", f"<office:presentation>{pages}</office:presentation>")
+    assert said(data, "x.odp") == "words"
+
+
 def test_a_document_that_needs_a_password_says_so() -> None:
     data = bytearray(word(paragraph("secret")))
     for at in (m for m in range(len(data)) if data[m : m + 4] == b"PK\x01\x02"):

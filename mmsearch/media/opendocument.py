@@ -59,6 +59,7 @@ class _Content:
         self.kind = ""  # text, presentation or spreadsheet
         self._archive, self._limits = archive, limits
         self._pages: list[Writing] = []
+        self._before = 0  # characters on the pages before the last
         self._rest = self._writing = Writing(limits)
         self._unread = self._cells = self._body = 0
         # The open paragraphs, which may lie in each other: what they are written to, and levels.
@@ -82,8 +83,8 @@ class _Content:
             self._rest.add(f"\n\n{text}")
 
     def _begin_page(self) -> None:
-        before = self._rest.length + sum(page.length for page in self._pages)
-        self._writing = Writing(self._limits, before)
+        self._before += self._pages[-1].length if self._pages else 0
+        self._writing = Writing(self._limits, self._rest.length + self._before)
         self._pages.append(self._writing)
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -177,7 +178,6 @@ class _Margins(_Content):
         super().__init__(archive, limits)
         self.found: dict[str, None] = {}
         self._shown = True
-        self._before = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """See ``Handler``."""
