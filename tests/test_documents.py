@@ -257,7 +257,15 @@ def test_charts_of_open_documents_are_read_where_they_stand() -> None:
 
 
 @pytest.mark.parametrize(
-    "damaged", [ODF_CHART[:-60], "<!DOCTYPE x [<!ENTITY a 'ha'>]>" + ODF_CHART, "", "<x/>"]
+    "damaged",
+    [
+        ODF_CHART[:-60],
+        "<!DOCTYPE x [<!ENTITY a 'ha'>]>" + ODF_CHART,
+        "<?xml version='1.0' encoding='nonsense'?>" + ODF_CHART,
+        "<?xml version='1.0' encoding='gb18030'?>" + ODF_CHART,
+        "",
+        "<x/>",
+    ],
 )
 def test_a_chart_that_is_damaged_does_not_cost_the_document(damaged: str) -> None:
     body = f"<office:text><text:h>Fish{ODF_FRAME}</text:h><text:p>words</text:p></office:text>"

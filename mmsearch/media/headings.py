@@ -18,7 +18,7 @@ _LINE = re.compile(r"[^\n]*\n?")
 _NUMBER_SIGNS = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*)")
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#])\1{2,}[ \t]*$")
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
-# A title between two lines of these would be fenced code, too: of that the fence is mostly shorter.
+# Fenced code may look the same, but its fence is seldom as long as the line in it.
 _TITLE_IN_TILDES = re.compile(r"(~{4,})[ \t]*\n([^\n]*)\n\1[ \t]*(?:\n|\Z)")
 _MOST_WIDER = 4  # than its title
 _UNDERLINE_LEVELS = {"=": 0, "-": 1}

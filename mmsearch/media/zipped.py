@@ -76,7 +76,7 @@ class Zipped:
                 parser.Parse(chunk, False)
             if some:
                 parser.Parse(b"", True)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError, ValueError) as error:  # two of encodings
             raise DecodeError(f"the document is damaged: {name}: {error}") from error
 
     def _chunks(self, name: str) -> Any:
