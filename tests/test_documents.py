@@ -312,6 +312,7 @@ def test_headers_and_footers_of_an_open_text_are_read_once() -> None:
         *((noise, "") for noise in ("image1.png", "My whale.JPG", "Description: C:\\x\\y.jpeg")),
         *((noise, "") for noise in ("https://example.org/a?b", "banner_white-2", "2024-05-01")),
         ("whale " * 1000, ("whale " * 83).strip()),
+        ("A " + "鲸" * 1000, "A " + "鲸" * 498),
     ],
 )
 def test_what_programs_say_of_pictures_is_left_out(written: str, read: str) -> None:

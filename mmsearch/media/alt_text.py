@@ -42,5 +42,6 @@ def alt_text(written: str) -> str:
     if automatic or not any(character.isalpha() for character in said):
         return ""
     if len(said) > MAX_ALT_CHARS:
-        said = said[:MAX_ALT_CHARS].rpartition(" ")[0] or said[:MAX_ALT_CHARS]
+        last_space = said.rfind(" ", MAX_ALT_CHARS // 2, MAX_ALT_CHARS)
+        said = said[: last_space if last_space > 0 else MAX_ALT_CHARS]
     return said

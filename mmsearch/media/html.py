@@ -133,8 +133,9 @@ class _Page(HTMLParser):
             self.text.append(_said_of_picture(dict(attrs)))
         elif tag == "meta" and len(self.authors) < _MAX_AUTHORS:
             named = {key: value or "" for key, value in attrs}
-            if named.get("name", "").strip().lower() == "author" and named.get("content"):
-                self.authors[named["content"].strip()] = None
+            author = named.get("content", "").strip()
+            if author and named.get("name", "").strip().lower() == "author":
+                self.authors[author] = None
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in self._hidden:  # <script/> closes itself in XHTML
