@@ -335,7 +335,7 @@ def _why_not(path: str | os.PathLike[str], wanted: Modality) -> str | None:
         return "is a folder; name a file in it"
     try:
         with open_regular(path) as file:
-            return other_than(wanted, file.read(HEAD_BYTES), os.fspath(path), file)
+            return other_than(wanted, file.read(HEAD_BYTES), os.fsdecode(path), file)
     except DecodeError as error:  # a run says so of files that go while it reads
         return str(error).removesuffix(" (any more)")
     except OSError:

@@ -100,6 +100,19 @@ COLUMNS: dict[str, Column] = {
         "when the file was last changed, UTC",
     ),
 }
+MEANT = {  # what people call a column -> what a filter calls it
+    **dict.fromkeys(("name", "file", "filename", "folder", "dir", "directory"), "path"),
+    **dict.fromkeys(("ext", "extension", "suffix"), "path ilike '%.jpg'"),
+    **dict.fromkeys(("type", "kind", "filetype"), "modality, or path ilike '%.jpg'"),
+    **dict.fromkeys(("date", "time", "created"), "taken or mtime"),
+    **dict.fromkeys(("modified", "changed"), "mtime"),
+    **dict.fromkeys(("length", "duration"), "duration_s"),
+    "lat": "latitude",
+    **dict.fromkeys(("lon", "lng"), "longitude"),
+    **dict.fromkeys(("subject", "headline"), "title"),
+    **dict.fromkeys(("sender", "creator"), "author"),
+}
 NAMES = ("path", "root")  # come as "é" in one character or in two, by who made the file
+ALIKE = 0.7  # how alike two names are, by difflib, from 0 to 1, if one may be meant by the other
 META = "meta"
 META_ABOUT = "any other key that was stored with the part; `meta.camera.maker` inside an object"

@@ -20,8 +20,10 @@ from typing import Any
 
 from mmsearch.errors import LimitExceeded, UsageError
 from mmsearch.filters.columns import (
+    ALIKE,
     COLUMNS,
     MAX_FILTER_DEPTH,
+    MEANT,
     META,
     NAMES,
     meta_sql,
@@ -106,8 +108,9 @@ Near = Callable[[str], str]  # a name that is no column -> which one may be mean
 
 
 def near_column(name: str) -> str:
-    """The column that is most like a name; "" for none."""
-    return next(iter(get_close_matches(name.lower(), COLUMNS, 1, 0.6)), "")
+    """The column that a name means, or is most like; "" for none."""
+    nearest = get_close_matches(name.lower(), COLUMNS, 1, ALIKE)
+    return MEANT.get(name.lower()) or (nearest[0] if nearest else "")
 
 
 def compiled(select: Node, near: Near = near_column) -> Expression:
@@ -118,6 +121,11 @@ def compiled(select: Node, near: Near = near_column) -> Expression:
     Raises UsageError for what may not be in a filter, LimitExceeded for what is too deep.
     """
     listed = select.get("select_list", [])
+    if len(listed) > 1:
+        raise UsageError(
+            "a filter is one condition, and a comma divides it. Write 1000 for 1,000, and a list "
+            "in brackets, as in page in (1, 2)."
+        )
     plain = {"type", "select_list", "from_table", "aggregate_handling"}
     if (
         select.get("type") != "SELECT_NODE"
@@ -128,7 +136,7 @@ def compiled(select: Node, near: Near = near_column) -> Expression:
     ):
         raise UsageError(
             "a filter is one condition, such as width > 1000 and path like '%holiday%'; "
-            "it holds no SELECT, FROM, WHERE or second expression."
+            "it holds no SELECT, FROM, WHERE, LIMIT or second expression."
         )
     writer = _Writer(near)
     piece = writer.write(listed[0]).read_as("BOOLEAN")
@@ -179,8 +187,8 @@ class _Writer:
         extra = set(node) - fields - {"class", "type", "query_location"}
         if "alias" in extra:
             raise UsageError(
-                f"a filter is one condition, and {node['alias']!r} follows another word as its "
-                "name (AS): is an operator missing between them?"
+                f"a filter is one condition, and {node['alias']!r} stands behind a value with no "
+                "operator between them. Write texts in single quotes, and numbers without units."
             )
         if extra:
             raise UsageError(f"{', '.join(sorted(extra))} cannot be used in a filter.")
@@ -229,9 +237,10 @@ class _Writer:
         """An operand of AND, OR, NOT or WHEN: a yes or no."""
         piece = self.write(node).read_as("BOOLEAN")
         if piece.type not in (None, "BOOLEAN"):
+            one = "path like '%{}%'" if piece.sort == "text" else "page = {}"
             raise UsageError(
-                f"AND, OR, NOT and WHEN take conditions, and {piece.told}: write the whole "
-                "comparison, as in path like '%a%' or path like '%b%'."
+                f"AND, OR, NOT and WHEN take conditions, and {piece.told}. Write the whole "
+                f"comparison, as in {one.format(1)} or {one.format(2)}."
             )
         return piece.sql
 
@@ -254,11 +263,12 @@ class _Writer:
 
     def _no_column(self, name: str) -> str:
         wrong = f"the filter names {name!r}, and there is no such column"
+        quotes = f"If it is a text, put it in single quotes: {text_constant(name).name}."
         if near := self.near(name):
-            return f"{wrong}; did you mean {near}? A text stands in single quotes: 'x'."
+            return f"{wrong}; did you mean {near}? {quotes}"
         return (
-            f"{wrong}. There are {', '.join(COLUMNS)}, and meta.KEY for any other key that was "
-            "stored. A text stands in single quotes: 'x'."
+            f"{wrong}. {quotes} There are {', '.join(COLUMNS)}, and meta.KEY for any other key "
+            "that was stored."
         )
 
     def _constant(self, node: Node) -> Piece:

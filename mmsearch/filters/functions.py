@@ -21,6 +21,10 @@ TYPES = (
     *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR"),
     *("DATE", "TIMESTAMP"),
 )
+_NOT_TWICE_THE_SAME = frozenset(
+    "now today current_date current_timestamp get_current_timestamp random".split()
+)
+_AGGREGATES = frozenset("count count_star sum avg min max first last string_agg list".split())
 
 REFUSED = {
     "SUBQUERY": "a filter cannot ask for other rows: no SELECT inside it.",
@@ -42,13 +46,21 @@ def spelled(kind: str) -> str:
 def no_function(name: str, n: int | None = None) -> str:
     """What is said of a function that there is not, or not with n arguments."""
     if name in FUNCTIONS and n is not None:
-        return f"{name} takes {len(FUNCTIONS[name])} in its brackets, not {n}."
-    note = ""
+        takes = len(FUNCTIONS[name])
+        return f"{name} takes {takes} argument{'s' * (takes > 1)}, not {n}."
     if name.startswith(("regexp", "~")):
-        note = " Instead of a regular expression or GLOB write like or ilike."
-    elif name in ("now", "today", "current_timestamp", "get_current_timestamp", "random"):
-        note = " A filter gives the same answer each time: write the date, as in '2026-01-31'."
+        return (
+            "regular expressions, ~ and GLOB cannot be used in a filter. Write like or ilike, as "
+            "in path ilike '%holiday%'."
+        )
+    if name in _NOT_TWICE_THE_SAME:
+        return (
+            f"{name} cannot be used in a filter, which gives the same answer each time. Write a "
+            "time, as in mtime > '2026-01-31'."
+        )
+    if name in _AGGREGATES:
+        return f"{name} cannot be used in a filter, which looks at one part at a time."
     return (
         f"{name} cannot be used in a filter. There are {', '.join(FUNCTIONS)}, "
-        f"{' '.join(ARITHMETIC)}, like and ilike.{note}"
+        f"{' '.join(ARITHMETIC)}, like and ilike."
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mmsearch import forks
 from mmsearch.errors import LimitExceeded
 from mmsearch.filters import rows
-from mmsearch.filters.columns import COLUMNS, META, pointer, quoted
+from mmsearch.filters.columns import ALIKE, COLUMNS, MEANT, META, pointer, quoted
 from mmsearch.filters.database import asking
 from mmsearch.filters.parsing import parsed
 from mmsearch.store import Snapshot
@@ -20,7 +20,6 @@ Key = tuple[str, ...]  # of meta, then of the object under it, …
 MAX_KEYS = 20  # of a filter that are looked for; people name three
 _MAX_HELD = 1000  # keys that a name is compared with: an application has some dozens
 _MAX_KEY_CHARS = 100  # of a key that is offered: comparing takes the square of it
-_NEAR = 0.6  # how alike two names must be, by difflib, from 0 to 1
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -70,6 +69,8 @@ def near_name(snapshot: Snapshot, name: str) -> str:
             return _told(snapshot, (first, *rest)).near or shown((first, *rest))
     except LimitExceeded:
         held = []
+    if name not in held and name.lower() in MEANT:
+        return MEANT[name.lower()]
     names = {**columns, **{shown((key,)): key for key in held if key not in COLUMNS}}
     return _nearest(name, names) or _nearest(rest[-1] if rest else "", columns)
 
@@ -102,7 +103,7 @@ def _nearest(name: str, names: dict[str, str]) -> str:
     by_word: dict[str, str] = {}
     for full, word in names.items():
         by_word.setdefault(word.casefold(), full)
-    near = get_close_matches(name.casefold()[:_MAX_KEY_CHARS], by_word, 1, _NEAR)
+    near = get_close_matches(name.casefold()[:_MAX_KEY_CHARS], by_word, 1, ALIKE)
     return by_word[near[0]] if near else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from mmsearch.errors import LimitExceeded, UsageError
@@ -11,6 +12,16 @@ from mmsearch.filters.database import asking, short
 from mmsearch.filters.expression import Expression, Near, compiled, near_column, too_deep
 
 _SELECT = "SELECT "
+_STATEMENT = re.compile(r"\s*(?:select|where)\s", re.I)
+_HINTS = (  # what is in a filter that cannot be read -> what may help
+    (
+        re.compile(r"\s(?:not\s+)?i?like\s+[^'\s]", re.I),
+        "Put the pattern in single quotes: like '%a%'.",
+    ),
+    (re.compile(r"\scontains\s", re.I), "Write contains(text, 'word'), or text ilike '%word%'."),
+    (re.compile(r"\sin\s+[^(\s]", re.I), "Put the list in brackets: page in (1, 2)."),
+    (re.compile(r"&&|\|\|"), "Write and for &&, and or for ||."),
+)
 
 
 def parsed(where: str, near: Near = near_column) -> Expression:
@@ -50,8 +61,8 @@ def parsed(where: str, near: Near = near_column) -> Expression:
 
 def _syntax_error(where: str, answer: dict[str, Any]) -> UsageError:
     message = str(answer.get("error_message", "")).split("\n")[0].rstrip(".!")
-    if where.lstrip().lower().startswith("where "):
-        return UsageError("a filter is the condition alone: leave out the word WHERE.")
+    if _STATEMENT.match(where):
+        return UsageError("a filter is the condition alone: leave out SELECT, FROM and WHERE.")
     if message.startswith("Max expression depth"):
         return too_deep()
     if "position" not in answer:
@@ -60,7 +71,7 @@ def _syntax_error(where: str, answer: dict[str, Any]) -> UsageError:
     place = f"at character {at + 1}, before {where[at : at + 20]!r}"
     if at >= len(where.rstrip()):
         place = "at its end"
-    return UsageError(
-        f"the filter {short(where)!r} cannot be read {place}: {message}. "
-        "Example: width > 1000 and path like '%holiday%'."
-    )
+    why = "" if message.startswith("syntax error") else f": {message}"
+    remedy = "Example: width > 1000 and path like '%holiday%'."
+    remedy = next((said for sign, said in _HINTS if sign.search(where)), remedy)
+    return UsageError(f"the filter {short(where)!r} cannot be read {place}{why}. {remedy}")

@@ -224,11 +224,11 @@ def audio_windows(
 
 def _kind_of_sound(source: Source) -> str:
     """What reads a sound: ``av`` if libsndfile does not."""
-    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+    name = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else ""
     try:
         with _opened(source) as file:
             at = file.tell()
-            kind = sniff(file.read(HEAD_BYTES), str(name), file=file)
+            kind = sniff(file.read(HEAD_BYTES), name, file=file)
             file.seek(at)
         return "av" if kind == "av" else "audio"
     except (MmsearchError, OSError, ValueError):  # what decodes it says why
