@@ -53,7 +53,11 @@ CASES = [
     (b"FUJIFILMCCD-RAW 0201", "DSCF.RAF", "a camera's raw picture (RAF)"),
     (b'{"a": 1}\n', "a.json", "text; --include '*.json' reads it"),
     (b"a,b\n", "A.CSV", "text; --include '*.CSV' reads it"),
-    (b"\x0bsomebody" + bytes(150), "~$letter.docx", "of an unknown kind (.docx)"),
+    (
+        b"\x0bsomebody" + bytes(150),
+        "~$letter.docx",
+        "an office program's note that a document is open",
+    ),
     (
         zipped("Index/Document.iwa"),
         "a.pages",
@@ -72,6 +76,12 @@ CASES = [
         "a web page with its pictures (MHTML); saved as html, it is read",
     ),
     (b"1795\nFrom: a@b\n\nx\n", "1.emlx", "a mail (Apple Mail); saved as eml, it is read"),
+    (b"\xd0\xcf\x11\xe0" + bytes(600), "a.vsd", "a drawing (Visio); saved as pdf, it is read"),
+    (b"%!PS-Adobe-3.0 EPSF", "a.eps", "a PostScript document; converted to pdf, it is read"),
+    (bytes(257) + b"ustar\x0000" + bytes(200), "a.tar", "a tar archive"),
+    (b"\x01\0\0\0" + bytes(36) + b" EMF", "a.emf", "a drawing (EMF); exported as png, it is read"),
+    (b"\x00\x01\x00\x00Standard Jet DB", "a.mdb", "a database (Access)"),
+    (b"\x00\x01\x00\x00\x00\x12", "a.ttf", "a font"),
     (b"#!/bin/sh\necho\n", "run", "a script"),
     (b"\x7fELF\x02\x01", "program", "a program"),
     (bytes(100), "zero.bin", "all zero bytes"),
@@ -150,3 +160,18 @@ def test_a_run_says_what_it_passed_over_and_info_lists_it(tmp_path: Path) -> Non
     assert len(body["ignored_files"]) == 6 and body["skipped_reasons"] == {}
     with pytest.raises(mmsearch.MmsearchError, match=r"not indexed: it is a ZIP archive"):
         mmsearch.open(index).add([folder / "archive 1.zip"])
+
+
+def test_a_run_tells_kinds_without_what_would_read_them(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.json", "b.json", "c.csv"):
+        (folder / name).write_text("1, 2\n")
+    (folder / "d.svg").write_text("<svg/>\n")
+    settle()
+    index = ("--index", str(tmp_path / "ix"))
+    done = command_line.mmsearch("index", str(folder), *index, home=tmp_path)
+    assert "mmsearch: not indexed: text (3), a drawing (SVG) (1). `mmsearch info" in done.stderr
+    told = command_line.mmsearch("info", "--ignored", *index, home=tmp_path).stdout
+    assert "  2  text; --include '*.json' reads it: " in told
+    assert "  1  a drawing (SVG); exported as png, it is read: " in told

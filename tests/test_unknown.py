@@ -148,7 +148,7 @@ def test_what_is_remembered_of_letters_is_bounded(monkeypatch: pytest.MonkeyPatc
 def test_indexing_counts_passages_that_the_space_cannot_read(notes: Path, tmp_path: Path) -> None:
     code, out, err = asked("index", notes / "notes", "--index", tmp_path / "ix")
     assert code == 0 and "indexed 4" in out
-    assert "2 passages are mostly in letters that the space does not know" in err
+    assert "passages mostly in letters that the space does not know: 2." in err
     index = mmsearch.open(tmp_path / "ix")
     unread = index.search("a dog", where="meta.unknown_share > 0.5")
     assert {Path(str(h.path)).name: h.meta["unknown_share"] for h in unread} == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -226,14 +227,15 @@ def index(
             names = [plain(name) for name in list(report.cut_in)[:_NAMED_KINDS]]
             more = ", …" if len(report.cut_in) > len(names) else ""
             say(
-                f"mmsearch: {report.cut:,} passages were longer than the space reads: "
-                f"what stands at their ends cannot be found ({', '.join(names)}{more})."
+                f"mmsearch: passages longer than the space reads: {report.cut:,} "
+                f"({', '.join(names)}{more}). What stands at the end of such a passage cannot be "
+                "found."
             )
         if report.unknown:
             say(
-                f"mmsearch: {report.unknown:,} passages are mostly in letters that the space does "
-                "not know: they cannot be found by what they say. `mmsearch spaces` lists spaces "
-                "for other languages."
+                "mmsearch: passages mostly in letters that the space does not know: "
+                f"{report.unknown:,}. Such a passage cannot be found by what it says. `mmsearch "
+                "spaces` lists spaces for other languages."
             )
         if ann == "ivfpq" and (known := read(folder).live) < MIN_TRAIN:
             say(
@@ -242,18 +244,21 @@ def index(
             )
         if report.failed:
             say(
-                f"mmsearch: files that could not be indexed, for a reason that is not theirs: "
-                f"{report.failed:,}. Run the same command to try them again."
+                "mmsearch: files that could not be indexed, for a reason that is not their "
+                f"content: {report.failed:,}. Run the same command to try again."
             )
         if (report.skipped or report.failed) and not json:
             say("`mmsearch info --skipped" + _same(index) + "` says why files were left out.")
         if report.passed_over and not json:
-            some = report.passed_over.most_common(_NAMED_KINDS)
+            kinds: Counter[str] = Counter()  # without what would read them
+            for what, number in report.passed_over.items():
+                kinds[what.partition(";")[0]] += number
+            some = kinds.most_common(_NAMED_KINDS)
             told = ", ".join(f"{what} ({number:,})" for what, number in some)
-            more = ", …" if len(report.passed_over) > len(some) else ""
+            more = ", …" if len(kinds) > len(some) else ""
             say(
                 f"mmsearch: not indexed: {told}{more}. `mmsearch info --ignored{_same(index)}` "
-                "lists them."
+                "lists them, and says what would be read."
             )
         nothing = not report.indexed and not report.unchanged and not report.kept
         if not json and nothing and not report.skipped and not report.failed:

@@ -272,9 +272,9 @@ def reencode(
         if len(done.lost) > _NAMED:
             say(f"mmsearch: … and {len(done.lost) - _NAMED:,} more (--json lists them)")
         if done.report.cut:
-            say(f"mmsearch: the ends of {done.report.cut:,} passages are beyond what it reads.")
+            say(f"mmsearch: passages whose ends are beyond what it reads: {done.report.cut:,}.")
         if done.report.unknown:
-            say(f"mmsearch: {done.report.unknown:,} passages are in letters that it does not know.")
+            say(f"mmsearch: passages in letters that it does not know: {done.report.unknown:,}.")
         if done.kept is not None:
             typer.echo(f"the old index is {plain(str(done.kept))}")
 

@@ -59,7 +59,8 @@ def no_function(name: str, n: int | None = None) -> str:
             "time, as in mtime > '2026-01-31'."
         )
     if name in _AGGREGATES:
-        return f"{name} cannot be used in a filter, which looks at one part at a time."
+        shown = name.replace("_star", "(*)")
+        return f"{shown} cannot be used in a filter, which looks at one part at a time."
     return (
         f"{name} cannot be used in a filter. There are {', '.join(FUNCTIONS)}, "
         f"{' '.join(ARITHMETIC)}, like and ilike."

@@ -74,4 +74,6 @@ def _syntax_error(where: str, answer: dict[str, Any]) -> UsageError:
     why = "" if message.startswith("syntax error") else f": {message}"
     remedy = "Example: width > 1000 and path like '%holiday%'."
     remedy = next((said for sign, said in _HINTS if sign.search(where)), remedy)
+    if message.startswith("unterminated quoted string"):
+        why, remedy = ", where a quote is not closed", "Write '' for a ' inside a text: 'it''s'."
     return UsageError(f"the filter {short(where)!r} cannot be read {place}{why}. {remedy}")

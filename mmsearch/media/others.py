@@ -30,7 +30,19 @@ _MAGIC = (
     (b"FLV\x01", "a video (Flash)"),
     (b"\x00\x00\x01\xba", "a video (MPEG)"),
     (b"\x00\x00\x01\xb3", "a video (MPEG)"),
-    (b"%!PS", "a PostScript program"),
+    (b"%!PS-AdobeFont", "a font"),
+    (b"%!PS", "a PostScript document; converted to pdf, it is read"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript document; converted to pdf, it is read"),
+    (b"\xd7\xcd\xc6\x9a", "a drawing (WMF); exported as png, it is read"),
+    (b"AC10", "a drawing (AutoCAD); exported as pdf, it is read"),
+    (b"\xffWPC", "a document (WordPerfect); saved as docx, it is read"),
+    (b"ITSF", "a help file (CHM)"),
+    (b"\x89HDF", "data (HDF5)"),
+    (b"\x00\x01\x00\x00Standard", "a database (Access)"),
+    (b"v/1\x01", "a picture (OpenEXR)"),
+    (b"#?RADIANCE", "a picture (Radiance HDR)"),
+    (b"MP+", "a sound (Musepack)"),
+    (b"MPCK", "a sound (Musepack)"),
     (b"AT&TFORM", "a DjVu document"),
     (b"MThd", "a score (MIDI)"),
     (b"wOFF", "a font"),
@@ -53,6 +65,9 @@ _OLD_OFFICE = {
     "xls": "a spreadsheet (Excel 97); saved as xlsx, it is read",
     "ppt": "slides (PowerPoint 97); saved as pptx, they are read",
     "msg": "a mail (Outlook); saved as eml, it is read",
+    "pub": "a publication (Publisher); saved as pdf, it is read",
+    "vsd": "a drawing (Visio); saved as pdf, it is read",
+    "mpp": "a project plan (Project); saved as pdf, it is read",
 }
 # Texts of which most is markup: read as they are, they would be found by that.
 _MARKUP = {
@@ -163,6 +178,8 @@ def described(head: bytes, name: str) -> str:
     it is taken for granted that ``sound_alone`` was asked.
     """
     suffix = PurePosixPath(name).suffix[1:].lower()
+    if PurePosixPath(name).name.startswith("~$"):
+        return "an office program's note that a document is open"
     if is_camera_raw(head, suffix):
         return f"a camera's raw picture ({suffix.upper() or 'raw'})"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -194,6 +211,10 @@ def described(head: bytes, name: str) -> str:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             return what
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head[40:44] == b" EMF" and head.startswith(b"\x01\0\0\0"):
+        return "a drawing (EMF); exported as png, it is read"
     if not head.strip(b"\0"):
         return "all zero bytes"
     if looks_textual(head):

@@ -93,7 +93,7 @@ def parts(
             raise DecodeError(
                 f"no page can be read ({complaint})"
                 if complaint
-                else "has no text layer (scanned?)"
+                else "has no text layer, as a scan has none; run OCR on it first"
             )
     finally:
         with _one_at_a_time:
