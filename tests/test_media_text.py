@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.errors import DecodeError, LimitExceeded
@@ -131,7 +131,11 @@ def test_no_passage_ever_parts_a_grapheme(clusters: list[str]) -> None:
         assert end in edges
 
 
-@given(st.text(max_size=2000), st.sampled_from([0.0, 0.15, 0.5, 0.9]))
+@given(
+    st.one_of(st.text(max_size=2000), st.text("0aé界.,\n ", max_size=500)),
+    st.sampled_from([0.0, 0.15, 0.5, 0.9]),
+)
+@example("0\n000000000000000 00", 0.0)
 @settings(max_examples=200, deadline=None)
 def test_nothing_readable_is_lost_and_lengths_are_bounded(text: str, overlap: float) -> None:
     from mmsearch.media.cutting import normalised, spans

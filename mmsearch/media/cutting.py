@@ -74,11 +74,15 @@ def spans(
         if window and weight + unit.weight > budget:
             cut = _best_cut(window, unit.start, gaps)
             yield window[0].start, window[cut - 1].end
-            window = window[_shared_from(window, cut, unit.start, overlap, gaps) :]
+            first = _shared_from(window, cut, unit.start, overlap, gaps)
+            window, fresh = window[first:], len(window) - cut
             weight = sum(held.weight for held in window)
             # What was cut off and the overlap may leave no room for a long word.
-            while window and weight + unit.weight > budget:
+            while len(window) > fresh and weight + unit.weight > budget:
                 weight -= window.pop(0).weight
+            if window and weight + unit.weight > budget:
+                yield window[0].start, window[-1].end
+                window, weight = [], 0
         window.append(unit)
         weight += unit.weight
     if window:
