@@ -68,18 +68,19 @@ def spans(
     budget = words * chars
     overlap = min(preprocess.passage_overlap, 0.5) * budget
     window: list[_Unit] = []  # the passage being filled, and what it shares with the one before
-    weight = 0
+    weight = shared = 0  # shared: units that were in the passage before
     gaps = _Gaps(text, starts, ends)
     for unit in _units(text, begin, word_weight=chars, char_weight=words):
         if window and weight + unit.weight > budget:
-            cut = _best_cut(window, unit.start, gaps)
+            cut = _best_cut(window, shared, unit.start, gaps)
             yield window[0].start, window[cut - 1].end
             first = _shared_from(window, cut, unit.start, overlap, gaps)
-            window, fresh = window[first:], len(window) - cut
+            window, shared = window[first:], cut - first
             weight = sum(held.weight for held in window)
             # What was cut off and the overlap may leave no room for a long word.
-            while len(window) > fresh and weight + unit.weight > budget:
+            while shared and weight + unit.weight > budget:
                 weight -= window.pop(0).weight
+                shared -= 1
             if window and weight + unit.weight > budget:
                 yield window[0].start, window[-1].end
                 window, weight = [], 0
@@ -182,10 +183,11 @@ class _Gaps:
         return -1 if end in self._ends else _break_level(self.text, end, following)
 
 
-def _best_cut(window: list[_Unit], next_start: int, gaps: _Gaps) -> int:
-    """How many units the passage keeps: the best break in its last 40%, the last of equals."""
+def _best_cut(window: list[_Unit], shared: int, next_start: int, gaps: _Gaps) -> int:
+    """How many units the passage keeps, more than it shares with the one before: up to the best
+    break in its last 40%, the last of equals."""
     best, best_level = len(window), -2
-    for cut in range(len(window), max(1, int(len(window) * 0.6)) - 1, -1):
+    for cut in range(len(window), max(shared + 1, int(len(window) * 0.6)) - 1, -1):
         following = window[cut].start if cut < len(window) else next_start
         level = gaps.level(window[cut - 1].end, following)
         if level > best_level:
