@@ -85,7 +85,7 @@ def test_code_and_numbers_make_passages_that_the_built_in_space_reads_whole() ->
 
 def test_a_long_run_of_letters_and_signs_weighs_what_its_tokens_do() -> None:
     of_prose = next(passages("Well, said he; " * 100, PREPROCESS))
-    of_code = next(passages("self._at[0]+=1 " * 100, PREPROCESS))
+    of_code = next(passages("self._at[n]+=m " * 100, PREPROCESS))
     assert len(of_prose.split()) == 200
     assert len(of_code.split()) == int(
         200 / (9 * 3 / 5)
