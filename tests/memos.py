@@ -54,6 +54,8 @@ def filmed(format: str, encoder: str, mono: np.ndarray, rate_hz: int = 48000) ->
         video.width = video.height = 64
         video.pix_fmt = "yuv420p"
         audio = file.add_stream(encoder, rate=rate_hz, layout="mono")
+        if encoder == "wmav2":
+            audio.bit_rate = 128_000
         for shade in range(20):
             pixels = np.full((64, 64, 3), shade * 10, np.uint8)
             file.mux(video.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))

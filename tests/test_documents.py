@@ -651,3 +651,28 @@ def test_a_damaged_copy_is_read_or_refused(name: str) -> None:
             assert list(decode(copy, kind, PREPROCESS))
         except (DecodeError, LimitExceeded) as error:
             assert str(error) and "Error" not in str(error)
+
+
+def test_headers_and_footers_of_sheets_are_read_without_their_codes() -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active["A1"] = "cell"
+    book.active.oddHeader.center.text = "Quarterly ledger"
+    book.active.oddHeader.center.font = "Arial,Bold"
+    book.active.oddFooter.left.text = "page &P of &N"
+    buffer = io.BytesIO()
+    book.save(buffer)
+    text = said(buffer.getvalue(), "x.xlsx")
+    assert "Quarterly ledger" in text and "page of" in text and "Arial" not in text
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"From a@b Mon Jan  1 00:00:00 2024\nContent-Type: text/plain\n\nhello words\n", "x.mbox"),
+        (b"MIME-Version: 1.0\nContent-Type: text/plain\n\nhello words\n", "x.eml"),
+        (b"From a@b Mon Jan  1 00:00:00 2024\n\nhello words\n", "x.mbox"),
+    ],
+)
+def test_a_letter_of_few_headers_is_one_by_its_name(data: bytes, name: str) -> None:
+    assert sniff(data, name) == "mail" and "hello words" in said(data, name)

@@ -169,3 +169,12 @@ def test_whatever_is_a_heading_no_word_is_lost(pieces: list[str]) -> None:
 )
 def test_headings_are_found_in_linear_time(text: str) -> None:
     in_plain_text(text)
+
+
+def test_a_passage_that_begins_with_the_line_above_a_title_is_below_it() -> None:
+    text = "=====\nTitle\n=====\n\nwords of it\n\n# Head {#name .class}\n\nmore\n"
+    first, second = in_plain_text(text)
+    assert (first.start, first.title) == (0, "Title")
+    assert second.title == "Head"
+    (part,) = decode(text.encode(), "text", Preprocess(64, 16000, 10.0))
+    assert part.meta["section"] == "Title"

@@ -433,3 +433,17 @@ def test_a_long_file_resumes_where_its_last_commit_ended(
 
 def manifest_of(where: Path):  # type: ignore[no-untyped-def]
     return Snapshot.open(where).manifest
+
+
+def test_files_of_one_content_that_move_together_are_moved(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "here").mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (folder / "here" / f"{name}.txt").write_text("the same words")
+    (folder / "other.txt").write_text("other words")
+    run([folder], tmp_path / "ix")
+    (folder / "here").rename(folder / "there")
+    (folder / "there" / "d.txt").write_text("the same words")
+    report = run([folder], tmp_path / "ix")
+    assert (report.moved, report.removed, report.indexed, report.unchanged) == (3, 0, 1, 4)
+    assert len(mmsearch.open(tmp_path / "ix")) == 5

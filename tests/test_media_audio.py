@@ -14,6 +14,7 @@ import soxr
 from hostile import wav_header
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
 from mmsearch.media import Limits, audio_windows, decode, mpeg, sniff
+from mmsearch.media.spliced import Spliced
 from mmsearch.types import Preprocess
 
 RATE_HZ = 16000
@@ -339,9 +340,28 @@ def mpeg_frames(data: bytes) -> list[int]:
 
 def test_what_is_put_into_a_file_reads_as_one_piece_from_any_place() -> None:
     data, piece = bytes(range(100)), b"--piece--"
-    joined = data[:40] + piece + data[40:]
-    file = mpeg._Inserted(io.BytesIO(data), 40, piece)
+    for instead_of in (0, 4):
+        joined = data[:40] + piece + data[40 + instead_of :]
+        reads_as(Spliced(io.BytesIO(data), 40, piece, instead_of), joined)
+
+
+def reads_as(file: Spliced, joined: bytes) -> None:
     for at in range(len(joined) + 2):
         for n in (1, 3, 30, 200):
             assert file.seek(at) == at and file.read(n) == joined[at : at + n]
     assert file.seek(-5, 2) == len(joined) - 5 and file.read() == joined[-5:]
+
+
+def test_a_wav_whose_recorder_was_stopped_is_read_to_its_end() -> None:
+    buffer = io.BytesIO()
+    tone = np.sin(np.arange(16_000 * 3) / 9).astype(np.float32) / 2
+    soundfile.write(buffer, tone, 16_000, format="WAV", subtype="PCM_16")
+    whole = buffer.getvalue()
+    at = whole.index(b"data") + 4
+    stopped = whole[:4] + bytes(4) + whole[8:at] + bytes(4) + whole[at + 4 :]
+    preprocess = Preprocess(image_px=64, sample_rate_hz=16_000, window_s=10.0)
+    (part,), (expected,) = (list(decode(d, "audio", preprocess)) for d in (stopped, whole))
+    assert np.array_equal(part.data, expected.data) and part.end_s == 3.0
+    really_empty = whole[:at] + bytes(4) + b"LIST" + (4).to_bytes(4, "little") + b"INFO"
+    with pytest.raises(DecodeError, match="no sound"):
+        list(decode(really_empty, "audio", preprocess))

@@ -105,6 +105,7 @@ FILMED = [
     ("memo.3gp", "3gp", "aac"),
     ("memo.webm", "webm", "libopus"),
     ("memo.mkv", "matroska", "flac"),
+    ("memo.asf", "asf", "wmav2"),
 ]
 
 
@@ -216,3 +217,14 @@ def test_without_the_extra_a_skip_says_what_would_read_it(tmp_path: Path) -> Non
     assert done.stdout.startswith(
         "is a sound in MP4 (AAC, ALAC); to read it, install the extra av: pip install '.[av]'"
     ), done.stderr
+
+
+def test_formats_that_libsndfile_does_not_read_are_known_by_their_first_bytes() -> None:
+    speex = b"OggS\0\2" + bytes(22) + b"Speex   1.2" + bytes(60)
+    assert sniff(speex, "memo.spx") == sniff(speex, "memo") == "av"
+    assert sniff(b"TTA1" + bytes(60), "memo.tta") == "av"
+    assert sniff(b"\x0b\x77" + bytes(60), "film.ac3") == "av"
+    assert sniff(b"\x0b\x77" + bytes(60), "data.bin") is None
+    tta = written("tta", "tta", 44100, 1, tone(44100, 3.0))
+    (part,) = parts(tta, "memo.tta")
+    assert part.end_s == 3.0

@@ -357,3 +357,14 @@ def test_sniffing_costs_less_than_a_tenth_of_a_millisecond() -> None:
         for _ in range(200):
             sniff(head[:8192], name)
         assert (time.process_time() - start) / 200 < 100e-6
+
+
+@pytest.mark.parametrize("control", ["\a", "\x01\x02"])
+def test_a_stray_control_character_does_not_make_a_binary_file_of_a_short_note(
+    control: str,
+) -> None:
+    data = f"A short note with a bell{control} in it.\n".encode()
+    assert sniff(data, "bel.txt") == "text"
+    (part,) = parts(data)
+    assert part.data == "A short note with a bell in it."
+    assert sniff(b"\x01\x02\x03" * 20, "x") is None

@@ -263,10 +263,10 @@ class Plan:
             return min(above, key=len)
         return str(Path(scope.path).parent) if scope.is_file else scope.path
 
-    def vanished(self, prune: bool, moved: Collection[int]) -> tuple[list[int], list[str]]:
+    def vanished(self, prune: bool, moved: Collection[bytes]) -> tuple[list[int], list[str]]:
         """(items whose files are gone, folders whose items were kept all the same).
 
-        moved: items whose content was met at another place. Kept without ``prune``: items below
+        moved: content that was met at another place. Kept without ``prune``: items below
         a folder that could not be read, those of a scope in which suddenly no file is left (an
         unplugged drive), and those of a vanished folder below, see ``vanished.kept_folders``.
         """
@@ -285,7 +285,7 @@ class Plan:
                 kept[item] = above
                 continue
             left_out = any(walk.leaves_out(path, links) for top, walk in walks if inside(path, top))
-            if item not in moved and not left_out:
+            if self.known.content[item] not in moved and not left_out:
                 lost[item] = path
         tops = [top for top, _ in walks]
         kept |= kept_folders(lost, self._met, tops, sum(self.known.in_scope))

@@ -320,7 +320,7 @@ class Held(Plan):
                 self._extra[path] = extra
             yield task
 
-    def vanished(self, prune: bool, moved: Collection[int]) -> tuple[list[int], list[str]]:
+    def vanished(self, prune: bool, moved: Collection[bytes]) -> tuple[list[int], list[str]]:
         """Items that the other index no longer holds."""
         return self.known.vanished(), []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -371,19 +372,28 @@ class Run:
     # -- the end ----------------------------------------------------------------
 
     def _remove_vanished(self) -> None:
-        gone, kept = self.plan.vanished(self.options.prune, set(self.copied))
+        gone, kept = self.plan.vanished(self.options.prune, self._copied_content())
         spared = [*kept, *self.plan.unreadable, *self.plan.empty]
         self.plan.forget_unseen([] if self.options.prune else spared)
         if not self.options.prune:
             kept = sorted({*kept, *self.missing})
         self.report.kept = tuple(kept)
-        moved = set(gone) & set(self.copied)
+        moved = self._moved(gone)
         for item in gone:
             if self._is_unfinished(item):
                 del self.resumed[self._id_of(item)]
             self._delete(item)
-        self.report.moved = len(moved)
-        self.report.removed = len(gone) - len(moved)
+        self.report.moved = moved
+        self.report.removed = len(gone) - moved
+
+    def _copied_content(self) -> set[bytes]:
+        return {self.plan.known.content[item] for item in self.copied}
+
+    def _moved(self, gone: Sequence[int]) -> int:
+        """How many of the items whose files are gone were met at another place."""
+        content = self.plan.known.content
+        met = Counter(content[item] for item in self.copied)
+        return (met & Counter(content[item] for item in gone)).total()
 
     def _tally(self) -> None:
         report, plan = self.report, self.plan

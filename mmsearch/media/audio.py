@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mmsearch import forks
 from mmsearch.errors import DecodeError, LimitExceeded, UsageError
 from mmsearch.given import shown
-from mmsearch.media import mpeg
+from mmsearch.media import mpeg, wave
 from mmsearch.media.limits import Limits, OutOfMemory
 from mmsearch.types import Modality, Part, Preprocess
 
@@ -64,7 +64,7 @@ def parts(
     parts before it have been given already, and DecodeError follows.
     """
     try:
-        with _opened(mpeg.with_length(source)) as sound:
+        with _opened(wave.with_length(mpeg.with_length(source))) as sound:
             _check_header(sound, limits)
             meta = _meta(sound)
             start_frame = _start_frame(sound, preprocess, skip_parts)

@@ -115,10 +115,10 @@ def _units(text: str, begin: int, word_weight: int, char_weight: int) -> Iterato
 def _weight(word: str, word_weight: int, char_weight: int) -> int:
     """What a word weighs: as much as the words of prose that give as many tokens.
 
-    Byte pairs of English are the measure (benchmarks/passages.py): one token for a word and one more
-    for every four letters beyond seven, one for every two signs in a row. The stop or comma behind
-    a word is free, as prose has those. A digit, or a letter of another alphabet, weighs a third of
-    a Chinese character, which differs with the tower.
+    Byte pairs of English are the measure (benchmarks/passages.py): one token for a word and one
+    more for every four letters beyond seven, one for every two signs in a row. The stop or comma
+    behind a word is free, as prose has those. A digit, or a letter of another alphabet, weighs a
+    third of a Chinese character, which differs with the tower.
     """
     tokens = letters = 0
     if word[-1] in _PROSE_STOPS and word[-2:-1].isalpha():

@@ -44,6 +44,7 @@ _ISO_2022 = (b"\x1b$", b"\x1b(J", b"\x1b(I")  # they begin Japanese, Korean or C
 
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\b\x1b\x1a")) + b"\x7f"
 MAX_CONTROL_SHARE = 0.02  # terminal logs have a few; compressed data has 10%
+_FEW_CONTROLS = 2  # a stray one makes no binary file of a short note
 _BAD_CONTROL = {c: None for c in range(32) if c not in b"\t\n\r\f"} | {0x7F: None}
 _ASCII_RUN = re.compile(rb"[\x00-\x7f]+")
 
@@ -57,7 +58,8 @@ def looks_textual(head: bytes) -> bool:
     if _is_iso_2022(head):
         return True
     controls = len(head) - len(head.translate(None, _CONTROL))
-    return controls <= MAX_CONTROL_SHARE * len(head) or _wide_without_bom(head) is not None
+    most = max(MAX_CONTROL_SHARE * len(head), _FEW_CONTROLS if len(head) >= 32 else 0)
+    return controls <= most or _wide_without_bom(head) is not None
 
 
 def decode_text(data: bytes, declared: str | None = None) -> str:

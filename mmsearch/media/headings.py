@@ -72,6 +72,7 @@ def in_plain_text(text: str, begin: int = 0) -> list[Heading]:
     headings: list[Heading] = []
     fence, blank_before = "", True
     title_line: tuple[int, str] | None = None  # a line behind a blank one: a title if underlined
+    above: int | None = None  # where a line above the title begins
     for at, line in _lines(text, begin):
         stripped = line.strip()
         fenced, signs = _FENCE.match(line), _NUMBER_SIGNS.match(line)
@@ -80,30 +81,39 @@ def in_plain_text(text: str, begin: int = 0) -> list[Heading]:
             underline = None  # a fence right behind a short line
         if underline is not None and title_line is not None:
             start, title = title_line
+            start = start if above is None else above
             if len(stripped) * 2 >= len(title):
                 level = _UNDERLINE_LEVELS.get(underline[1], 2)
                 headings.append(_heading(start, at + len(line.rstrip()), level, title))
-            blank_before, title_line = True, None
+            blank_before, title_line, above = True, None, None
         elif not fence and blank_before and _is_above_title(text, at):
-            continue
+            above = at
         elif fenced is not None and (not fence or fenced[1].startswith(fence)):
             fence = "" if fence else fenced[1]
-            blank_before, title_line = False, None
+            blank_before, title_line, above = False, None, None
         elif fence:
             continue
         elif blank_before and signs is not None:
             start = at + line.index("#")
-            title = _without_closing_signs(signs[2].rstrip())
+            title = _without_closing_signs(_without_attributes(signs[2].rstrip()))
             headings.append(_heading(start, at + len(line.rstrip()), len(signs[1]) - 1, title))
-            blank_before, title_line = True, None
+            blank_before, title_line, above = True, None, None
         elif blank_before and _UNDERLINE.match(line) is not None:
-            continue  # a line above a title, which is one behind a blank line all the same
+            above = at  # a title under it is one behind a blank line all the same
         else:
             title_line = None
             if blank_before and 0 < len(stripped) <= MAX_TITLE_CHARS:
                 title_line = at + line.index(stripped), stripped
+            else:
+                above = None
             blank_before = not stripped
     return headings
+
+
+def _without_attributes(title: str) -> str:
+    """A title without the {#name .class} that Pandoc and Kramdown have behind it."""
+    at = title.rfind("{") if title.endswith("}") else -1
+    return title[:at].rstrip() if at > 0 and title[at + 1] in "#." else title
 
 
 def _without_closing_signs(title: str) -> str:

@@ -7,10 +7,10 @@ So this module counts the frames and puts a tag in front of them.
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, cast
+
+from mmsearch.media.spliced import Spliced
 
 _BITRATES_KBPS = {  # (MPEG version is 1, layer) -> table; ISO 11172-3 and 13818-3
     (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -82,7 +82,7 @@ def with_length(file: BinaryIO) -> BinaryIO:
     frames, size = _counted(file, begin)
     file.seek(0)
     tag = _tag(head[first : first + 4], frames, size) if frames > 1 else None
-    return file if tag is None else cast(BinaryIO, _Inserted(file, begin, tag))
+    return file if tag is None else cast(BinaryIO, Spliced(file, begin, tag))
 
 
 def _begins(data: bytes, at: int) -> bool:
@@ -152,44 +152,3 @@ def _tag(header: bytes, frames: int, size: int) -> bytes | None:
             body[at : at + _TAG_BYTES] = b"Info" + b"".join(n.to_bytes(4, "big") for n in numbers)
             return bytes(body)
     return None
-
-
-class _Inserted(io.RawIOBase):
-    """A file with some bytes put in at one place."""
-
-    def __init__(self, file: BinaryIO, at: int, piece: bytes) -> None:
-        self._file, self._at, self._piece = file, at, piece
-        file.seek(0, os.SEEK_END)
-        self._size = file.tell() + len(piece)
-        self._place = 0
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        done, end = 0, self._at + len(self._piece)
-        while done < len(view) and self._place < self._size:
-            wanted = len(view) - done
-            if self._at <= self._place < end:
-                data = self._piece[self._place - self._at :][:wanted]
-            else:
-                before = self._place < self._at
-                self._file.seek(self._place if before else self._place - len(self._piece))
-                data = self._file.read(min(wanted, self._at - self._place) if before else wanted)
-            if not data:
-                break
-            view[done : done + len(data)] = data
-            done, self._place = done + len(data), self._place + len(data)
-        return done
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = max(0, base + offset)
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True

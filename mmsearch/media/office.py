@@ -30,6 +30,11 @@ _ABOUT = {"title": "title", "creator": "author"}
 # Of two forms of the same drawing the older is left out, as are codes, what was moved away, and how
 # a paragraph was before a change.
 _UNREAD = frozenset(("Fallback", "instrText", "delText", "moveFrom", "tabs", "pPrChange"))
+# Headers and footers of sheets, and the codes in them: &L begins the left part, &P is the page, …
+_PAGE_MARGINS = frozenset(
+    f"{which}{what}" for which in ("odd", "even", "first") for what in ("Header", "Footer")
+)
+_MARGIN_CODES = re.compile(r'&(?:"[^"]*"|\d{1,3}|K[0-9A-Fa-f]{6}|[A-Za-z])')
 _MAX_SHARED_STRINGS = 2_000_000
 
 
@@ -326,6 +331,8 @@ class _Cells:
         if name == "c":
             self._type, self._value = attributes.get("t", "n"), ""
             self._style = attributes.get("s", "")
+        elif name in _PAGE_MARGINS:
+            self._value, self._reading = "", True
         elif name in ("v", "t"):
             self._reading = True
 
@@ -333,6 +340,9 @@ class _Cells:
         """See ``Handler``."""
         if name in ("v", "t"):
             self._reading = False
+        elif name in _PAGE_MARGINS:
+            self._reading = False
+            self._writing.add("\n" + normalised(_MARGIN_CODES.sub(" ", self._value)) + "\n")
         elif name == "c" and self._value:
             value = self._value
             if self._type == "s":

@@ -89,6 +89,7 @@ _SOUND_SUFFIXES = {
     "asf": frozenset(("wma",)),
     "matroska": frozenset(("mka", "weba")),
     "aac": frozenset(("aac", "adts")),
+    "ac3": frozenset(("ac3",)),
 }
 _SOUND_MAGIC = (
     (_ASF, "asf"),
@@ -97,6 +98,8 @@ _SOUND_MAGIC = (
     (b"MAC ", "ape"),
     (b"wvpk", "wv"),
     (b"DSD ", "dsf"),
+    (b"TTA1", "tta"),
+    (b"\x0b\x77", "ac3"),
 )
 _SOUNDS = {
     "mov": "a sound in MP4 (AAC, ALAC)",
@@ -107,10 +110,15 @@ _SOUNDS = {
     "ape": "a sound (Monkey's Audio)",
     "wv": "a sound (WavPack)",
     "dsf": "a sound (DSD)",
+    "tta": "a sound (True Audio)",
+    "ac3": "a sound (AC-3)",
+    "ogg": "a sound (Speex)",
     "": "a sound",
 }
 _HEADER = re.compile(rb"([!-9;-~]{1,60}):")
-_HEADERS_OF_MAIL = frozenset(b"from to subject date received message-id return-path cc".split())
+_HEADERS_OF_MAIL = frozenset(
+    b"from to subject date received message-id return-path cc mime-version content-type".split()
+)
 # What a letter has that was sent, and notes that begin with "From:" and "Subject:" have not.
 _SENT = frozenset(b"received message-id mime-version delivered-to return-path".split())
 _MAILBOX = re.compile(r"(?:txt|\d*|.*[:;!]2,[a-zA-Z]*)")  # suffixes, also of Maildir's names
@@ -132,7 +140,7 @@ def _is_mail(head: bytes, suffix: str) -> bool:
         elif not line[:1].isspace() and line is not lines[-1]:  # the last may be cut
             return False
     if named:
-        return bool(names & _HEADERS_OF_MAIL)
+        return bool(names & _HEADERS_OF_MAIL) or lines[0].startswith(b"From ")
     return names >= {b"from", b"date"} and bool(names & _SENT)
 
 
@@ -148,6 +156,8 @@ def sound_format(head: bytes) -> str | None:
     """FFmpeg's name for a format of sounds that libsndfile does not read."""
     if head[4:8] == b"ftyp":
         return "mov"
+    if head.startswith(b"OggS"):
+        return "ogg" if b"Speex   " in head[:256] else None
     if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:
         return "aac"
     return next((name for magic, name in _SOUND_MAGIC if head.startswith(magic)), None)
@@ -161,7 +171,7 @@ def is_sound(head: bytes, suffix: str) -> bool:
     found = sound_format(head)
     if found == "mov":
         return head[8:12] in _SOUND_BRANDS or suffix in _SOUND_IN_MP4
-    if found in ("asf", "matroska", "aac"):
+    if found in _SOUND_SUFFIXES:
         return suffix in _SOUND_SUFFIXES[found]
     return found is not None
 

@@ -35,7 +35,7 @@ SUFFIXES = {  # suffix -> kind
     **dict.fromkeys(
         "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64 bwf voc".split(), "audio"
     ),
-    **dict.fromkeys("m4a m4b aac wma amr ape wv mka".split(), "av"),
+    **dict.fromkeys("m4a m4b aac wma amr ape wv mka spx tta ac3".split(), "av"),
     "pdf": "pdf",
     **dict.fromkeys("docx docm dotx pptx pptm potx ppsx xlsx xlsm xltx".split(), "office"),
     **dict.fromkeys("odt ott odp otp ods ots".split(), "opendocument"),
@@ -146,7 +146,7 @@ def _by_magic(head: bytes, suffix: str) -> str | None:
     if head[:4] == b"FORM" and head[8:12] in _IFF_SOUND:
         return "audio"
     if head.startswith(b"OggS"):
-        return _ogg(head)
+        return "av" if is_sound(head, suffix) else _ogg(head)
     if is_sound(head, suffix):
         return "av"
     if head.startswith(_AUDIO_MAGIC) or mpeg.is_audio(head, 0):
@@ -200,5 +200,5 @@ def _ogg(head: bytes) -> str | None:
     """Sound if the first pages name a codec that libsndfile reads and no video."""
     if b"\x80theora" in head:
         return None
-    codecs = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+    codecs = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC")
     return "audio" if any(codec in head[:4096] for codec in codecs) else None

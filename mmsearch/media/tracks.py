@@ -14,13 +14,20 @@ _MATROSKA = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _TRACKS, _TRACK, _TRACK_TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
 _CLUSTER = 0x1F43B675  # the media: no tracks are described behind it
 _VIDEO, _AUDIO = 1, 2
+_ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+_ASF_STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")  # "stream properties object"
+_ASF_KINDS = {  # what stands 24 bytes behind it begins -> whether that is a video
+    bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b"): False,
+    bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b"): True,
+}
+_ASF_HEADER_BYTES = 1 << 20
 
 
 def sound_alone(file: BinaryIO, head: bytes) -> bool:
     """Whether a file has a track of sound and none of video; False where that cannot be told.
 
     file: open, seekable; its position stays. head: its first bytes. Reads MP4, QuickTime, 3GP
-    (ISO/IEC 14496-12) and Matroska, WebM (RFC 9559).
+    (ISO/IEC 14496-12), Matroska, WebM (RFC 9559) and Windows Media (ASF 1.20).
     """
     position = file.tell()
     try:
@@ -28,6 +35,8 @@ def sound_alone(file: BinaryIO, head: bytes) -> bool:
             kinds = {handler in (b"vide", b"auxv", b"pict") for handler in _handlers(file)}
         elif head.startswith(_MATROSKA):
             kinds = {kind == _VIDEO for kind in _track_types(file)}
+        elif head.startswith(_ASF):
+            kinds = set(_asf_kinds(file))
         else:
             return False
     finally:
@@ -64,6 +73,19 @@ def _handlers(file: BinaryIO) -> Iterator[bytes]:
             at = begin
         else:
             at = behind
+
+
+def _asf_kinds(file: BinaryIO) -> Iterator[bool]:
+    """Of each stream of sound or video of an ASF file, whether it is a video."""
+    file.seek(0)
+    header = file.read(_ASF_HEADER_BYTES)
+    header = header[: int.from_bytes(header[16:24], "little")]
+    at = header.find(_ASF_STREAM)
+    while at >= 0:
+        kind = _ASF_KINDS.get(header[at + 24 : at + 40])
+        if kind is not None:
+            yield kind
+        at = header.find(_ASF_STREAM, at + 16)
 
 
 def _track_types(file: BinaryIO) -> Iterator[int]:
