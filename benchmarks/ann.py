@@ -61,7 +61,7 @@ def main() -> None:
     corpus = list(dict.fromkeys(t for path in args.corpus for t in texts(path, "en")))
     queries = texts(args.queries, "zh")[:100]
     space = mmsearch.load_space("mini")
-    vectors = space.encode_texts(queries)
+    vectors = space.encode_document(queries)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         (work / "none").mkdir()

@@ -57,8 +57,10 @@ def main() -> None:
     asked = {"captions": np.ascontiguousarray(captions[::step][:ASKED], np.float32)}
     rng = random.Random(5)
     for name, make in KINDS.items():
-        asked[name] = space.encode_texts(list(dict.fromkeys(make(rng) for _ in range(600)))[:400])
-    pool = space.encode_texts(sample_queries.sample_queries(4 * ASKED))
+        asked[name] = space.encode_document(
+            list(dict.fromkeys(make(rng) for _ in range(600)))[:400]
+        )
+    pool = space.encode_document(sample_queries.sample_queries(4 * ASKED))
     asked["made-up texts, all"] = pool[:ASKED]
     for share in (2, 4):
         asked[f"the nearest of {share}"] = nearest_half(pool, xb, share)

@@ -51,11 +51,9 @@ NAMES = (
 Found = np.ndarray  # (photos,): the share of each photo's captions that find it
 
 
-def recall(
-    space: mmsearch.LoadedSpace, seen: np.ndarray, captions: Sequence[Sequence[str]]
-) -> Found:
+def recall(space: mmsearch.Embedder, seen: np.ndarray, captions: Sequence[Sequence[str]]) -> Found:
     """The share of each photo's captions that find it among the first K."""
-    asked = space.encode_texts([text for own in captions for text in own], asked=True)
+    asked = space.encode_query([text for own in captions for text in own])
     scores = np.asarray(asked) @ np.asarray(seen).T
     own = np.repeat(np.arange(len(captions)), [len(several) for several in captions])
     ranks = (scores >= scores[np.arange(len(own)), own][:, None]).sum(1)
@@ -69,11 +67,11 @@ def mean(what: str, values: Found, **more: object) -> Line:
     return Line(what, 100 * float(values.mean()), low, high, digits=2, **more)  # type: ignore[arg-type]
 
 
-def name_line(space: mmsearch.LoadedSpace, what: str, spell: Callable[[str], str]) -> Line:
+def name_line(space: mmsearch.Embedder, what: str, spell: Callable[[str], str]) -> Line:
     """How well a name's Chinese word is found by the name in some spelling."""
     english, chinese = zip(*(pair.rsplit(" ", 1) for pair in NAMES.split("|")), strict=True)
-    scores = np.asarray(space.encode_texts([spell(name) for name in english])) @ (
-        np.asarray(space.encode_texts(chinese)).T
+    scores = np.asarray(space.encode_document([spell(name) for name in english])) @ (
+        np.asarray(space.encode_document(chinese)).T
     )
     ranks = (scores >= scores.diagonal()[:, None]).sum(1)
     return mean(f"MRR of {len(english)} names' Chinese words, {what}", 1 / ranks)

@@ -154,7 +154,7 @@ def passages(args: argparse.Namespace) -> None:
 
 
 def sorted_block(
-    space: mmsearch.LoadedSpace, texts: Sequence[str], name: Path, clock: Clock
+    space: mmsearch.Embedder, texts: Sequence[str], name: Path, clock: Clock
 ) -> NDArray[np.float32]:
     """One vector for each text, in order; encoded in order of length, SHARD at a time.
 
@@ -166,7 +166,7 @@ def sorted_block(
         some = order[at : at + SHARD]
         path = name.with_name(f"{name.name}-{at:06}.npy")
         if fresh := not path.exists():
-            save_rows(path, space.encode_texts([texts[i] for i in some]), np.float32)
+            save_rows(path, space.encode_document([texts[i] for i in some]), np.float32)
         rows[some] = np.load(path)
         clock.tick(len(some), fresh)
     return rows

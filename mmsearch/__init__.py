@@ -12,7 +12,7 @@ Importing this loads nothing heavy; each library is loaded when it is first need
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import (
@@ -33,28 +33,31 @@ from mmsearch.errors import (
     StoreError,
     UsageError,
 )
-from mmsearch.given import absolute, checked_flag, checked_path
+from mmsearch.given import checked_flag, checked_path, listed
 from mmsearch.version import __version__
 
 if TYPE_CHECKING:
-    from mmsearch.loaded_space import LoadedSpace
+    from mmsearch.api import Embedder, Index
+    from mmsearch.indexer.options import Progress
     from mmsearch.query import Query
-    from mmsearch.searcher import BatchResults, Index, Results
+    from mmsearch.searcher import BatchResults, Results
+    from mmsearch.store import Problem
     from mmsearch.types import Hit
 
 _LAZY = {
-    "Index": "mmsearch.searcher",
+    "Index": "mmsearch.api",
     "BatchResults": "mmsearch.searcher",
     "Results": "mmsearch.searcher",
     "Query": "mmsearch.query",
     "Hit": "mmsearch.types",
-    "LoadedSpace": "mmsearch.loaded_space",
+    "Embedder": "mmsearch.api.embedder",
 }
 
 __all__ = [
     "BatchResults",
     "DecodeError",
     "DimensionMismatch",
+    "Embedder",
     "Hit",
     "Index",
     "IndexDamaged",
@@ -64,7 +67,6 @@ __all__ = [
     "IndexNotWritable",
     "IndexTooNew",
     "LimitExceeded",
-    "LoadedSpace",
     "MmsearchError",
     "ProcessingFailed",
     "Query",
@@ -75,9 +77,14 @@ __all__ = [
     "StoreError",
     "UsageError",
     "__version__",
+    "create",
+    "delete",
     "index",
+    "list",
     "load_space",
+    "merge",
     "open",
+    "verify",
 ]
 
 
@@ -86,32 +93,55 @@ def index(
     path: str | os.PathLike[str],
     space: str | os.PathLike[str] | None = None,
     *,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+    forget: Sequence[str] = (),
+    follow_links: bool | None = None,
+    retry_skipped: bool = False,
+    ann: str | None = None,
+    recall: float | None = None,
+    memory: int | str | None = None,
+    prune: bool = False,
+    workers: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
     batch_size: int | None = None,
     tower: str | None = None,
     carry: str | None = None,
+    compile: bool = False,
+    progress: Progress | None = None,
 ) -> Index:
-    """Brings the index in the folder ``path`` up to date with the sources, and opens it.
+    """Bring an index up to date with folders and files, and open it.
 
-    sources: a folder or file, or several. path: the index's folder; it is made
-    if there is none. space: its name, or a folder that ``mmsearch train`` wrote; None is
-    the index's own, and ``mini`` for a new one. device, dtype, batch_size: where and how a model
-    on PyTorch runs, see ``load_space``. tower, carry: in which form its weights are stored in
-    the towers that the index carries to be asked without PyTorch (``fp32``, ``fp16``, ``int8``),
-    and which (``text``, ``all``). Raises UsageError, SpaceMismatch, IndexLocked,
-    IndexNotWritable, and ProcessingFailed if the encoder or the decoders stop working: what was
-    committed stays. Files that cannot be read are skipped, not raised.
+    sources: a folder or file, or several. path: the index's folder or name; it is made if there is
+    none. space: its name, or a folder that ``mmsearch train`` wrote; None is the index's own, and
+    ``mini`` for a new one. The other arguments, and what is raised: as for ``Index.sync``. What
+    was done is the index's ``report``.
     """
+    from mmsearch.api import Index
     from mmsearch.indexer import Options, run
-    from mmsearch.searcher import Index
     from mmsearch.spaces import Placement
+    from mmsearch.store import resolve
 
     several = [sources] if isinstance(sources, str | os.PathLike) else sources
-    folder = absolute(checked_path(path, "an index"))
-    options = Options(placement=Placement(device, dtype, batch_size, tower, carry=carry))
-    run(several, folder, None if space is None else _space_name(space), options)
-    return Index(folder)
+    folder = resolve(path)
+    options = Options(
+        exclude=exclude,
+        include=include,
+        forget=forget,
+        follow_links=follow_links,
+        retry_skipped=retry_skipped,
+        ann=ann,
+        recall=recall,
+        memory=memory,
+        prune=prune,
+        workers=workers,
+        placement=Placement(device, dtype, batch_size, tower, compile, carry),
+    )
+    report = run(several, folder, None if space is None else _space_name(space), options, progress)
+    opened = Index(folder)
+    opened.report = report
+    return opened
 
 
 def open(
@@ -128,11 +158,89 @@ def open(
     the decoders that index and is kept for the next ones. ``Index.close`` ends it.
     Raises IndexNotFound, IndexDamaged or IndexTooNew.
     """
-    from mmsearch.searcher import Index
+    from mmsearch.api import Index
     from mmsearch.store import resolve
 
     named = None if space is None else _space_name(space)
     return Index(resolve(path), named, checked_flag(isolate, "isolate"))
+
+
+def create(path: str | os.PathLike[str], space: str | os.PathLike[str] | None = None) -> Index:
+    """Make an empty index, and open it.
+
+    path: its folder or name. space: the name of its embedding space, or a folder that
+    ``mmsearch train`` wrote; None is ``mini``. Raises UsageError if there is an index already,
+    IndexNotWritable and SpaceUnavailable.
+    """
+    from mmsearch.api import Index
+    from mmsearch.api.making import create
+    from mmsearch.store import resolve
+
+    folder = resolve(path)
+    create(folder, None if space is None else _space_name(space))
+    return Index(folder)
+
+
+def list() -> Sequence[str]:
+    """The names of the indexes that can be opened by name, sorted.
+
+    They live in ``$MMSEARCH_HOME``, else in ``./indexes`` or the per-user data folder; see the
+    README. Raises IndexNotReadable.
+    """
+    from mmsearch.store.names import named
+
+    return named()
+
+
+def delete(path: str | os.PathLike[str]) -> None:
+    """Delete an index, by its name or folder, with everything in it; other files there stay.
+
+    What was indexed stays where it is. Raises IndexNotFound, IndexLocked if somebody writes to it,
+    and IndexNotWritable.
+    """
+    from mmsearch.store import resolve
+    from mmsearch.store.strays import remove_index
+
+    remove_index(resolve(path))
+
+
+def merge(
+    others: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+    *,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Index:
+    """Copy everything that other indexes hold into one, which is made if need be, and open it.
+
+    others: names or folders of indexes of one space. path: the name or folder of the index that
+    gets all. progress: is told what is being done. What was done is the index's ``merged``. Raises
+    what ``Index.merge`` raises.
+    """
+    from mmsearch.api import Index
+    from mmsearch.indexer import merge
+    from mmsearch.store import resolve
+
+    several = [others] if isinstance(others, str | os.PathLike) else listed(others, "indexes")
+    folder = resolve(path)
+    merged = merge(folder, [resolve(other) for other in several], progress)
+    opened = Index(folder)
+    opened.merged = merged
+    return opened
+
+
+def verify(
+    path: str | os.PathLike[str], *, progress: Callable[[str], None] = lambda what: None
+) -> Sequence[Problem]:
+    """Read all of an index, also of one that is too damaged to be opened, and say what is wrong.
+
+    Returns a Problem (``path``, ``what``, ``remedy``) for each thing; an empty list if all is
+    well. Writes nothing. Raises IndexNotFound, IndexTooNew, and IndexDamaged for a damaged
+    manifest.
+    """
+    from mmsearch.indexer import verify
+    from mmsearch.store import resolve
+
+    return verify(resolve(path), progress)
 
 
 def load_space(
@@ -141,7 +249,7 @@ def load_space(
     device: str | None = None,
     dtype: str | None = None,
     batch_size: int | None = None,
-) -> LoadedSpace:
+) -> Embedder:
     """An embedding space for encoding one's own texts, pictures and sounds.
 
     name: a space's name, or a folder that ``mmsearch train`` wrote. device: of a model on
@@ -150,10 +258,10 @@ def load_space(
     is what suits the device.
     Raises SpaceUnavailable for a name that is not known, UsageError for what is not there.
     """
-    from mmsearch.loaded_space import LoadedSpace
+    from mmsearch.api.embedder import Embedder
     from mmsearch.spaces import Placement
 
-    return LoadedSpace(_space_name(name), Placement(device, dtype, batch_size))
+    return Embedder(_space_name(name), Placement(device, dtype, batch_size))
 
 
 def _space_name(name: str | os.PathLike[str]) -> str:

@@ -84,6 +84,13 @@ def checked_flag(value: Any, what: str) -> bool:
     return value
 
 
+def checked_seconds(value: Any, what: str) -> float:
+    """Return a time of 0 or more. Raises UsageError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
+        raise UsageError(f"{what} is a number of seconds, 0 or more, not {shown(value)}.")
+    return float(value)
+
+
 def several(things: Any, what: str) -> Iterable[Any]:
     """Return several things. Raises UsageError for one alone, or for none."""
     if isinstance(things, str | bytes | os.PathLike | dict):

@@ -12,10 +12,10 @@ import numpy as np
 from typer.testing import CliRunner
 
 import mmsearch
+from mmsearch.api.info import describe
 from mmsearch.cli.app import app
 from mmsearch.errors import MmsearchError
 from mmsearch.indexer import compact, verify
-from mmsearch.info import describe
 from mmsearch.store import manifest
 
 

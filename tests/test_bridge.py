@@ -106,7 +106,7 @@ def test_a_bridge_is_a_space_of_both(tmp_path: Path, spaces: Path) -> None:
     assert (space.encode_audio(sounds) * whole.encode_audio(sounds)).sum(1).min() > 0.99
     pictures = [np_picture(colour) for colour in ("red", "blue")]
     assert np.array_equal(space.encode_images(pictures), whole.encode_images(pictures))
-    assert np.array_equal(space.encode_texts(["a red"]), whole.encode_texts(["a red"]))
+    assert np.array_equal(space.encode_document(["a red"]), whole.encode_document(["a red"]))
     data = write_pairs(tmp_path / "data", sounds=True).parent
     ix = ("--index", tmp_path / "ix")
     rc, _, err = cli("index", data, "--space", f"bridge:{out}", *ix)

@@ -77,7 +77,7 @@ def test_vectors_are_the_librarys_own(folder: Path) -> None:
     found = space.encode_audio([(samples, RATE_HZ) for samples in sounds])
     for samples, row in zip(sounds, found, strict=True):
         assert float(theirs.sound(samples) @ row) > 0.99999
-    for text, row in zip(TEXTS, space.encode_texts(TEXTS), strict=True):
+    for text, row in zip(TEXTS, space.encode_document(TEXTS), strict=True):
         assert float(theirs.text(text) @ row) > 0.99999
 
 
@@ -124,7 +124,7 @@ def test_sounds_are_indexed_and_asked_without_the_model(
     assert report["indexed"] > 5
     assert report["skipped"] == 0
     assert report["ignored"] >= len(list((samples / "photos").glob("*.jpg")))
-    vector = mmsearch.load_space(name).encode_texts(["a dog barks"])[0]
+    vector = mmsearch.load_space(name).encode_document(["a dog barks"])[0]
     index = mmsearch.open(tmp_path / "ix")
     by_text = index.search("a dog barks")  # through the tower that the index keeps
     assert index._encoder is not None
@@ -264,7 +264,7 @@ def test_sounds_are_carried_over_to_clip_by_a_bridge(tmp_path: Path, samples: Pa
     index = mmsearch.index([samples / "photos", samples / "sounds"], tmp_path / "ix", space=name)
     space, seen = mmsearch.load_space(name), mmsearch.load_space(clip)
     asked = ["a dog on a beach"]
-    assert np.allclose(space.encode_texts(asked), seen.encode_texts(asked))
+    assert np.allclose(space.encode_document(asked), seen.encode_document(asked))
     sound = next((samples / "sounds").glob("*.ogg"))
     own = index.search(audio=sound, to="audio", k=3)
     assert own[0].path == str(sound)

@@ -17,6 +17,7 @@ import pytrec_eval
 
 from corpora import copy_samples
 from mmsearch.ann import ivfpq
+from mmsearch.api import Index
 from mmsearch.errors import LimitExceeded, SpaceUnavailable, UsageError
 from mmsearch.evaluation import compare, evaluate, intervals, pairs
 from mmsearch.evaluation.intervals import DRAWS, bootstrap, ends, units_of
@@ -26,7 +27,6 @@ from mmsearch.indexer import Options, run
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.pairs import MAX_LINE_BYTES
-from mmsearch.searcher import Index
 from mmsearch.store import PartRow
 from mmsearch.types import Modality
 

@@ -10,7 +10,7 @@ import pytest
 
 import mmsearch
 from corpora import settle, update
-from mmsearch.info import describe
+from mmsearch.api.info import describe
 from mmsearch.store import Writer, manifest
 from notes import texts, unindexed, write_notes
 

@@ -30,14 +30,14 @@ import mmsearch
 name = sys.argv[1]
 space = mmsearch.load_space(name, device="cpu")
 texts = [f"a text of {n} words" for n in range(40)]
-before = space.encode_texts(texts), space.encode_texts(texts[:1])
+before = space.encode_document(texts), space.encode_document(texts[:1])
 large = torch.ones(1500, 1500)
 large @ large  # on all cores, by the thread that forks
 pid = os.fork()
 if not pid:
     faulthandler.dump_traceback_later(60, exit=True)
     for loaded in (space, mmsearch.load_space(name, device="cpu")):
-        after = loaded.encode_texts(texts), loaded.encode_texts(texts[:1])
+        after = loaded.encode_document(texts), loaded.encode_document(texts[:1])
         assert all(np.array_equal(a, b) for a, b in zip(before, after))
     from mmsearch.forks import native
     assert float(native(lambda: (large @ large)[0, 0])()) == 1500

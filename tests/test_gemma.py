@@ -110,7 +110,7 @@ def test_vectors_are_the_librarys_own(folder: Path) -> None:
         found = space.encode_audio([(samples, RATE_HZ)])
         assert cosines(model.encode([heard(samples)]), found) > 0.99999, seconds
     for text in TEXTS:
-        stored, asked = space.encode_texts([text]), space.encode_texts([text], asked=True)
+        stored, asked = space.encode_document([text]), space.encode_query([text])
         assert cosines(model.encode_document([text]), stored) > 0.99999, text
         assert cosines(model.encode_query([text]), asked) > 0.99999, text
 
@@ -119,7 +119,7 @@ def test_different_inputs_have_different_vectors(folder: Path) -> None:
     space = mmsearch.load_space(f"gemma:{folder}")
     pictures = space.encode_images([picture(300, 200, seed) for seed in range(4)])
     sounds = space.encode_audio([(sound(2, seed=seed), RATE_HZ) for seed in range(4)])
-    texts = space.encode_texts(["a dog", "a cat", "rain", "the sound of rain on a beach"])
+    texts = space.encode_document(["a dog", "a cat", "rain", "the sound of rain on a beach"])
     rows = np.concatenate([pictures, sounds, texts])
     assert (rows @ rows.T)[np.triu_indices(len(rows), 1)].max() < 0.995
 
@@ -206,12 +206,12 @@ def test_a_text_is_never_taken_for_a_picture(
     space, model = mmsearch.load_space(f"gemma:{folder}"), theirs(folder)
     texts = ["photo.png", "https://localhost:1/photo.jpg", "data:image/png;base64,x"]
     wanted = model.encode_document([{"text": text} for text in texts])
-    assert cosines(space.encode_texts(texts), wanted) > 0.99999
+    assert cosines(space.encode_document(texts), wanted) > 0.99999
     # what the library refuses: there is no picture in it
     marked = ["a picture: <|image|>", "<|audio|><|video|>" + "".join(MARKS.values())]
-    assert np.isfinite(space.encode_texts([*marked, "lone \udce4"])).all()
-    parted = space.encode_texts(["a picture: < |image|>"])
-    assert cosines(space.encode_texts(marked[:1]), parted) > 0.99999
+    assert np.isfinite(space.encode_document([*marked, "lone \udce4"])).all()
+    parted = space.encode_document(["a picture: < |image|>"])
+    assert cosines(space.encode_document(marked[:1]), parted) > 0.99999
 
 
 def test_what_no_pipeline_makes_is_refused(folder: Path) -> None:
@@ -232,17 +232,17 @@ def test_the_prompts_are_the_checkpoints_and_part_of_the_space(own: Path) -> Non
     change(own / "config_sentence_transformers.json", prompts=PROMPTS | {"query": "ask: "})
     after = mmsearch.load_space(f"gemma:{own}")
     assert after.space.fingerprint != before.space.fingerprint
-    assert np.array_equal(after.encode_texts(TEXTS), before.encode_texts(TEXTS))
+    assert np.array_equal(after.encode_document(TEXTS), before.encode_document(TEXTS))
     model = theirs(own)
-    assert cosines(after.encode_texts(TEXTS, asked=True), model.encode_query(TEXTS)) > 0.99999
-    assert cosines(after.encode_texts(TEXTS, True), before.encode_texts(TEXTS, True)) < 0.9999
+    assert cosines(after.encode_query(TEXTS), model.encode_query(TEXTS)) > 0.99999
+    assert cosines(after.encode_document(TEXTS, True), before.encode_document(TEXTS, True)) < 0.9999
     change(own / "config_sentence_transformers.json", prompts={}, default_prompt_name=None)
     bare = mmsearch.load_space(f"gemma:{own}")
-    assert np.array_equal(bare.encode_texts(TEXTS), bare.encode_texts(TEXTS, asked=True))
-    assert cosines(bare.encode_texts(TEXTS), theirs(own).encode(TEXTS)) > 0.99999
+    assert np.array_equal(bare.encode_document(TEXTS), bare.encode_query(TEXTS))
+    assert cosines(bare.encode_document(TEXTS), theirs(own).encode(TEXTS)) > 0.99999
     change(own / "config_sentence_transformers.json", prompts={"a": "b: "}, default_prompt_name="a")
     usual, model = mmsearch.load_space(f"gemma:{own}"), theirs(own)
-    assert cosines(usual.encode_texts(TEXTS, asked=True), model.encode_query(TEXTS)) > 0.99999
+    assert cosines(usual.encode_query(TEXTS), model.encode_query(TEXTS)) > 0.99999
     one = picture(50, 60)
     assert cosines(usual.encode_images([one]), model.encode([one])) > 0.99999
     assert len({one.space.fingerprint for one in (before, after, bare, usual)}) == 4
@@ -254,7 +254,7 @@ def test_a_smaller_dimension_is_the_start_of_the_vector_at_unit_length(folder: P
     assert part.space.fingerprint != whole.space.fingerprint
     model = theirs(folder, truncate_dim=8)
     for find, data in (
-        ("encode_texts", TEXTS),
+        ("encode_document", TEXTS),
         ("encode_images", [picture(100, 70)]),
         ("encode_audio", [(sound(1), RATE_HZ)]),
     ):
@@ -264,7 +264,7 @@ def test_a_smaller_dimension_is_the_start_of_the_vector_at_unit_length(folder: P
         cut = of[:, :8]
         assert np.allclose(rows, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-6)
     own = model.encode_query(TEXTS, normalize_embeddings=True)
-    assert cosines(part.encode_texts(TEXTS, asked=True), own) > 0.99999
+    assert cosines(part.encode_query(TEXTS), own) > 0.99999
 
 
 @pytest.mark.parametrize(
@@ -345,13 +345,13 @@ def test_everything_is_indexed_and_asked_from_all_sides(
     assert json.loads(out)["indexed"] == 0  # nothing is encoded again
     space, index = mmsearch.load_space(name), mmsearch.open(tmp_path / "ix")
     asked = "a dog on a beach"
-    vector = space.encode_texts([asked], asked=True)[0]
+    vector = space.encode_query([asked])[0]
     rc, out, err = cli("query", asked, *where, "--json", "-k", 5)
     assert rc == 0, err
     by_cli = [hit["id"] for hit in json.loads(out)["hits"]]
     assert by_cli == [hit.id for hit in index.search(vector=vector, k=5)]
     assert by_cli == [hit.id for hit in next(iter(index.search_batch([asked], k=5)))]
-    stored = space.encode_texts([asked])[0]
+    stored = space.encode_document([asked])[0]
     assert float(vector @ stored) < 0.9999
     files = {
         "image": sorted((samples / "photos").glob("*.jpg"))[0],
@@ -387,7 +387,7 @@ def test_evaluation_asks_with_one_prompt_and_finds_with_the_other(
         scores = queries @ targets.T
         return float(np.mean([1 / int((row >= row[i]).sum()) for i, row in enumerate(scores)]))
 
-    stored, asked = space.encode_texts(captions), space.encode_texts(captions, asked=True)
+    stored, asked = space.encode_document(captions), space.encode_query(captions)
     assert mrr(pictures, stored) != mrr(pictures, asked)
     assert mrr(asked, pictures) != mrr(stored, pictures)
     assert found["image", "en"]["mrr"]["value"] == pytest.approx(mrr(pictures, stored), abs=1e-6)

@@ -201,7 +201,7 @@ def test_search_batch_answers_as_search_does(corpus: Path, tmp_path: Path) -> No
 def test_scores_are_the_cosines_of_the_stored_vectors(corpus: Path, tmp_path: Path) -> None:
     index = mmsearch.index(corpus, tmp_path / "ix")
     space = mmsearch.load_space("mini")
-    q = space.encode_texts(["a cup of coffee"])[0]
+    q = space.encode_document(["a cup of coffee"])[0]
     stored = {k: np.frombuffer(v, np.float16) for k, v in vectors(tmp_path / "ix").items()}
     truth = sorted(((float(v.astype(np.float32) @ q), k) for k, v in stored.items()), reverse=True)
     hits = index.search("a cup of coffee", k=len(stored))

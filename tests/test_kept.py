@@ -19,10 +19,10 @@ torch = pytest.importorskip("torch")
 open_clip = pytest.importorskip("open_clip")
 
 import mmsearch
+from mmsearch.api.info import describe
 from mmsearch.cli.app import app
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.indexer import run
-from mmsearch.info import describe
 from mmsearch.spaces import load_encoder, open_folder
 from mmsearch.spaces.folder import FolderSpace
 from mmsearch.spaces.portable import PROBES
@@ -198,7 +198,7 @@ def test_a_tower_in_fewer_bits_is_smaller_and_says_what_it_loses(
     tmp_path: Path, photos: Path, siglip: bool
 ) -> None:
     name = f"openclip:local-dir:{tiny_clip(tmp_path / 'clip', siglip)}"
-    wanted = mmsearch.load_space(name).encode_texts(list(PROBES))
+    wanted = mmsearch.load_space(name).encode_document(list(PROBES))
     sizes = {}
     for form, least in (("fp32", 0.9999), ("fp16", 0.999), ("int8", 0.98)):
         ix = tmp_path / form

@@ -228,7 +228,7 @@ def test_a_batch_finds_what_single_queries_find(made: Path) -> None:
         assert [h.surprise for h in results] == pytest.approx([h.surprise for h in alone], abs=1e-4)
     space = mmsearch.load_space(f"{made / 'seen'}+{made / 'heard'}")
     vectors = np.concatenate(
-        [space.encode_texts(texts), space.encode_images([made / "pairs" / "pale_red.png"])]
+        [space.encode_document(texts), space.encode_images([made / "pairs" / "pale_red.png"])]
     )
     mixed = index.search_batch(vectors=vectors, k=20)
     assert [h.id for h in mixed[0]] == [h.id for h in batch[0]]
@@ -240,7 +240,7 @@ def test_a_batch_finds_what_single_queries_find(made: Path) -> None:
     both = index.search_batch(vectors=np.concatenate([vectors[:1], sound]), k=5, to="text")
     assert both.surprises is None and len(both[1]) == 5
     with pytest.raises(SpaceMismatch):
-        index.search(vector=mmsearch.load_space(str(made / "seen")).encode_texts(["red"])[0])
+        index.search(vector=mmsearch.load_space(str(made / "seen")).encode_document(["red"])[0])
 
 
 def test_filters_and_removals_hold_in_every_lane(made: Path, tmp_path: Path) -> None:
@@ -483,7 +483,7 @@ def test_a_query_for_which_no_lanes_meet_has_no_surprise_among_others(
     index.remove([made / "pairs" / f"{i}.txt" for i in range(len(TEXTS))])
     space = mmsearch.load_space(f"{made / 'seen'}+{made / 'heard'}")
     vectors = np.concatenate(
-        [space.encode_texts(["red"]), space.encode_images([made / "pairs" / "pale_red.png"])]
+        [space.encode_document(["red"]), space.encode_images([made / "pairs" / "pale_red.png"])]
     )
     met, alone = index.search_batch(vectors=vectors, k=5)
     assert None not in [h.surprise for h in met]

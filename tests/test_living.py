@@ -81,7 +81,7 @@ def lives(tmp_path: Path, rounds: int, adds: int, deletes: int, readers: int) ->
         assert json.loads(out)["asked"] > 0
     assert len(trained) > 1, "other texts came in, and the lists were not trained anew"
     assert len(index) == len(alive) and verify(index.path) == []
-    xq = mmsearch.load_space("mini").encode_texts(sample_queries(300, seed=9))
+    xq = mmsearch.load_space("mini").encode_document(sample_queries(300, seed=9))
     fresh = empty_index(tmp_path, "fresh")
     fresh.add([{"text": t} for t in alive.values()])
     assert recall(index, xq) >= recall(fresh, xq) - 0.01

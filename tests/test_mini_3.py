@@ -65,7 +65,7 @@ def test_it_answers_with_its_own_towers(made: Path, third: Path) -> None:
         assert [(h.id, h.score) for h in index.search(text)] == by_vector
     assert str(index.search("a cup of coffee", to="image")[0].path).endswith("coffee.jpg")
     with pytest.raises(SpaceMismatch, match=r"mini@"):
-        index.search(vector=mmsearch.load_space("mini").encode_texts(["coffee"]))
+        index.search(vector=mmsearch.load_space("mini").encode_document(["coffee"]))
 
 
 def test_it_is_added_to_and_brought_up_to_date_with_its_own_towers(

@@ -66,7 +66,7 @@ def test_vectors_of_siglips_kind_are_open_clips_own(tmp_path: Path) -> None:
     pictures, sentences = theirs(folder, images, TEXTS)
     space = mmsearch.load_space(f"openclip:local-dir:{folder}")
     assert (space.encode_images(images) * pictures).sum(1).min() > 0.99999
-    assert (space.encode_texts(TEXTS) * sentences).sum(1).min() > 0.99999
+    assert (space.encode_document(TEXTS) * sentences).sum(1).min() > 0.99999
     encoder = load_encoder(f"openclip:local-dir:{folder}", Placement(carry="all"))
     towers = open_folder(encoder.files["image.onnx"].parent, check=False)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 160, 160, 3)).astype(np.uint8)
@@ -89,7 +89,7 @@ def test_vectors_are_open_clips_own(tmp_path: Path, preprocess: dict[str, object
     pictures, sentences = theirs(folder, images, TEXTS)
     space = mmsearch.load_space(f"openclip:local-dir:{folder}")
     assert (space.encode_images(images) * pictures).sum(1).min() > 0.99999
-    assert (space.encode_texts(TEXTS) * sentences).sum(1).min() > 0.99999
+    assert (space.encode_document(TEXTS) * sentences).sum(1).min() > 0.99999
 
 
 def test_a_vector_is_the_same_in_any_batch(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_index_is_asked_through_the_tower_that_it_keeps(tmp_path: Path, sampl
     assert index.space.name == name
     space = mmsearch.load_space(name)
     asked = "a dog on a beach"
-    vector = space.encode_texts([asked])[0]
+    vector = space.encode_document([asked])[0]
     wanted = [(hit.id, hit.score) for hit in index.search(vector=vector)]
     (tmp_path / "clip").rename(tmp_path / "gone")
     again = mmsearch.open(tmp_path / "ix")

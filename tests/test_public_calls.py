@@ -68,7 +68,7 @@ class Home(NamedTuple):
     """An index to ask and change, a space, and a folder for others."""
 
     index: mmsearch.Index
-    space: mmsearch.LoadedSpace
+    space: mmsearch.Embedder
     folder: Path
     texts: Path
 
@@ -96,6 +96,22 @@ def calls() -> dict[str, Call]:
         "index(sources)": lambda home, x: mmsearch.index(x, home.folder / "other"),
         "index(path)": lambda home, x: mmsearch.index([], x),
         "index(space)": lambda home, x: mmsearch.index([home.texts], home.folder / "other", x),
+        "create(space)": lambda home, x: mmsearch.create(home.folder / "made", x),
+        "merge": lambda home, x: mmsearch.merge(x, home.folder / "merged"),
+        "verify": lambda home, x: mmsearch.verify(x),
+        "Index.merge": lambda home, x: home.index.merge(x),
+        "sync": lambda home, x: home.index.sync(x),
+        "sync(exclude)": lambda home, x: home.index.sync([home.texts], exclude=x),
+        "sync(ann)": lambda home, x: home.index.sync([home.texts], ann=x),
+        "sync(recall)": lambda home, x: home.index.sync([home.texts], recall=x),
+        "sync(memory)": lambda home, x: home.index.sync([home.texts], memory=x),
+        "sync(workers)": lambda home, x: home.index.sync([home.texts], workers=x),
+        "sync(prune)": lambda home, x: home.index.sync([home.texts], prune=x),
+        "tune": lambda home, x: home.index.tune(x),
+        "tune(queries)": lambda home, x: home.index.tune(queries=x),
+        "info(skipped)": lambda home, x: home.index.info(skipped=x),
+        "caption": lambda home, x: home.index.caption(x),
+        "add(wait_s)": lambda home, x: home.index.add([{"text": "q"}], wait_s=x),
         "search": lambda home, x: list(home.index.search(x)),
         "search_batch": lambda home, x: list(home.index.search_batch(x)),
         "search_batch(vectors)": lambda home, x: list(home.index.search_batch(vectors=x)),
@@ -111,7 +127,6 @@ def calls() -> dict[str, Call]:
         "reencode": lambda home, x: home.index.reencode(x),
         "reencode(keep)": lambda home, x: home.index.reencode("mini", keep=x),
         "reencode(drop_missing)": lambda home, x: home.index.reencode("mini", drop_missing=x),
-        "encode_texts(asked)": lambda home, x: home.space.encode_texts(["a"], asked=x),
         "Query.make": lambda home, x: mmsearch.Query.make(x).to_json(),
     }
     for name in ("device", "dtype", "batch_size"):
@@ -129,7 +144,7 @@ def calls() -> dict[str, Call]:
         )
     for name in ("text", "image", "audio"):
         found[f"add([{{{name}: x}}])"] = lambda home, x, name=name: home.index.add([{name: x}])
-    for name in ("encode_texts", "encode_images", "encode_audio"):
+    for name in ("encode_query", "encode_document", "encode_images", "encode_audio"):
         found[name] = lambda home, x, name=name: getattr(home.space, name)(x)
         found[f"{name}([x])"] = lambda home, x, name=name: getattr(home.space, name)([x])
     return found

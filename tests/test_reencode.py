@@ -108,7 +108,7 @@ def test_an_open_index_shows_the_old_until_it_is_refreshed(
 ) -> None:
     index = mmsearch.index(corpus, tmp_path / "ix")
     before = [(hit.id, hit.score) for hit in index.search("a dog", k=5)]
-    vector = mmsearch.load_space("mini").encode_texts(["a dog"])[0]
+    vector = mmsearch.load_space("mini").encode_document(["a dog"])[0]
     reencode(tmp_path / "ix", str(tiny))
     assert [(hit.id, hit.score) for hit in index.search("a dog", k=5)] == before
     assert index.refresh()
@@ -123,8 +123,8 @@ def test_a_vector_of_another_space_is_refused_though_it_fits(
 ) -> None:
     other = write_space(tmp_path / "other", seed=1)  # of the same width
     index = mmsearch.index(corpus, tmp_path / "ix", space=tiny)
-    right = mmsearch.load_space(tiny).encode_texts(["a red square", "a blue square"])
-    wrong = mmsearch.load_space(other).encode_texts(["a red square", "a blue square"])
+    right = mmsearch.load_space(tiny).encode_document(["a red square", "a blue square"])
+    wrong = mmsearch.load_space(other).encode_document(["a red square", "a blue square"])
     assert index.search(vector=right[0], k=3)[0].id == index.search("a red square", k=3)[0].id
     assert len(index.search_batch(vectors=right)) == 2
     theirs = mmsearch.load_space(other).space.fingerprint

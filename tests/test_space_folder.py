@@ -77,8 +77,8 @@ def test_an_index_of_an_older_mini_keeps_answering_and_growing(tmp_path: Path, n
 
 def test_a_space_folder_gives_the_vectors_that_its_files_give(tmp_path: Path) -> None:
     space = other_space(tmp_path / "space")
-    ours = mmsearch.load_space(space).encode_texts([NOTE])
-    assert np.array_equal(ours, mmsearch.load_space("mini").encode_texts([NOTE]))
+    ours = mmsearch.load_space(space).encode_document([NOTE])
+    assert np.array_equal(ours, mmsearch.load_space("mini").encode_document([NOTE]))
 
 
 def test_what_an_index_keeps_is_removed_by_no_later_run(tmp_path: Path, notes: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_kept_file_that_was_altered_encodes_neither_queries_nor_files(
 ) -> None:
     space = other_space(tmp_path / "space")
     index = mmsearch.index(notes, tmp_path / "ix", space=space)
-    vector = mmsearch.load_space(space).encode_texts([NOTE])[0]
+    vector = mmsearch.load_space(space).encode_document([NOTE])[0]
     kept = tmp_path / "ix" / "query" / index.space.fingerprint / "tokenizer.json"
     text = kept.read_bytes()
     kept.unlink()
@@ -171,7 +171,9 @@ def test_a_space_without_a_choice_of_device_says_so(option: tuple[str, object]) 
 
 def test_nothing_is_reported_to_the_maker_of_the_runtime(tmp_path: Path) -> None:
     code = (
-        "import time, mmsearch; mmsearch.load_space('mini').encode_texts(['a dog']); time.sleep(1)"
+        "import time, mmsearch\n"
+        "mmsearch.load_space('mini').encode_document(['a dog'])\n"
+        "time.sleep(1)\n"
     )
     away = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     left = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}

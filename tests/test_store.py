@@ -391,11 +391,13 @@ def test_where_an_index_name_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert resolve("photos") == tmp_path / "data" / "mmsearch" / "indexes" / "photos"
     usual = default_home()
     fill(tmp_path / "photos", range(1))
-    assert resolve("photos") == tmp_path / "photos"  # an index at that path wins
-    fill(tmp_path / "default", range(1))
-    assert resolve("default") == usual / "default"  # nobody named that folder
+    assert resolve("photos") == usual / "photos"  # a word is a name, whatever is here
+    assert resolve("photos.index") == tmp_path / "photos.index"
+    assert resolve(".") == tmp_path and resolve("..") == tmp_path.parent
     with pytest.raises(errors.UsageError, match="cannot name an index"):
         resolve("my photos?")
+    with pytest.raises(errors.IndexNotFound, match=r"here is an index: say '\./photos'"):
+        manifest.read(resolve("photos"))
 
 
 def test_a_folder_called_indexes_is_used_only_after_it_was_named(

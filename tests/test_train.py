@@ -219,7 +219,7 @@ def test_a_trained_space_indexes_and_answers_as_it_was_measured(work: Path) -> N
     held = [t for t, out in zip(things, held_out(things, 0.3), strict=True) if out]
     vectors = mmsearch.load_space(report.out)
     base = vectors.encode_images([str(t.image) for t in held])
-    queries = vectors.encode_texts([text for t in held for text in t.texts["en"]])
+    queries = vectors.encode_document([text for t in held for text in t.texts["en"]])
     own = np.repeat(np.arange(len(held)), 2)
     scores = queries @ base.T
     rank = (scores > scores[np.arange(len(own)), own][:, None]).sum(1)
@@ -306,7 +306,10 @@ def test_a_teacher_is_followed(work: Path) -> None:
         )
         both = mmsearch.load_space(out), mmsearch.load_space(work / "teacher")
         texts = [t.texts["en"][0] for t in things[1:]]
-        one, other = ours @ both[0].encode_texts(texts).T, theirs @ both[1].encode_texts(texts).T
+        one, other = (
+            ours @ both[0].encode_document(texts).T,
+            theirs @ both[1].encode_document(texts).T,
+        )
         return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
     things = read_pairs(work / "pairs.jsonl")
@@ -454,10 +457,10 @@ def test_two_processes_give_what_one_gives(work: Path) -> None:
     plain = {**os.environ, "OMP_NUM_THREADS": "1"}
     # heads without dropout, so that chance is the same in both
     recipe.write_text(recipe.read_text() + "[image]\ndropout = 0.0\n[text]\ndropout = 0.0\n")
-    alone = mmsearch.load_space(train(recipe, fresh=True).out).encode_texts(texts)
+    alone = mmsearch.load_space(train(recipe, fresh=True).out).encode_document(texts)
     shutil.rmtree(work / "out.work")  # the features are made once, by the first
     subprocess.run(command, check=True, capture_output=True, env=plain)
-    both = mmsearch.load_space(work / "out").encode_texts(texts)
+    both = mmsearch.load_space(work / "out").encode_document(texts)
     assert float((alone * both).sum(1).min()) > 0.999
 
 
@@ -524,7 +527,7 @@ def test_an_exported_clip_gives_open_clips_vectors(work: Path) -> None:
     texts = ["a dark blue square!", "it's 2 cats", "word " * 200]
     with torch.no_grad():
         wanted = model.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(texts), True)
-    assert float((torch.from_numpy(space.encode_texts(texts)) * wanted).sum(1).min()) > 0.9999
+    assert float((torch.from_numpy(space.encode_document(texts)) * wanted).sum(1).min()) > 0.9999
 
 
 def test_an_open_clip_model_that_is_not_there_is_named(work: Path) -> None:

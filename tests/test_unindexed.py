@@ -10,7 +10,7 @@ import pytest
 
 import mmsearch
 from corpora import settle, update
-from mmsearch.info import describe, skipped_files
+from mmsearch.api.info import describe, skipped_files
 from mmsearch.media import versions
 from mmsearch.store import Snapshot, verify
 from notes import unindexed

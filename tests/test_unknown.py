@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import mmsearch
 import tiny_space
 from corpora import update
+from mmsearch.api.info import describe, list_spaces
 from mmsearch.cli.app import app
 from mmsearch.errors import UsageError
-from mmsearch.info import describe, list_spaces
 from mmsearch.query import check_text, readable
 from mmsearch.spaces import open_folder, vocabulary
 from mmsearch.spaces.lanes import Lanes

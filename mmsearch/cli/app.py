@@ -185,27 +185,34 @@ def index(
     from mmsearch.cli.progress import IndexProgress
 
     with edge():
+        import mmsearch
         from mmsearch.ann import MIN_TRAIN
-        from mmsearch.indexer import Options, run
-        from mmsearch.spaces import Placement
-        from mmsearch.store.manifest import read
 
-        options = Options(
-            exclude=tuple(exclude or ()),
-            include=tuple(include or ()),
-            forget=tuple(forget or ()),
-            follow_links=follow_links,
-            retry_skipped=retry_skipped,
-            ann=ann,
-            recall=recall,
-            memory=memory,
-            prune=prune,
-            workers=workers,
-            placement=Placement(device, dtype, batch_size, tower, compile, carry),
-        )
-        folder = folder_of(index)
         with IndexProgress(sys.stderr) as progress:
-            report = run(list(sources), folder, space, options, progress.update)
+            opened = mmsearch.index(
+                sources,
+                folder_of(index),
+                space,
+                exclude=tuple(exclude or ()),
+                include=tuple(include or ()),
+                forget=tuple(forget or ()),
+                follow_links=follow_links,
+                retry_skipped=retry_skipped,
+                ann=ann,
+                recall=recall,
+                memory=memory,
+                prune=prune,
+                workers=workers,
+                device=device,
+                dtype=dtype,
+                batch_size=batch_size,
+                tower=tower,
+                carry=carry,
+                compile=compile,
+                progress=progress.update,
+            )
+        report = opened.report
+        assert report is not None
         if json:
             print_json(report.to_json())
         else:
@@ -237,7 +244,7 @@ def index(
                 f"{report.unknown:,}. Such a passage cannot be found by what it says. `mmsearch "
                 "spaces` lists spaces for other languages."
             )
-        if ann == "ivfpq" and (known := read(folder).live) < MIN_TRAIN:
+        if ann == "ivfpq" and (known := len(opened)) < MIN_TRAIN:
             say(
                 f"mmsearch: of {known:,} parts every vector is compared, which is exact; lists are "
                 f"made from {MIN_TRAIN} on."
@@ -309,9 +316,9 @@ def query(
     mmsearch query "rain" --where "start_s < 60 or mtime >= '2026-01-31'"
     """
     with edge():
+        from mmsearch.api import Index
         from mmsearch.cli.show import absent_key, show_results
         from mmsearch.filters import absent_keys
-        from mmsearch.searcher import Index
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
@@ -357,21 +364,17 @@ def info(
     mmsearch info --ignored
     """
     with edge():
+        from mmsearch.api import Index
         from mmsearch.cli.show import show_ignored, show_info, show_skipped
-        from mmsearch.info import describe, ignored_files, skipped_files
-        from mmsearch.searcher import Index
 
-        opened = Index(folder_of(index))
-        body = describe(opened)
-        files = skipped_files(opened) if skipped else {}
-        passed_over = ignored_files(opened) if ignored else {}
+        body = Index(folder_of(index)).info(skipped=skipped, ignored=ignored)
         if json:
-            print_json({**body, **files, **passed_over})
+            print_json(body)
             return
         if skipped:
-            show_skipped(files)
+            show_skipped(body)
         if ignored:
-            show_ignored(passed_over)
+            show_ignored(body)
         if not skipped and not ignored:
             show_info(body)
 
@@ -386,10 +389,10 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
     mmsearch verify --index home
     """
     with edge():
-        from mmsearch.indexer import verify as check
+        import mmsearch
 
         folder = folder_of(index)
-        problems = check(folder)
+        problems = mmsearch.verify(folder)
         if json:
             print_json(
                 {

@@ -39,8 +39,8 @@ def listed(
             else:
                 typer.echo("\n".join(names))
             return
+        from mmsearch.api.info import list_spaces
         from mmsearch.cli.show import show_spaces
-        from mmsearch.info import list_spaces
 
         rows = list_spaces()
         if json:

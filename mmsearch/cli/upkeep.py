@@ -110,16 +110,16 @@ def tune(
     mmsearch tune --queries asked.txt
     """
     with edge():
+        from mmsearch.api import Index
         from mmsearch.cli.show import show_curve
         from mmsearch.evaluation.plot import draw_speed, ready
-        from mmsearch.indexer import tune as run
 
         folder = folder_of(index)
         if plot is not None:
             ready(plot)
         texts = None if queries is None else _lines(queries)
         with telling() as tell:
-            facts = run(folder, recall, texts, tell)
+            facts = Index(folder).tune(recall, queries=texts, progress=tell)
         if plot is not None:
             draw_speed(facts, plot)
         if json:
@@ -145,28 +145,19 @@ def compact(
     mmsearch compact --index photos
     """
     with edge():
-        from mmsearch.indexer import compact as run
+        from mmsearch.api import Index
 
         with telling() as tell:
-            before, after = run(folder_of(index), tell)
-        names = [{ann.name for ann in known.anns.values()} for known in (before, after)]
-        trained = not names[1] <= names[0]
+            done = Index(folder_of(index)).compact(progress=tell)
         if json:
-            print_json(
-                {
-                    "schema": 1,
-                    "segments_before": len(before.segments),
-                    "segments": len(after.segments),
-                    "trained": trained,
-                }
-            )
-        elif before.segments == after.segments:
-            one = "one segment, nothing deleted" if after.segments else "the index is empty"
+            print_json(done.to_json())
+        elif not done.changed:
+            one = "one segment, nothing deleted" if done.segments else "the index is empty"
             typer.echo(f"nothing to do: {one}")
         else:
             typer.echo(
-                f"segments {len(before.segments):,} → {len(after.segments):,}"
-                + (" · lists trained anew" if trained else "")
+                f"segments {done.segments_before:,} → {done.segments:,}"
+                + (" · lists trained anew" if done.trained else "")
             )
 
 
@@ -184,14 +175,16 @@ def merge(
     mmsearch merge shard1 shard2 shard3 --index all
     """
     with edge():
-        from mmsearch.indexer import merge as run
+        import mmsearch
 
         with telling() as tell:
-            report = run(folder_of(index), [folder_of(other) for other in others], tell)
+            named = [folder_of(other) for other in others]
+            done = mmsearch.merge(named, folder_of(index), progress=tell).merged
+        assert done is not None
         if json:
-            print_json({"schema": 1, **report})
+            print_json(done.to_json())
         else:
-            typer.echo(f"merged {report['parts']:,} parts · replaced {report['replaced']:,} items")
+            typer.echo(f"merged {done.parts:,} parts · replaced {done.replaced:,} items")
 
 
 def reencode(
@@ -232,30 +225,32 @@ def reencode(
     from mmsearch.cli.progress import IndexProgress
 
     with edge():
-        from mmsearch.indexer import Options
-        from mmsearch.indexer import reencode as run
-        from mmsearch.indexer.reencode import remove_next
-        from mmsearch.spaces import Placement
-        from mmsearch.store import manifest
+        from mmsearch.api import Index
 
         folder = folder_of(index)
         if abandon == bool(space):
             raise errors.UsageError("name the new space with --space, or give up with --abandon.")
         if abandon:
-            manifest.read(folder)
-            removed = remove_next(folder)
+            abandoned = Index(folder).abandon_reencode()
             if json:
-                print_json({"schema": 1, "abandoned": len(removed)})
+                print_json({"schema": 1, "abandoned": abandoned})
             else:
-                typer.echo("given up" if removed else "nothing was begun")
+                typer.echo("given up" if abandoned else "nothing was begun")
             return
-        options = Options(
-            workers=workers,
-            placement=Placement(device, dtype, batch_size, tower, compile, carry),
-        )
-        kept = None if keep is None else folder_of(keep)
         with IndexProgress(sys.stderr) as progress:
-            done = run(folder, space, options, kept, drop_missing, progress.update)
+            done = Index(folder).reencode(
+                space,
+                keep=None if keep is None else folder_of(keep),
+                drop_missing=drop_missing,
+                workers=workers,
+                device=device,
+                dtype=dtype,
+                batch_size=batch_size,
+                tower=tower,
+                carry=carry,
+                compile=compile,
+                progress=progress.update,
+            )
         if json:
             print_json(done.to_json())
             return
@@ -305,17 +300,17 @@ def caption(
     mmsearch query "a dog" --where "contains(meta.caption, 'beach')" --index photos
     """
     with edge():
-        from mmsearch.indexer import caption as run
-        from mmsearch.spaces import Placement
+        from mmsearch.api import Index
 
         with telling() as tell:
-            done = run(
-                folder_of(index),
+            done = Index(folder_of(index)).caption(
                 model,
-                Placement(device, dtype, batch_size),
-                again,
-                workers,
-                lambda n, of: tell(f"captions {n:,} of {of:,}"),
+                again=again,
+                workers=workers,
+                device=device,
+                dtype=dtype,
+                batch_size=batch_size,
+                progress=lambda n, of: tell(f"captions {n:,} of {of:,}"),
             )
         if json:
             print_json(done.to_json())

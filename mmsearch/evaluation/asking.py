@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.api import Index
 from mmsearch.errors import UsageError
 from mmsearch.evaluation.encoding import (
     Progress,
@@ -20,7 +21,6 @@ from mmsearch.evaluation.encoding import (
 from mmsearch.evaluation.measures import KS, Numbers, Ranks, per_query
 from mmsearch.evaluation.pool import Captions, Held, Pool, exact_ranks
 from mmsearch.evaluation.things import Side, Things
-from mmsearch.searcher import Index
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Vectors
 

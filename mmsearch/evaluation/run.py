@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmsearch.api import Index
 from mmsearch.errors import UsageError
 from mmsearch.evaluation.asking import FILES, Asked, Bench, Named
 from mmsearch.evaluation.encoding import Progress
@@ -26,7 +27,6 @@ from mmsearch.evaluation.results import (
 )
 from mmsearch.evaluation.things import Side, Things, gather, places
 from mmsearch.evaluation.trained import count_seen, seen_by
-from mmsearch.searcher import Index
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import resolve
 from mmsearch.types import Modality

@@ -5,10 +5,12 @@ from mmsearch.indexer.captions import Captioned, caption
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
-from mmsearch.indexer.upkeep import compact, merge, tune, verify
+from mmsearch.indexer.upkeep import Compacted, Merged, compact, merge, tune, verify
 
 __all__ = [
     "Captioned",
+    "Compacted",
+    "Merged",
     "Options",
     "Reencoded",
     "Report",

@@ -7,7 +7,6 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -15,27 +14,27 @@ from typing import Any
 
 from mmsearch.errors import (
     DecodeError,
-    IndexNotWritable,
     LimitExceeded,
     ProcessingFailed,
     UsageError,
 )
 from mmsearch.given import checked_path, expanded, is_unicode, listed, one_for_each, shown
+from mmsearch.indexer.committing import committer_of
 from mmsearch.indexer.plan import item_id, places_of
-from mmsearch.indexer.quantise import update_ann
 from mmsearch.indexer.refusal import encode_all
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Skipped, Task
 from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer, manifest
+from mmsearch.store.lock import SOON_S
 from mmsearch.store.rows import MAX_META_DEPTH, depth_of, part_id
 from mmsearch.store.snapshot import join
 from mmsearch.types import Item, Modality, Part, Signature, Vectors
-from mmsearch.version import __version__
 
 MAX_ID_CHARS = 512
 _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
+_UNSETTLED = -1  # the number of a root that is given when the item is committed
 # As ``plan.item_id`` makes them. One of digits alone is rare, and numbers of 16 digits are not.
 _FILE_ID = re.compile(r"(?=.*[a-f])[0-9a-f]{16}")
 
@@ -47,10 +46,22 @@ class New:
     id: str
     root: int
     path: str | None
+    absolute: str | None = None  # of a file, until its root is known
     parts: list[Part] = field(default_factory=list)
     vectors: list[Vectors] = field(default_factory=list)
     content_hash: bytes = bytes(16)
     signature: Signature = (0, 0, 0, 0)
+
+    def settle(self, writer: Writer) -> None:
+        """Finds the root that the item lies in, and its path below that."""
+        if self.absolute is None:
+            self.root = writer.root("")
+            return
+        roots = [r.path for r in writer.manifest.roots if r.path]
+        root = next((r for r in roots if self.absolute.startswith(join(r, ""))), None)
+        root = root or str(Path(self.absolute).parent)
+        self.root = writer.root(root)
+        self.path = self.absolute[len(join(root, "")) :].replace(os.sep, "/")
 
     def rows(self, meta: dict[str, Any]) -> Iterator[tuple[PartRow, Any]]:
         for part, vector in zip(self.parts, self.vectors, strict=True):
@@ -75,6 +86,8 @@ def add_items(
     items: Iterable[Any],
     ids: Sequence[str] | None = None,
     meta: Sequence[dict[str, Any]] | None = None,
+    encoder: Encoder | None = None,
+    wait_s: float = SOON_S,
 ) -> list[str]:
     """Adds things to an index in one commit, and returns the id of each.
 
@@ -82,24 +95,29 @@ def add_items(
     ``{"audio": path or (samples, sample_rate_hz)}``. ids: one for each; an id that
     is there already is replaced. Without ids, a file has that of its path and
     anything else one made from its content. What has an id of the caller's is
-    never touched by runs over folders. meta: a JSON object for each.
+    never touched by runs over folders. meta: a JSON object for each. encoder: of the index's space;
+    None loads it. wait_s: how long to wait for other processes that write, in seconds.
     Raises UsageError, DecodeError naming the item, or ProcessingFailed, before anything is
     changed.
     """
     items = listed(items, "items")
     given = _checked_ids(ids, len(items))
     metas = _checked_meta(meta, len(items))
-    known = Snapshot.open(folder)
-    space = known.manifest.space
-    encoder = encoder_of(space, known.kept_space, known.check_kept_space)
-    with Writer(folder, space, __version__) as writer:
-        new = list(_encoded(writer, encoder, items, given))
-        last = {item.id: i for i, item in enumerate(new)}  # of equal ids the last counts
+    if encoder is None:
+        known = Snapshot.open(folder)
+        encoder = encoder_of(known.manifest.space, known.kept_space, known.check_kept_space)
+    new = list(_encoded(encoder, items, given))
+    last = {item.id: i for i, item in enumerate(new)}  # of equal ids the last counts
+
+    def change(writer: Writer) -> tuple[None, set[str]]:
         writer.drop(*last)
         for i, item in enumerate(new):
             if last[item.id] == i:
+                item.settle(writer)
                 writer.extend(item.rows(metas[i]))
-        _finish(writer, set(last))
+        return None, set(last)
+
+    committer_of(folder).put(change, encoder.space, wait_s)
     return [item.id for item in new]
 
 
@@ -114,12 +132,15 @@ def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
     return remove_named(folder, what)[0]
 
 
-def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[int, list[str]]:
+def remove_named(
+    folder: Path, what: Iterable[str | os.PathLike[str]], wait_s: float = SOON_S
+) -> tuple[int, list[str]]:
     """As ``remove_items``; also which of the words named nothing, in their order."""
     several = listed(what, "ids and paths")
     wanted = dict.fromkeys(checked_path(w, "what is removed", named=True) for w in several)
-    with Writer(folder, manifest.read(folder).space, __version__) as writer:
-        items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
+    items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
+
+    def change(writer: Writer) -> tuple[tuple[int, list[str]], set[str]]:
         removed = writer.drop(*(item for item in items.values() if is_unicode(item)))
         places = {w: places_of(w) for w, item in items.items() if item not in removed}
         # as it is written, then where its links lead, then what is equal to either in Unicode
@@ -128,22 +149,16 @@ def remove_named(folder: Path, what: Iterable[str | os.PathLike[str]]) -> tuple[
             below, found = _remove_below(writer, set(named.values()), form)
             removed |= below
             places = {w: several for w, several in places.items() if named.get(w) not in found}
-        _finish(writer, removed)
-    return len(removed), list(places)
+        return (len(removed), list(places)), removed
+
+    found: tuple[int, list[str]] = committer_of(folder).put(
+        change, manifest.read(folder).space, wait_s
+    )
+    return found
 
 
 def _nfc(path: str) -> str:
     return unicodedata.normalize("NFC", path)
-
-
-def _finish(writer: Writer, replaced: set[str]) -> None:
-    unfinished = [u for u in writer.manifest.unfinished if u.item_id not in replaced]
-    writer.commit(unfinished=unfinished)
-    # The change is made by now. Tidying up needs more room on the disk, and a later change does it.
-    with suppress(IndexNotWritable):
-        writer.compact()
-        update_ann(writer)
-        writer.finish()
 
 
 def _remove_below(
@@ -236,9 +251,7 @@ def _check_keys(value: Any) -> None:
             _check_keys(inner)
 
 
-def _encoded(
-    writer: Writer, encoder: Encoder, items: Sequence[Any], ids: list[str | None]
-) -> Iterator[New]:
+def _encoded(encoder: Encoder, items: Sequence[Any], ids: list[str | None]) -> Iterator[New]:
     """The items with their vectors, in order."""
     files = {}  # place in items -> absolute path
     for i, thing in enumerate(items):
@@ -249,9 +262,9 @@ def _encoded(
     decoded = decoded_files(encoder, list(files.values()))
     for i, thing in enumerate(items):
         if i in files:
-            yield _from_file(writer, encoder, files[i], ids[i], decoded)
+            yield _from_file(encoder, files[i], ids[i], decoded)
         else:
-            yield _from_object(writer, encoder, thing, ids[i])
+            yield _from_object(encoder, thing, ids[i])
 
 
 def _real(path: str | os.PathLike[str]) -> str:
@@ -260,7 +273,7 @@ def _real(path: str | os.PathLike[str]) -> str:
     return os.path.realpath(expanded(checked_path(path, "an item")))
 
 
-def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None) -> New:
+def _from_object(encoder: Encoder, thing: Any, given: str | None) -> New:
     preprocess = encoder.space.preprocess
     kind, value = _kind(thing)
     parts: Iterable[Part]
@@ -279,7 +292,7 @@ def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None
             digest.update(part.modality.encode() + b"\0" + raw)
             yield part
 
-    new = New("", writer.root(""), None)
+    new = New("", _UNSETTLED, None)
     encode_parts(encoder, hashed(), new)
     if not new.parts:
         raise DecodeError(f"there is nothing in {shown(thing)} to index")
@@ -289,21 +302,15 @@ def _from_object(writer: Writer, encoder: Encoder, thing: Any, given: str | None
 
 
 def _from_file(
-    writer: Writer,
     encoder: Encoder,
     absolute: str,
     given: str | None,
     decoded: Iterator[Part | Finished],
 ) -> New:
     if given is not None:
-        new = New(given, writer.root(""), absolute)
+        new = New(given, _UNSETTLED, absolute)
     else:
-        snapshot: Snapshot = writer.snapshot
-        roots = [r.path for r in snapshot.manifest.roots if r.path]
-        root = next((r for r in roots if absolute.startswith(join(r, ""))), None)
-        root = root or str(Path(absolute).parent)
-        relative = absolute[len(join(root, "")) :].replace(os.sep, "/")
-        new = New(item_id(absolute), writer.root(root), relative)
+        new = New(item_id(absolute), _UNSETTLED, None, absolute)
     end: list[Finished] = []
 
     def parts() -> Iterator[Part]:

@@ -14,6 +14,7 @@ from mmsearch import ann
 from mmsearch.ann import quantiser, tune
 from mmsearch.ann.effort import TARGET
 from mmsearch.errors import MmsearchError, UsageError
+from mmsearch.given import shown
 from mmsearch.indexer.sampling import likely_queries
 from mmsearch.spaces import Encoder
 from mmsearch.store import Segment, Writer
@@ -32,6 +33,7 @@ _UNITS = {
     for i, name in enumerate(("", "K", "M", "G", "T"))
     for suffix, base in (("", 1000), ("B", 1000), ("IB", 1024))
 }
+_MOST_BYTES = 1 << 60
 Progress = Callable[[str], None]
 
 
@@ -39,6 +41,7 @@ def update_ann(
     writer: Writer,
     encoder: Encoder | None = None,
     progress: Progress = lambda _: None,
+    train: bool = True,
 ) -> None:
     """Trains, extends or drops the quantiser of each lane, as ``manifest.ann_wanted`` and the
     size ask.
@@ -46,12 +49,14 @@ def update_ann(
     Adds to the lists of new segments; trains anew when the corpus has outgrown the
     quantiser or drifted away from it. Readers go on with what they have opened.
     encoder: makes the tuner's queries where it has to be tuned; None loads the index's own.
+    train: whether it may be trained, which takes seconds to hours; else only lists of new segments
+    are made, and an index that has none stays exact.
     """
     lanes = range(len(writer.manifest.space.each))
     for lane in lanes:
-        _update(Lane.of(writer, lane), encoder, progress)
+        _update(Lane.of(writer, lane), encoder, progress, train)
     for lane in lanes[:-1]:  # one that was trained after it has merged the segments that it coded
-        _update(Lane.of(writer, lane), encoder, progress)
+        _update(Lane.of(writer, lane), encoder, progress, train)
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def _live(segments: Sequence[Segment], lane: int) -> int:
     return found
 
 
-def _update(lane: Lane, encoder: Encoder | None, progress: Progress) -> None:
+def _update(lane: Lane, encoder: Encoder | None, progress: Progress, train: bool) -> None:
     writer, manifest, present = lane.writer, lane.writer.manifest, lane.present
     verdict = ann.wanted(
         manifest.ann_wanted,
@@ -120,8 +125,9 @@ def _update(lane: Lane, encoder: Encoder | None, progress: Progress) -> None:
     code_bytes = quantiser.code_bytes(lane.live, lane.space.dimension, lane.memory_bytes)
     if present is not None and code_bytes < present.facts.get("code_bytes", 1 << 30):
         verdict = "train"  # the memory allowed is outgrown, or the lists are of an older kind
-    if verdict == "train" or present is None or mapped is None:
-        _train(lane, encoder, progress)
+    if present is None or mapped is None or (verdict == "train" and train):
+        if train:
+            _train(lane, encoder, progress)
         return
     mapped.check_all()
     if manifest.recall is not None:
@@ -131,12 +137,16 @@ def _update(lane: Lane, encoder: Encoder | None, progress: Progress) -> None:
 
 def parsed_bytes(size: int | str | None) -> int | None:
     """A size in bytes from a number or a text such as ``2GB``, ``512MiB``. Raises UsageError."""
-    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0):
+    if size is None or (
+        isinstance(size, int) and not isinstance(size, bool) and 0 < size < _MOST_BYTES
+    ):
         return size
-    found = _SIZE.fullmatch(str(size).strip())
+    found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
     value = float(found[1]) * _UNITS[found[2].upper()] if found else 0
     if value < 1:
-        raise UsageError(f"a size is a number with a unit, such as 512MB or 2GB; got {size!r}.")
+        raise UsageError(
+            f"a size is a number with a unit, such as 512MB or 2GB; got {shown(size)}."
+        )
     return int(value)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmsearch import ann
 from mmsearch.errors import IndexNotFound, UsageError
-from mmsearch.given import checked_path, listed
+from mmsearch.given import checked_flag, checked_path, listed, shown
 from mmsearch.indexer.opening import open_writer
 from mmsearch.indexer.options import Options, Progress, Report
 from mmsearch.indexer.plan import Plan, Wishes, scopes_of
@@ -37,8 +37,12 @@ def run(
     KeyboardInterrupt all that was encoded is committed.
     """
     options = options or Options()
-    if options.ann not in (None, *ann.CHOICES):
-        raise UsageError(f"--ann is one of {', '.join(ann.CHOICES)}, not {options.ann!r}.")
+    if not (options.ann is None or (isinstance(options.ann, str) and options.ann in ann.CHOICES)):
+        raise UsageError(f"ann is one of {', '.join(ann.CHOICES)}, not {shown(options.ann)}.")
+    for flag in ("prune", "retry_skipped"):
+        checked_flag(getattr(options, flag), flag)
+    if options.follow_links is not None:
+        checked_flag(options.follow_links, "follow_links")
     checked_recall(options.recall)
     memory_bytes = parsed_bytes(options.memory)
     sources = listed(sources, "folders and files")

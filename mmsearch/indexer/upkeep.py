@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,44 @@ from mmsearch.query import check_text, checked_recall
 from mmsearch.spaces.kept import encoder_of, what_is_wrong
 from mmsearch.store import Problem, Snapshot, Writer, manifest
 from mmsearch.store.absorbing import absorb
-from mmsearch.store.manifest import Manifest
 from mmsearch.store.verifying import Deeper
 from mmsearch.types import Modality
 from mmsearch.version import __version__
 
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What ``compact`` did. trained: whether lists of approximate search were trained anew."""
+
+    segments_before: int
+    segments: int
+    trained: bool
+    changed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``mmsearch compact --json`` prints."""
+        return {
+            "schema": 1,
+            "segments_before": self.segments_before,
+            "segments": self.segments,
+            "trained": self.trained,
+        }
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What ``merge`` did: parts that it took over, and items of before that it replaced."""
+
+    parts: int
+    replaced: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``mmsearch merge --json`` prints."""
+        return {"schema": 1, "parts": self.parts, "replaced": self.replaced}
+
+
 _LEAST_QUERIES = 20  # recall measured with fewer says nothing
 
 
@@ -59,11 +92,10 @@ def verify(folder: Path, progress: Progress = lambda _: None) -> list[Problem]:
     return store.verify(folder, progress, Deeper(ann.what_is_wrong, what_is_wrong))
 
 
-def compact(folder: Path, progress: Progress = lambda _: None) -> tuple[Manifest, Manifest]:
+def compact(folder: Path, progress: Progress = lambda _: None) -> Compacted:
     """Makes one segment of all, without deleted rows; trains lists anew where vectors drifted.
 
-    Readers go on meanwhile. Returns the manifests of before and after. Raises what writing
-    raises; killed at any moment, nothing is lost.
+    Readers go on meanwhile. Raises what writing raises; killed at any moment, nothing is lost.
     """
     before = manifest.read(folder)
     with Writer(folder, before.space, __version__) as writer:
@@ -71,18 +103,22 @@ def compact(folder: Path, progress: Progress = lambda _: None) -> tuple[Manifest
         writer.compact(whole=True)
         update_ann(writer, None, progress)
         writer.finish()
-        return before, writer.manifest
+        after = writer.manifest
+    names = [{one.name for one in known.anns.values()} for known in (before, after)]
+    return Compacted(
+        len(before.segments),
+        len(after.segments),
+        not names[1] <= names[0],
+        before.segments != after.segments,
+    )
 
 
-def merge(
-    folder: Path, others: Iterable[Path], progress: Progress = lambda _: None
-) -> dict[str, int]:
+def merge(folder: Path, others: Iterable[Path], progress: Progress = lambda _: None) -> Merged:
     """Copies everything that other indexes hold into this one, which is made if need be.
 
     An item that is in several is taken from the last. All of an index comes in one commit;
-    its vectors are copied, not made again. Returns counts: ``parts`` taken over, ``replaced``
-    items of before. Raises SpaceMismatch for an index of another space, IndexNotFound, and
-    what writing raises.
+    its vectors are copied, not made again. Raises SpaceMismatch for an index of another space,
+    IndexNotFound, and what writing raises.
     """
     snapshots = [Snapshot.open(Path(other)) for other in others]
     if not snapshots:
@@ -115,7 +151,7 @@ def merge(
         writer.compact()
         update_ann(writer, None, progress)
         writer.finish()
-    return {"parts": parts, "replaced": replaced}
+    return Merged(parts, replaced)
 
 
 def _encoded(writer: Writer, texts: list[str]) -> Any:

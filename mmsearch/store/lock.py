@@ -19,8 +19,10 @@ from mmsearch.store.files import replace_file, writing_to
 LOCK_NAME = "writer.lock"
 HOLDER_NAME = "writer.json"  # who holds it, for the message; the lock itself decides
 _HOLDER_BYTES = 4096
-# A reader that looks whether somebody writes holds the lock for some microseconds.
-_ATTEMPTS, _PAUSE_S = 10, 0.02
+TURN_NAME = "writer.turn"  # who holds this is the next to write
+SOON_S = 0.2
+"""A reader that looks whether somebody writes holds the lock for some microseconds."""
+_PAUSES_S = 0.001, 0.02  # between attempts: at first, at most
 
 if sys.platform == "win32":
     import msvcrt
@@ -51,16 +53,19 @@ class WriterLock:
         self._folder = ConfinedPath(folder)
         self._descriptor: int | None = None
 
-    def acquire(self) -> None:
-        """Takes the lock or, soon, raises IndexLocked, which names the holder."""
+    def acquire(self, wait_s: float = SOON_S) -> None:
+        """Takes the lock; raises IndexLocked, which names the holder, if that takes too long.
+
+        wait_s: how long to wait for another writer. Those that wait take turns: a writer that
+        commits again and again lets each of them go before it.
+        """
+        until = time.monotonic() + wait_s
         with writing_to(self._folder):
-            descriptor = (self._folder / LOCK_NAME).open_descriptor("ab")
+            turn = self._taken(TURN_NAME, until)
             try:
-                self._take(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            self._descriptor = descriptor
+                self._descriptor = self._taken(LOCK_NAME, until)
+            finally:
+                os.close(turn)
             _held.add(self)
         holder = {
             "pid": os.getpid(),
@@ -71,16 +76,34 @@ class WriterLock:
         with suppress(OSError):
             replace_file(self._folder / HOLDER_NAME, json.dumps(holder).encode(), durable=False)
 
-    def _take(self, descriptor: int) -> None:
-        for attempt in range(_ATTEMPTS):
+    def _taken(self, name: str, until: float) -> int:
+        """The descriptor of a file that is locked now."""
+        while True:
+            path = self._folder / name
+            descriptor = path.open_descriptor("ab")
+            try:
+                self._take(descriptor, until)
+                with suppress(OSError):  # an index that was deleted meanwhile took its lock along
+                    if os.path.samestat(os.fstat(descriptor), path.stat()):
+                        return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def _take(self, descriptor: int, until: float) -> None:
+        pause, longest = _PAUSES_S
+        while True:
             try:
                 _lock(descriptor)
                 return
             except OSError as e:
                 if e.errno not in _BUSY:
                     raise
-            if attempt < _ATTEMPTS - 1:
-                time.sleep(_PAUSE_S)
+            if time.monotonic() >= until:
+                break
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
         raise IndexLocked(
             f"{self._folder} is being written by {self._holder()}. "
             "Wait until it has finished, or stop it; queries go on meanwhile."

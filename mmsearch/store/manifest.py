@@ -272,6 +272,9 @@ def _neighbours(folder: Path) -> str:
     except OSError:
         return ""
     more = ", …" if len(found) > _MOST_NAMED else ""
+    here = Path(folder.name)
+    if (here / MANIFEST_NAME).is_file() and here.absolute() != folder:
+        return f"; {here.absolute()} here is an index: say './{here}'"
     return f"; beside it are: {', '.join(found[:_MOST_NAMED])}{more}" if found else ""
 
 

@@ -10,8 +10,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from mmsearch.errors import UsageError
-from mmsearch.given import absolute, checked_path, expanded
+from mmsearch.errors import IndexNotReadable, UsageError
+from mmsearch.given import absolute, checked_path
 from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.files import replace_file
 from mmsearch.store.manifest import MANIFEST_NAME
@@ -20,7 +20,8 @@ DEFAULT = "default"  # the index that is meant where none is named
 _HERE = "indexes"  # the folder beside which a program may run
 _MARKER, _MARKER_BYTES = ".mmsearch-home", 1 << 14
 _KEY, _KEY_BYTES = "home.key", 32  # in the user's data folder
-_NAME = re.compile(r"[\w][\w.-]{0,99}")
+_NAME = re.compile(r"[\w-]{1,100}")
+_PATH = re.compile(r"[./~]" if os.sep == "/" else r"[./~\\]")
 
 
 def default_home() -> Path:
@@ -101,24 +102,28 @@ def _user_folder() -> Path:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The absolute folder that an index NAME or PATH stands for.
 
-    Something with a separator in it (or a Path object) is a path, and so is the name of a folder
-    here that holds an index; anything else is a name. ``default``, which is meant where nobody
-    names an index, is never a folder that happens to be here.
-    Raises UsageError for a name that no folder may have.
+    A word of letters, digits, ``-`` and ``_`` is a name, in ``default_home``. What has a separator
+    or a dot in it (``./photos``, ``photos.index``), or is a Path object, is a path.
+    Raises UsageError for what is neither.
     """
     text = checked_path(name_or_path, "an index", named=True)
-    path = expanded(text)
-    separators = {os.sep, os.altsep, "/"} - {None}
-    if (
-        not isinstance(name_or_path, str)
-        or any(s in text for s in separators if s)
-        or text in {".", ".."}
-        or (text != DEFAULT and os.path.isfile(path / MANIFEST_NAME))
-    ):
-        return absolute(text)
-    if not _NAME.fullmatch(text):
+    if isinstance(name_or_path, str) and _NAME.fullmatch(text):
+        return default_home() / text
+    if isinstance(name_or_path, str) and not _PATH.search(text):
         raise UsageError(
-            f"{text!r} cannot name an index: use letters, digits, '.', '_' and '-', "
-            "or give a path with a '/' in it."
+            f"{text!r} cannot name an index: use letters, digits, '-' and '_', or give a path: "
+            f"'.{os.sep}{text}'."
         )
-    return default_home() / text
+    return absolute(text)
+
+
+def named() -> list[str]:
+    """The names of the indexes in ``default_home``, sorted."""
+    home = default_home()
+    try:
+        found = sorted(entry.name for entry in os.scandir(home) if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as e:
+        raise IndexNotReadable(f"{home} cannot be read: {e.strerror}.") from e
+    return [n for n in found if _NAME.fullmatch(n) and os.path.isfile(home / n / MANIFEST_NAME)]

@@ -7,17 +7,19 @@ from contextlib import suppress
 from mmsearch import errors
 from mmsearch.store import manifest as manifests
 from mmsearch.store.confined import AnyPath, ConfinedPath
+from mmsearch.store.files import writing_to
 from mmsearch.store.layout import NEXT, is_ours
-from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME
+from mmsearch.store.lock import HOLDER_NAME, LOCK_NAME, TURN_NAME, WriterLock
 from mmsearch.store.manifest import Manifest
 
-_AT_THE_TOP = frozenset(("segments", "ann", LOCK_NAME, HOLDER_NAME, manifests.MANIFEST_NAME))
+_LOCKS = (TURN_NAME, HOLDER_NAME, LOCK_NAME)
+_AT_THE_TOP = frozenset(("segments", "ann", *_LOCKS, manifests.MANIFEST_NAME))
 
 
 def strays(folder: AnyPath, manifest: Manifest) -> list[ConfinedPath]:
     """Files and folders inside an index that its manifest does not account for."""
     top = ConfinedPath(folder)
-    expected = {manifests.MANIFEST_NAME, LOCK_NAME, HOLDER_NAME, *manifest.retired}
+    expected = {manifests.MANIFEST_NAME, LOCK_NAME, TURN_NAME, HOLDER_NAME, *manifest.retired}
     folders = {"segments", "ann"}
     switched = f"next-{manifest.space.fingerprint}"  # killed before it could remove that
     if manifest.kept_space is not None:
@@ -71,6 +73,30 @@ def _remove(path: ConfinedPath, relative: str) -> None:
             with suppress(OSError):
                 _remove(below, inside)
     path.rmdir()
+
+
+def remove_index(folder: AnyPath) -> None:
+    """Removes an index, once nobody writes to it; what else lies in its folder stays.
+
+    Raises IndexNotFound, IndexLocked and IndexNotWritable.
+    """
+    top = ConfinedPath(folder)
+    if not (top / manifests.MANIFEST_NAME).exists():
+        raise errors.IndexNotFound(f"there is no index at {folder}.")
+    with writing_to(folder):
+        with WriterLock(top):
+            (top / manifests.MANIFEST_NAME).unlink()  # from now on there is no index
+            for path in top.iterdir():
+                name = path.relative_to(top)
+                whole = NEXT.fullmatch(name) is not None
+                if (is_ours(name) or name in _AT_THE_TOP or whole) and name not in _LOCKS:
+                    with suppress(OSError):
+                        _remove(path, name)
+            for name in _LOCKS:
+                with suppress(OSError):
+                    (top / name).unlink()
+        with suppress(OSError):
+            top.path.rmdir()
 
 
 def refuse_foreign(folder: ConfinedPath) -> None:

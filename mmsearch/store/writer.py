@@ -33,7 +33,7 @@ from mmsearch.store.files import (
 from mmsearch.store.lane_files import codes_name
 from mmsearch.store.layout import is_ours
 from mmsearch.store.ledger import LedgerRow, append
-from mmsearch.store.lock import WriterLock
+from mmsearch.store.lock import SOON_S, WriterLock
 from mmsearch.store.manifest import AnnRef, FileRef, Manifest, Root, SegmentRef, Unfinished
 from mmsearch.store.names import mark_home
 from mmsearch.store.rows import BATCH_ROWS, PartRow, rows_to_batch
@@ -62,7 +62,10 @@ class Writer:
     Raises IndexLocked, IndexNotWritable, SpaceMismatch and what reading raises.
     """
 
-    def __init__(self, folder: AnyPath, space: Space, version: str = "") -> None:
+    def __init__(
+        self, folder: AnyPath, space: Space, version: str = "", wait_s: float = SOON_S
+    ) -> None:
+        """wait_s: how long to wait for another writer, in seconds."""
         self.place = ConfinedPath(folder)
         self._version = version
         self._buffer: list[_Buffered] = []
@@ -75,7 +78,7 @@ class Writer:
             make_folder(folder)
             (self.place / "segments").mkdir()
         self._lock = WriterLock(self.place)
-        self._lock.acquire()
+        self._lock.acquire(wait_s)
         try:
             self._begin(space)
         except BaseException:
@@ -243,14 +246,17 @@ class Writer:
                 for group in _groups(tuple(fresh)):
                     self._merge(group)
 
-    def compact(self, whole: bool = False) -> None:
+    def compact(self, whole: bool = False, most_rows: int | None = None) -> None:
         """Merges small neighbours, and rewrites segments that are mostly deleted.
 
         Sizes grow geometrically, so a part is rewritten a logarithmic number of
         times and the segments stay few. Ids, order and vectors are kept.
-        whole: everything becomes one segment without deleted rows.
+        whole: everything becomes one segment without deleted rows. most_rows: only the newest
+        segments are merged, which have no more rows than that together.
         """
         segments = self.manifest.segments
+        if most_rows is not None:
+            segments = _newest(segments, most_rows)
         untidy = len(segments) > 1 or any(s.deleted for s in segments)
         everything = [[s.name for s in segments]] if untidy else []
         with writing_to(self.folder):
@@ -449,6 +455,14 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _newest(segments: tuple[SegmentRef, ...], most_rows: int) -> tuple[SegmentRef, ...]:
+    """The last segments, as many as have so many rows together."""
+    first, rows = len(segments), 0
+    while first and (rows := rows + segments[first - 1].rows) <= most_rows:
+        first -= 1
+    return segments[first:]
 
 
 def _groups(segments: tuple[SegmentRef, ...]) -> list[list[str]]:

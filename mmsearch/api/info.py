@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import MmsearchError, SpaceUnavailable, StoreError
-from mmsearch.searcher import Index
+from mmsearch.searcher import Searcher
 from mmsearch.spaces import SPACES, load_encoder, missing_for
 from mmsearch.spaces.catalogue import CATALOGUE, SOURCE, Known, languages_of, recommended
 from mmsearch.spaces.folder import Reading, languages_in, read_card, reading_of, space_of
@@ -23,7 +23,7 @@ from mmsearch.store.switching import next_folders
 from mmsearch.types import Modality
 
 
-def describe(index: Index) -> dict[str, Any]:
+def describe(index: Searcher) -> dict[str, Any]:
     """What an index holds and how it is searched."""
     snapshot = index.snapshot
     manifest = snapshot.manifest
@@ -80,7 +80,7 @@ def describe(index: Index) -> dict[str, Any]:
     }
 
 
-def _search(index: Index, lane: int) -> str:
+def _search(index: Searcher, lane: int) -> str:
     """How a lane is searched."""
     snapshot = index.snapshot
     space = snapshot.manifest.space
@@ -93,7 +93,7 @@ def _search(index: Index, lane: int) -> str:
     return found + (f" ({missing} new segments searched exactly)" if missing else "")
 
 
-def _next(index: Index) -> str | None:
+def _next(index: Searcher) -> str | None:
     """The space that a ``reencode`` was begun for and not finished."""
     for path in next_folders(index.path):
         try:
@@ -103,7 +103,7 @@ def _next(index: Index) -> str | None:
     return None
 
 
-def _languages(index: Index) -> str:
+def _languages(index: Searcher) -> str:
     """The languages that texts may be in: as published, or as the kept cards list them."""
     kept = _kept_towers(index)
     found = [
@@ -114,7 +114,7 @@ def _languages(index: Index) -> str:
     return "; ".join(dict.fromkeys(filter(None, found)))
 
 
-def _kept_towers(index: Index) -> dict[str, tuple[Reading, Sequence[Modality]]]:
+def _kept_towers(index: Searcher) -> dict[str, tuple[Reading, Sequence[Modality]]]:
     """Fingerprint of each lane -> what its kept card says, and which towers are kept.
 
     A lane whose card cannot be read is left out.
@@ -130,7 +130,7 @@ def _kept_towers(index: Index) -> dict[str, tuple[Reading, Sequence[Modality]]]:
     return found
 
 
-def _kept(index: Index) -> dict[str, Any] | None:
+def _kept(index: Searcher) -> dict[str, Any] | None:
     """What the index keeps of its space: its size and, of a model's text tower, in which form its
     weights are stored and the least cosine to the model's own vectors of some texts. Of several
     lanes the towers of all, and the least of these."""
@@ -148,7 +148,7 @@ def _kept(index: Index) -> dict[str, Any] | None:
     }
 
 
-def skipped_files(index: Index) -> dict[str, Any]:
+def skipped_files(index: Searcher) -> dict[str, Any]:
     """Every file that should have been indexed and was not, by path: under ``skipped_files``
     those whose content cannot be read, under ``failed_files`` those that the next run tries
     again. Of each its path, the stage, the reason, and which decoders tried it. Under
@@ -163,7 +163,7 @@ def skipped_files(index: Index) -> dict[str, Any]:
     return {"skipped_reasons": dict(reasons.most_common()), **found}
 
 
-def ignored_files(index: Index) -> dict[str, Any]:
+def ignored_files(index: Searcher) -> dict[str, Any]:
     """What was passed over: ``ignored_kinds``, what each is and how many there are, the most
     frequent first; ``ignored_files``, each file's path and what it is, by path."""
     rows = read_ledger(index.snapshot.place, index.snapshot.manifest)

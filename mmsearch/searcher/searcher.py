@@ -1,9 +1,8 @@
-"""An open index: questions go in, results come out."""
+"""The reading side of an open index: questions go in, results come out."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,13 +10,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
-from mmsearch.given import checked_flag, checked_path, is_unicode, several
+from mmsearch.given import is_unicode, several
 from mmsearch.query import Query, check_text, checked, many_vectors, readable
 from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
@@ -33,29 +32,12 @@ if TYPE_CHECKING:
 _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
 
 
-class Index:
+class Searcher:
     """An index, open for searching.
 
     It shows the snapshot that was current when it was opened or last refreshed, whatever a writer
-    does meanwhile.
-
-    **Long-lived processes.** An index may stay open as long as the process runs. It keeps the files
-    of its snapshot open, also after a writer has replaced them. ``refresh`` shows the newest
-    snapshot, and loads and evaluates only what changed: lists, vectors and filters of segments that
-    stayed are kept. Results that were found before keep showing the snapshot that they were found
-    in.
-
-    **Threads.** Any number of threads may call every method at the same time, ``refresh`` included.
-    A search answers from one snapshot, from its start to its end. One writes at a time: who comes
-    second gets IndexLocked.
-
-    **Forks.** A process may open and search an index and then fork, as ``gunicorn --preload`` and
-    ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and remove.
-    Vectors and lists that were loaded are shared with the parent. Models and DuckDB cannot be: a
-    child loads its own when it first needs them. A fork waits for searches that other threads have
-    begun, at most five seconds. A model on a GPU cannot be used on both sides of a fork:
-    SpaceUnavailable says so, and the index must be opened in each child. A process that forks while
-    it writes keeps the writer's lock for itself: writing on in the child raises IndexLocked.
+    does meanwhile. Safe to use from threads and in forked children; see ``mmsearch.Index``, which
+    can change the index, too.
     """
 
     def __init__(self, folder: Path, space: str | None = None, isolate: bool = False) -> None:
@@ -73,7 +55,7 @@ class Index:
         return len(self._view.snapshot)
 
     def __repr__(self) -> str:
-        return f"Index({str(self.path)!r}, {len(self)} parts, {self.space})"
+        return f"{type(self).__name__}({str(self.path)!r}, {len(self)} parts, {self.space})"
 
     @property
     def space(self) -> Space:
@@ -90,7 +72,7 @@ class Index:
         if self._decoder is not None:
             self._decoder.close()
 
-    def __enter__(self) -> Index:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -220,60 +202,6 @@ class Index:
             raise UsageError(f"an id is a str, not {type(part_id).__name__}.")
         return view.find(part_id) if is_unicode(part_id) else None
 
-    def add(
-        self,
-        items: Iterable[Any],
-        ids: Sequence[str] | None = None,
-        meta: Sequence[dict[str, Any]] | None = None,
-    ) -> list[str]:
-        """Adds things in one commit, shows the result and returns their ids.
-
-        items: paths, or dicts with one of ``text``, ``image`` and ``audio``. ids, meta: one for
-        each item. An id that is there already gets the new item. Without ids, that of a file is
-        made from its path and that of another item from its content, so things of equal content
-        are one item, with the last one's meta.
-        Raises UsageError, DecodeError or LimitExceeded for an item that cannot be read, and
-        ProcessingFailed if the encoder or a decoder fails, before anything is changed.
-        """
-        from mmsearch.indexer import add_items
-
-        added = add_items(self.path, items, ids, meta)
-        self.refresh()
-        return added
-
-    def remove(self, what: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> int:
-        """Removes items by id, or by path (a folder's: all below it); returns how many.
-
-        What is the id of an item is taken as that; anything else as a path.
-        """
-        from mmsearch.indexer import remove_items
-
-        several = [what] if isinstance(what, str | os.PathLike) else what
-        removed = remove_items(self.path, several)
-        self.refresh()
-        return removed
-
-    def reencode(
-        self,
-        space: str | os.PathLike[str],
-        *,
-        keep: str | os.PathLike[str] | None = None,
-        drop_missing: bool = False,
-    ) -> bool:
-        """Encodes everything in another space beside the old, then switches; shows the result.
-
-        keep: where the old index stays, as one of its own. drop_missing: go on without what
-        cannot be encoded any more. Raises UsageError where something would be lost.
-        """
-        from mmsearch.indexer import reencode
-
-        name = checked_path(space, "a space", named=True)
-        kept = None if keep is None else store.resolve(keep)
-        drop_missing = checked_flag(drop_missing, "drop_missing")
-        reencode(self.path, name, keep=kept, drop_missing=drop_missing)
-        self._place = None
-        return self.refresh()
-
     # -- inside -------------------------------------------------------------
 
     def _encoder_for(self, view: View) -> Encoder | None:
@@ -285,6 +213,10 @@ class Index:
             if len(view.snapshot):
                 raise
             return None
+
+    def _own_encoder(self) -> Encoder | None:
+        """The encoder of what is shown now, loaded once; None as for ``_encoder_for``."""
+        return self._encoder_for(self._view)
 
     def _load_encoder(self, view: View) -> Encoder:
         space = view.snapshot.manifest.space

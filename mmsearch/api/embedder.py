@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import UsageError
-from mmsearch.given import checked_flag, listed
+from mmsearch.given import listed
 from mmsearch.query import audio_parts, image_part, mean_of_windows
 from mmsearch.spaces import ANYWHERE, Placement, load_encoder
 from mmsearch.types import Modality, Space, SpaceVectors, Vectors
 
 
-class LoadedSpace:
+class Embedder:
     """Encodes texts, pictures and sounds into one space; safe to share between threads.
 
     Every method returns float32 (n, d), one row of unit L2 norm for each input,
@@ -31,18 +31,21 @@ class LoadedSpace:
         """The space's name, fingerprint and dimension."""
         return self._encoder.space
 
-    def encode_texts(self, texts: Sequence[str], asked: bool = False) -> Vectors:
-        """One vector for each text; what the tower cannot take is left out at its end.
+    def encode_query(self, texts: str | Sequence[str]) -> Vectors:
+        """One vector for each text to search with; (d,) for a single text.
 
-        asked: whether they are questions, and not what is stored. Models with a prompt for each
-        of the two give them different vectors; to the others it is the same.
+        Models with a prompt for queries and one for documents use the first; of others the
+        vectors are those of ``encode_document``. What the tower cannot take is left out at its
+        end.
         """
-        several = listed(texts, "texts")
-        for text in several:
-            if not isinstance(text, str):
-                raise UsageError(f"a text is a str, not {type(text).__name__}.")
-        asked = checked_flag(asked, "asked")
-        return self._encode(Modality.TEXT, iter(several), len(several), asked)
+        return self._encode_texts(texts, asked=True)
+
+    def encode_document(self, texts: str | Sequence[str]) -> Vectors:
+        """One vector for each text to be found, as an index stores them; (d,) for a single text.
+
+        See ``encode_query``.
+        """
+        return self._encode_texts(texts, asked=False)
 
     def encode_images(self, images: Sequence[Any]) -> Vectors:
         """One vector for each picture: path, bytes or PIL image. Raises DecodeError."""
@@ -62,6 +65,14 @@ class LoadedSpace:
             windows = audio_parts(sound, self.space.preprocess)
             out[i] = mean_of_windows(self._encoder, (part.data for part in windows))
         return SpaceVectors.of(out, self.space)
+
+    def _encode_texts(self, texts: str | Sequence[str], asked: bool) -> Vectors:
+        several = [texts] if isinstance(texts, str) else listed(texts, "texts")
+        for text in several:
+            if not isinstance(text, str):
+                raise UsageError(f"a text is a str, not {type(text).__name__}.")
+        found = self._encode(Modality.TEXT, iter(several), len(several), asked)
+        return found[0] if isinstance(texts, str) else found
 
     def _encode(
         self, modality: Modality, data: Iterator[Any], n: int, asked: bool = False

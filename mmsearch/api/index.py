@@ -1,0 +1,293 @@
+"""An open index with every verb of the command line: search, add, sync, tune, …"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmsearch import store
+from mmsearch.errors import SpaceMismatch
+from mmsearch.given import checked_flag, checked_path, checked_seconds, listed
+from mmsearch.searcher import Searcher
+
+if TYPE_CHECKING:
+    from mmsearch.indexer import Captioned, Compacted, Merged, Reencoded, Report
+    from mmsearch.indexer.options import Progress
+    from mmsearch.store import Problem
+
+WAIT_S = 60.0
+"""How long a change waits for other processes that write; a commit takes milliseconds."""
+AnyPath = str | os.PathLike[str]
+Telling = Callable[[str], None]
+"""Is told in a few words what is being done."""
+
+
+def _silent(what: str) -> None:
+    """Tells nobody."""
+
+
+class Index(Searcher):
+    """An open index: search it, add to it, look after it.
+
+    It shows the snapshot that was current when it was opened or last refreshed, whatever a writer
+    does meanwhile.
+
+    **Long-lived processes.** An index may stay open as long as the process runs. It keeps the files
+    of its snapshot open, also after a writer has replaced them. ``refresh`` shows the newest
+    snapshot, and loads and evaluates only what changed: lists, vectors and filters of segments that
+    stayed are kept. Results that were found before keep showing the snapshot that they were found
+    in.
+
+    **Threads.** Any number of threads may call every method at the same time, ``refresh`` included.
+    A search answers from one snapshot, from its start to its end. Writers take turns.
+
+    **Forks.** A process may open and search an index and then fork, as ``gunicorn --preload`` and
+    ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and remove.
+    Vectors and lists that were loaded are shared with the parent. Models and DuckDB cannot be: a
+    child loads its own when it first needs them. A fork waits for searches that other threads have
+    begun, at most five seconds. A model on a GPU cannot be used on both sides of a fork:
+    SpaceUnavailable says so, and the index must be opened in each child. A process that forks while
+    it writes keeps the writer's lock for itself: writing on in the child raises IndexLocked.
+    """
+
+    report: Report | None = None
+    """What the last ``sync`` did."""
+    merged: Merged | None = None
+    """What the last ``merge`` did."""
+
+    def add(
+        self,
+        items: Iterable[Any],
+        ids: Sequence[str] | None = None,
+        meta: Sequence[dict[str, Any]] | None = None,
+        *,
+        wait_s: float = WAIT_S,
+    ) -> list[str]:
+        """Add things, show the result and return their ids; it is durable then.
+
+        Threads may add at the same time: each encodes by itself, and what is ready is committed
+        together. items: paths, or dicts with one of ``text``, ``image`` and ``audio``. ids, meta:
+        one for each item. An id that is there already gets the new item. Without ids, that of a
+        file is made from its path and that of another item from its content, so things of equal
+        content are one item, with the last one's meta. wait_s: how long to wait while other
+        processes write, in seconds.
+        Raises UsageError, DecodeError or LimitExceeded for an item that cannot be read,
+        ProcessingFailed if the encoder or a decoder fails, and IndexLocked if another process goes
+        on writing, before anything is changed.
+        """
+        from mmsearch.indexer import add_items
+
+        several, wait_s = listed(items, "items"), checked_seconds(wait_s, "wait_s")
+        try:
+            added = add_items(self.path, several, ids, meta, self._own_encoder(), wait_s)
+        except SpaceMismatch:  # it was encoded anew meanwhile
+            if not self.refresh():
+                raise
+            added = add_items(self.path, several, ids, meta, self._own_encoder(), wait_s)
+        self.refresh()
+        return added
+
+    def remove(self, what: AnyPath | Sequence[AnyPath], *, wait_s: float = WAIT_S) -> int:
+        """Remove items by id, or by path (a folder's: all below it); return how many.
+
+        What is the id of an item is taken as that; anything else as a path. wait_s: how long to
+        wait while other processes write, in seconds.
+        """
+        from mmsearch.indexer import remove_named
+
+        several = [what] if isinstance(what, str | os.PathLike) else what
+        wait_s = checked_seconds(wait_s, "wait_s")
+        removed, _ = remove_named(self.path, several, wait_s)
+        self.refresh()
+        return removed
+
+    def sync(
+        self,
+        sources: AnyPath | Sequence[AnyPath],
+        *,
+        exclude: Sequence[str] = (),
+        include: Sequence[str] = (),
+        forget: Sequence[str] = (),
+        follow_links: bool | None = None,
+        retry_skipped: bool = False,
+        ann: str | None = None,
+        recall: float | None = None,
+        memory: int | str | None = None,
+        prune: bool = False,
+        workers: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | None = None,
+        tower: str | None = None,
+        carry: str | None = None,
+        compile: bool = False,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Bring the index up to date with folders and files, and show the result.
+
+        What is new or changed is encoded; what moved or stayed is not; what is gone is removed.
+        sources: a folder or file, or several. exclude, include: glob patterns of what to leave out
+        and of further texts to read; later runs remember both, but for those to forget.
+        follow_links: follow links that lead out of their folder; None is as before, at first no.
+        retry_skipped: try files again that could not be read. ann: ``auto``, ``flat`` or
+        ``ivfpq``. recall: the share of the ten nearest that searches aim at, 0.5 to 1. memory: what
+        the lists may take, in bytes or as "2GB". prune: remove items even of a source that is
+        missing or empty. workers: decoding processes; None is one for each core. device, dtype,
+        batch_size, compile: where and how a model on PyTorch runs. tower, carry: which towers the
+        index carries, and in which form. progress: called with the Report so far and the path just
+        dealt with.
+        Returns the Report, which stays as ``report``. A file that cannot be read is counted as
+        skipped. Raises UsageError, SpaceMismatch, IndexLocked, IndexNotWritable, and
+        ProcessingFailed if the encoder or the decoders stop working: what was committed stays.
+        """
+        from mmsearch.indexer import Options, run
+        from mmsearch.spaces import Placement
+
+        options = Options(
+            exclude=exclude,
+            include=include,
+            forget=forget,
+            follow_links=follow_links,
+            retry_skipped=retry_skipped,
+            ann=ann,
+            recall=recall,
+            memory=memory,
+            prune=prune,
+            workers=workers,
+            placement=Placement(device, dtype, batch_size, tower, compile, carry),
+        )
+        several = [sources] if isinstance(sources, str | os.PathLike) else sources
+        self.report = run(several, self.path, self._place, options, progress)
+        self.refresh()
+        return self.report
+
+    def reencode(
+        self,
+        space: AnyPath,
+        *,
+        keep: AnyPath | None = None,
+        drop_missing: bool = False,
+        workers: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | None = None,
+        tower: str | None = None,
+        carry: str | None = None,
+        compile: bool = False,
+        progress: Progress | None = None,
+    ) -> Reencoded:
+        """Encode everything in another space beside the old, then switch; show the result.
+
+        Stopped or killed, the same call goes on. keep: where the old index stays, as one of its
+        own. drop_missing: go on without what cannot be encoded any more. The other arguments: as
+        for ``sync``. Raises UsageError if something would be lost.
+        """
+        from mmsearch.indexer import Options, reencode
+        from mmsearch.spaces import Placement
+
+        name = checked_path(space, "a space", named=True)
+        kept = None if keep is None else store.resolve(keep)
+        drop_missing = checked_flag(drop_missing, "drop_missing")
+        placement = Placement(device, dtype, batch_size, tower, compile, carry)
+        options = Options(workers=workers, placement=placement)
+        done = reencode(self.path, name, options, kept, drop_missing, progress)
+        self._place = None
+        self.refresh()
+        return done
+
+    def abandon_reencode(self) -> bool:
+        """Give up a ``reencode`` that was begun and not finished; False if there was none."""
+        from mmsearch.indexer.reencode import remove_next
+
+        return bool(remove_next(self.path))
+
+    def caption(
+        self,
+        model: str,
+        *,
+        again: bool = False,
+        workers: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Captioned:
+        """Write into the metadata of pictures, as ``caption``, what is on them.
+
+        model: an open_clip CoCa model. again: also where there is a caption. progress: called with
+        how many were written, and of how many. Vectors stay. Stopped, the same call goes on.
+        Raises UsageError, SpaceUnavailable and what writing raises.
+        """
+        from mmsearch.indexer import caption
+        from mmsearch.spaces import Placement
+
+        placement = Placement(device, dtype, batch_size)
+        done = caption(self.path, model, placement, again, workers, progress)
+        self.refresh()
+        return done
+
+    def merge(self, others: AnyPath | Sequence[AnyPath], *, progress: Telling = _silent) -> Merged:
+        """Copy everything that other indexes of the same space hold into this one.
+
+        others: names or folders of indexes. An item that is in several is taken from the last.
+        Raises SpaceMismatch, IndexNotFound and what writing raises. What was done is returned, and
+        stays as ``merged``.
+        """
+        from mmsearch.indexer import merge
+
+        several = [others] if isinstance(others, str | os.PathLike) else listed(others, "indexes")
+        self.merged = merge(self.path, [store.resolve(other) for other in several], progress)
+        self.refresh()
+        return self.merged
+
+    def compact(self, *, progress: Telling = _silent) -> Compacted:
+        """Make one segment of all, without deleted rows; train lists anew if vectors drifted.
+
+        Others go on searching meanwhile. Raises what writing raises.
+        """
+        from mmsearch.indexer import compact
+
+        done = compact(self.path, progress)
+        self.refresh()
+        return done
+
+    def tune(
+        self,
+        recall: float | None = None,
+        *,
+        queries: Iterable[str] | None = None,
+        progress: Telling = _silent,
+    ) -> dict[str, Any]:
+        """Measure recall and speed of approximate search, and keep the curve for later searches.
+
+        recall: what searches aim at from now on, 0.5 to 1; None leaves it. queries: texts of the
+        kind that will be asked, at least 20; None makes some up. Returns the facts that were
+        measured. Raises UsageError for an index that is searched exactly.
+        """
+        from mmsearch.indexer import tune
+
+        facts = tune(self.path, recall, queries, progress)
+        self.refresh()
+        return facts
+
+    def verify(self, *, progress: Telling = _silent) -> list[Problem]:
+        """Read all of the index and say what is wrong and what to do; an empty list if nothing is.
+
+        Writes nothing.
+        """
+        from mmsearch.indexer import verify
+
+        return verify(self.path, progress)
+
+    def info(self, *, skipped: bool = False, ignored: bool = False) -> dict[str, Any]:
+        """What the index holds and how it is searched, as plain JSON values.
+
+        skipped: also the files that could not be indexed, and why. ignored: also those of a kind
+        that is not indexed.
+        """
+        from mmsearch.api.info import describe, ignored_files, skipped_files
+
+        files = skipped_files(self) if checked_flag(skipped, "skipped") else {}
+        passed_over = ignored_files(self) if checked_flag(ignored, "ignored") else {}
+        return describe(self) | files | passed_over
