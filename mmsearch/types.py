@@ -313,15 +313,19 @@ class Part:
 class Hit:
     """A part that was found, its score and its rank.
 
-    ``path`` is absolute, or None for something added without a file.
+    ``id`` names the part, and ``item_id`` the item that it is a piece of: a document of ten
+    passages is one item of ten parts, ``book``, ``book#1``, … ``book#9``. The first part bears the
+    id of its item. ``path`` is absolute, or None for something added without a file.
     ``score`` is the cosine between query and part, in [-1, 1]. Where hits of several kinds meet
     in an index of several spaces, their cosines cannot be compared, and ``surprise`` decides:
     -log10 of how many parts of its kind would score as high by chance; else it is None.
+    ``vector``: float32 (d,), the part's vector as it is stored, if ``get`` was asked for it.
     """
 
     rank: int
     score: float
     id: str
+    item_id: str
     modality: Modality
     path: str | None
     start_s: float | None = None
@@ -329,14 +333,16 @@ class Hit:
     text: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     surprise: float | None = None
+    vector: Vectors | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The hit as the plain object that ``--json`` prints."""
+        """The hit as the plain object that ``--json`` prints, without its vector."""
         more = {} if self.surprise is None else {"surprise": self.surprise}
         return {
             "rank": self.rank,
             "score": self.score,
             "id": self.id,
+            "item_id": self.item_id,
             "modality": str(self.modality),
             "path": self.path,
             "start_s": self.start_s,

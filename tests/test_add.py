@@ -63,7 +63,9 @@ def test_a_bad_item_in_add_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda ix: ix.get(5), "an id is a str, not int"),
+        (lambda ix: ix.get(5), "give a list of ids, not 5"),
+        (lambda ix: ix.get(["a", 5]), "an id is a str, not 5"),
+        (lambda ix: ix.get("a", vectors=1), "vectors is True or False, not 1"),
         (lambda ix: ix.remove(None), "give a list of ids and paths, not None"),
         (lambda ix: ix.remove([5]), "a name or a path, not 5"),
         (lambda ix: ix.add("a.jpg"), "not one alone"),

@@ -73,7 +73,7 @@ def test_a_query_prints_one_json_object_of_the_documented_form(home: Path) -> No
     assert [h["rank"] for h in body["hits"]] == [1, 2]
     first = body["hits"][0]
     assert list(first) == [
-        "rank", "score", "id", "modality", "path", "start_s", "end_s", "text", "meta",
+        "rank", "score", "id", "item_id", "modality", "path", "start_s", "end_s", "text", "meta",
     ]  # fmt: skip
     assert Path(first["path"]).name == "coffee.jpg" and first["modality"] == "image"
     assert first["score"] > body["hits"][1]["score"]

@@ -489,3 +489,15 @@ def test_a_query_for_which_no_lanes_meet_has_no_surprise_among_others(
     assert None not in [h.surprise for h in met]
     assert [h.surprise for h in alone] == [None] * 5
     json.dumps([one.to_json() for one in (met, alone)], allow_nan=False)
+
+
+def test_a_stored_vector_holds_that_of_each_lane_and_0_where_a_part_is_in_none(made: Path) -> None:
+    index = mmsearch.open(made / "both")
+    for kind, lanes in (("image", [True, False]), ("audio", [False, True]), ("text", [True, True])):
+        (hit,) = index.search("a red square", to=kind, k=1)
+        got = index.get(hit.id, vectors=True)
+        assert got is not None and got.vector is not None
+        blocks = [got.vector[columns] for columns in index.space.columns]
+        lengths = [float(np.linalg.norm(block)) for block in blocks]
+        assert lengths == pytest.approx([float(there) for there in lanes], abs=1e-3)
+        assert index.search(vector=got.vector, to=kind, k=1)[0].id == hit.id

@@ -116,6 +116,8 @@ def calls() -> dict[str, Call]:
         "search_batch": lambda home, x: list(home.index.search_batch(x)),
         "search_batch(vectors)": lambda home, x: list(home.index.search_batch(vectors=x)),
         "get": lambda home, x: home.index.get(x),
+        "get([x])": lambda home, x: home.index.get([x, "n1"]),
+        "get(vectors)": lambda home, x: home.index.get("n1", vectors=x),
         "remove": lambda home, x: home.index.remove(x),
         "remove([x])": lambda home, x: home.index.remove([x]),
         "add": lambda home, x: home.index.add(x),

@@ -10,13 +10,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
 from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
-from mmsearch.given import is_unicode, several
+from mmsearch.given import checked_flag, is_unicode, listed, several, shown
 from mmsearch.query import Query, check_text, checked, many_vectors, readable
 from mmsearch.searcher.masks import Group
 from mmsearch.searcher.results import BatchResults, Results
@@ -195,12 +195,29 @@ class Searcher:
             _joined(surprises, D[1:]),
         )
 
-    def get(self, part_id: str) -> Hit | None:
-        """The part with that id (an item's id is that of its first part), or None."""
-        view = self._view
-        if not isinstance(part_id, str):
-            raise UsageError(f"an id is a str, not {type(part_id).__name__}.")
-        return view.find(part_id) if is_unicode(part_id) else None
+    @overload  # a str is an Iterable of str, too: the first that fits decides
+    def get(self, ids: str, *, vectors: bool = False) -> Hit | None: ...  # type: ignore[overload-overlap]
+    @overload
+    def get(self, ids: Iterable[str], *, vectors: bool = False) -> list[Hit | None]: ...
+    def get(
+        self, ids: str | Iterable[str], *, vectors: bool = False
+    ) -> Hit | list[Hit | None] | None:
+        """The part with an id, or None if there is none; for several ids a list, in their order.
+
+        ids: of parts or items: an item's id is that of its first part. vectors: whether hits carry
+        their ``vector``, float32 (d,) as it is stored: of unit length to within 0.001. In an index
+        of several spaces it holds the vector of each, one after the other, and 0 for a space that
+        the part is not in: it can be searched with or added as it is.
+        A hit that was not searched for has rank 0 and score 1.
+        Raises UsageError for what is no id, and IndexDamaged.
+        """
+        view, vectors = self._view, checked_flag(vectors, "vectors")
+        wanted = [ids] if isinstance(ids, str) else listed(ids, "ids")
+        for one in wanted:
+            if not isinstance(one, str):
+                raise UsageError(f"an id is a str, not {shown(one)}.")
+        found = view.find({one for one in wanted if is_unicode(one)}, vectors)
+        return found.get(ids) if isinstance(ids, str) else [found.get(one) for one in wanted]
 
     # -- inside -------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
@@ -20,9 +20,9 @@ from mmsearch.once import once
 from mmsearch.searcher.chances import Chances
 from mmsearch.searcher.masks import Group, Masks
 from mmsearch.store import HitRow, Segment, Snapshot
-from mmsearch.store.rows import BATCH_ROWS
+from mmsearch.store.rows import BATCH_ROWS, item_of
 from mmsearch.store.snapshot import join
-from mmsearch.types import Hit, Ids, Modality, Scores, Space, Vectors
+from mmsearch.types import Hit, Ids, Modality, Scores, Space, SpaceVectors, Vectors
 
 _SegmentIndex: TypeAlias = ann.Flat | ann.IvfPq
 
@@ -171,18 +171,41 @@ class View:
 
     def hit(self, rank: int, score: float, row: HitRow) -> Hit:
         """A row as a hit."""
-        part, root, path, modality, _, start_s, end_s, text, meta = row
+        part, root, path, modality, part_no, start_s, end_s, text, meta = row
         if path is not None:
             path = self.prefixes[root] + (path if os.sep == "/" else path.replace("/", os.sep))
-        return Hit(rank, score, part, modality, path, start_s, end_s, text, meta)
+        item = item_of(part, part_no)
+        return Hit(rank, score, part, item, modality, path, start_s, end_s, text, meta)
 
-    def find(self, part_id: str) -> Hit | None:
-        """The live part with that id, as a hit of rank 0. Raises IndexDamaged."""
+    def find(self, part_ids: Collection[str], vectors: bool = False) -> dict[str, Hit]:
+        """The live parts with some ids, by those, as hits of rank 0.
+
+        vectors: whether they carry their vectors. Raises IndexDamaged.
+        """
         try:
-            found = self.snapshot.find(part_id)
-            return None if found is None else self.hit(0, 1.0, found[0].rows([found[1]])[0])
+            return self.at(self.snapshot.find_all(part_ids), vectors)
         except _UNREADABLE as e:
             raise self._damaged(e) from e
+
+    def at(
+        self, places: Mapping[str, tuple[Segment, int]], vectors: bool = False
+    ) -> dict[str, Hit]:
+        """The parts at some places, segment and row, as hits of rank 0; see ``find``."""
+        inside: dict[int, list[str]] = {}  # id of a segment -> keys of places
+        for key, (segment, _) in places.items():
+            inside.setdefault(id(segment), []).append(key)
+        found: dict[str, Hit] = {}
+        for keys in inside.values():
+            segment, at = places[keys[0]][0], [places[key][1] for key in keys]
+            hits = [self.hit(0, 1.0, row) for row in segment.rows(at)]
+            if vectors:
+                segment.check_stored(np.array(at, np.int64))
+                stored = segment.stored(at).astype(np.float32)
+                space = self.snapshot.manifest.space
+                both = zip(hits, stored, strict=True)
+                hits = [replace(hit, vector=SpaceVectors.of(one, space)) for hit, one in both]
+            found.update(zip(keys, hits, strict=True))
+        return found
 
     def ids(self, numbers: NDArray[np.int64]) -> list[str]:
         """The part ids of rows. numbers: int64 (m,), none of them -1. Raises IndexDamaged."""

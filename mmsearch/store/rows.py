@@ -66,7 +66,7 @@ class PartRow:
     @property
     def item_id(self) -> str:
         """The id of the item that the part belongs to."""
-        return self.id if self.part_no == 0 else self.id[: -len(f"#{self.part_no}")]
+        return item_of(self.id, self.part_no)
 
 
 class HitRow(NamedTuple):
@@ -81,6 +81,11 @@ class HitRow(NamedTuple):
     end_s: float | None
     text: str | None
     meta: dict[str, Any]
+
+    @property
+    def item_id(self) -> str:
+        """The id of the item that the part belongs to."""
+        return item_of(self.id, self.part_no)
 
 
 def meta_of(text: str) -> dict[str, Any]:
@@ -140,6 +145,11 @@ _decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decod
 def part_id(item_id: str, part_no: int) -> str:
     """The first part bears its item's id, the others ``#n`` behind it."""
     return item_id if part_no == 0 else f"{item_id}#{part_no}"
+
+
+def item_of(part: str, part_no: int) -> str:
+    """The id of the item that a part belongs to."""
+    return part if part_no == 0 else part[: -len(f"#{part_no}")]
 
 
 def split_path(path: str | None) -> tuple[str | None, bytes | None]:

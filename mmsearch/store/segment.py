@@ -290,6 +290,19 @@ class Segment:
                 at = at + 1 + step if step >= 0 else -1
         return None
 
+    def find_all(self, parts: set[str]) -> dict[str, int]:
+        """The live rows with some part ids, by those; what is not there is left out."""
+        from pyarrow import compute as pc
+
+        wanted, found = pa.array(sorted(parts), pa.string()), {}
+        for i, batch in enumerate(self.batches(["id"])):
+            ids = batch.column("id")
+            mine = pc.is_in(ids, wanted).to_numpy(zero_copy_only=False)
+            for at in np.flatnonzero(mine).tolist():
+                if self.live[i * BATCH_ROWS + at]:
+                    found[ids[at].as_py()] = i * BATCH_ROWS + at
+        return found
+
     def item_rows(self, item_ids: set[str]) -> dict[int, str]:
         """The live rows of some items' parts: row -> item id."""
         from pyarrow import compute as pc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,22 @@ class Snapshot:
             if row is not None:
                 return segment, row
         return None
+
+    def find_all(self, part_ids: Collection[str]) -> dict[str, tuple[Segment, int]]:
+        """The segments and rows of some live parts, by id; what is not there is left out."""
+        if len(part_ids) == 1:
+            (one,) = part_ids
+            place = self.find(one)
+            return {} if place is None else {one: place}
+        left = set(part_ids)
+        found: dict[str, tuple[Segment, int]] = {}  # part id -> its place
+        for segment in reversed(self.segments):
+            if not left:
+                break
+            rows = segment.find_all(left)
+            found |= {part: (segment, row) for part, row in rows.items()}
+            left -= rows.keys()
+        return found
 
 
 def ann_path(folder: ConfinedPath, name: str) -> ConfinedPath:
