@@ -14,6 +14,8 @@ from mmsearch.errors import UsageError
 # The longest path that Linux opens; Windows has its own limit.
 MAX_PATH_CHARS = 4096 if os.name == "posix" else 32_767
 
+MAX_SECONDS = 1e9  # thirty years: of any wait
+
 
 def shown(value: Any) -> str:
     """Return a value as an error shows it: in a few words, whatever it is."""
@@ -85,9 +87,16 @@ def checked_flag(value: Any, what: str) -> bool:
 
 
 def checked_seconds(value: Any, what: str) -> float:
+<<<<<<< HEAD
     """Return a time of 0 or more. Raises UsageError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
         raise UsageError(f"{what} is a number of seconds, 0 or more, not {shown(value)}.")
+=======
+    """Return a number of seconds. Raises UsageError for anything else."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= MAX_SECONDS:
+        raise UsageError(f"{what} is a number of seconds, 0 or more; not {shown(value)}.")
+>>>>>>> 676e90e (delete takes the place of remove: by id, path or condition; the id of a part is refused)
     return float(value)
 
 

@@ -152,10 +152,16 @@ def checked(
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
         raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {shown(k)}.")
-    if where is not None and not isinstance(where, str):
-        raise UsageError(f"a filter is a str, not {type(where).__name__}.")
+    condition = None if where is None else checked_filter(where)
     checked_recall(recall)
-    return modality_of(to), int(k), where, None if recall is None else float(recall)
+    return modality_of(to), int(k), condition, None if recall is None else float(recall)
+
+
+def checked_filter(where: Any) -> str:
+    """Return a filter, unread. Raises UsageError for what is no str."""
+    if not isinstance(where, str):
+        raise UsageError(f"a filter is a str, not {type(where).__name__}.")
+    return where
 
 
 def checked_recall(recall: float | None) -> None:

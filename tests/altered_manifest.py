@@ -76,6 +76,6 @@ def change(base: Path) -> None:
         index.add([{"text": "a green square"}], ids=["own5"])
     finally:
         with suppress(MmsearchError):
-            index.remove("own700")
+            index.delete("own700")
         compact(base)
         verify(base)

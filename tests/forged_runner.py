@@ -51,7 +51,7 @@ def commands(ix: Path, work: Path) -> dict[str, Callable[[], object]]:
         "info json": run("info", "--skipped", "--json", *index),
         "verify": run("verify", *index),
         "index": run("index", docs, *index),
-        "remove": run("remove", "own700", docs, *index),
+        "delete": run("delete", "own700", docs, *index),
         "compact": run("compact", *index),
         "tune": run("tune", "--recall", "0.9", *index),
         "merge from": run("merge", str(ix), "--index", other),

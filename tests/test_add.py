@@ -1,4 +1,4 @@
-"""What an application puts into an index and takes out of it: `add`, `remove`, `get`."""
+"""What an application puts into an index and takes out of it: `add`, `delete`, `get`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 
 import mmsearch
 from corpora import settle, update
+from mmsearch.indexer import delete_named
 from mmsearch.store import Writer, verify
 from mmsearch.store.files import writing_to
 
 
-def test_things_can_be_added_replaced_and_removed_by_id(tmp_path: Path, samples: Path) -> None:
+def test_things_can_be_added_replaced_and_deleted_by_id(tmp_path: Path, samples: Path) -> None:
     from PIL import Image
 
     (tmp_path / "none").mkdir()
@@ -40,9 +41,9 @@ def test_things_can_be_added_replaced_and_removed_by_id(tmp_path: Path, samples:
     assert index.get("cup").path == str(samples / "photos/coffee.jpg")  # type: ignore[union-attr]
     index.add([{"text": "a note about bread"}], ids=["tea"])
     assert len(index) == 4 and index.get("tea").text == "a note about bread"  # type: ignore[union-attr]
-    assert index.remove("red") == 1 and index.get("red") is None
-    assert index.remove(["tone", "nobody"]) == 1 and len(index) == 2
-    assert index.remove(samples / "photos/coffee.jpg") == 1
+    assert index.delete("red") == 1 and index.get("red") is None
+    assert index.delete(["tone", "nobody"]) == 1 and len(index) == 2
+    assert index.delete(paths=samples / "photos/coffee.jpg") == 1
     assert verify(tmp_path / "ix") == []
 
 
@@ -66,8 +67,13 @@ def test_a_bad_item_in_add_changes_nothing(tmp_path: Path) -> None:
         (lambda ix: ix.get(5), "give a list of ids, not 5"),
         (lambda ix: ix.get(["a", 5]), "an id is a str, not 5"),
         (lambda ix: ix.get("a", vectors=1), "vectors is True or False, not 1"),
-        (lambda ix: ix.remove(None), "give a list of ids and paths, not None"),
-        (lambda ix: ix.remove([5]), "a name or a path, not 5"),
+        (lambda ix: ix.delete(5), "give a list of ids, not 5"),
+        (lambda ix: ix.delete([5]), "an id is a str, not 5"),
+        (lambda ix: ix.delete(paths=[5]), "what is deleted is a path, not 5"),
+        (lambda ix: ix.delete(where=5), "a filter is a str, not int"),
+        (lambda ix: ix.delete(), "exactly one of ids, paths and where; got 0"),
+        (lambda ix: ix.delete("a", where="true"), "exactly one of ids, paths and where; got 2"),
+        (lambda ix: ix.delete("a", wait_s=-1), "a number of seconds, 0 or more; not -1"),
         (lambda ix: ix.add("a.jpg"), "not one alone"),
         (lambda ix: ix.add([{"text": "a"}], ids=["b", "c"]), "got 2"),
         (lambda ix: ix.search_batch("dog"), "not one alone"),
@@ -110,20 +116,24 @@ def test_what_an_application_added_is_not_touched_by_runs(corpus: Path, tmp_path
     assert mmsearch.open(tmp_path / "ix").get("cup") is not None
 
 
-def test_remove_takes_a_word_that_is_an_id_as_that_alone(
+def test_a_word_that_is_an_id_is_deleted_as_that_alone(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = mmsearch.index(corpus, tmp_path / "ix")
     index.add([{"text": "a note"}], ids=["photos"])
     monkeypatch.chdir(corpus)
     with pytest.raises(mmsearch.UsageError, match="empty name"):
-        index.remove("")
-    assert index.remove("photos") == 1
+        delete_named(index.path, [""])
+    assert delete_named(index.path, ["photos"]) == (1, [])
+    assert index.refresh() and index.get("photos") is None
     assert len([h for h in index.search("x", to="image", k=50)]) == 4
-    assert index.remove("photos") == 4
-    part = next(h.id for h in index.search("fiddle", to="audio", k=50) if "#" in h.id)
-    assert index.remove(part) == 1
-    assert all("fiddle" not in str(h.path) for h in index.search("fiddle", k=50))
+    assert delete_named(index.path, ["photos"]) == (4, [])
+    assert index.refresh() and list(index.search("x", to="image", k=50)) == []
+    part = next(h for h in index.search("fiddle", to="audio", k=50) if "#" in h.id)
+    with pytest.raises(mmsearch.UsageError, match="Give the id of the item"):
+        delete_named(index.path, ["texts", part.id])
+    assert not index.refresh()  # nothing was deleted
+    assert delete_named(index.path, [part.item_id, "nowhere"]) == (1, ["nowhere"])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +194,7 @@ def test_what_was_committed_is_no_failure_where_the_disk_has_no_room_to_tidy_up(
         # the segment of the second add is written; then the two are merged
         patch.setattr(Writer, "_merge", lambda self, names: _with_room_for(self, full))
         assert index.add([{"text": "a note about bread"}], ids=["bread"]) == ["bread"]
-        assert index.remove("tea") == 1
+        assert index.delete("tea") == 1
     assert [hit.id for hit in index.search("a note")] == ["bread"]
     assert verify(tmp_path / "ix") == []
     index.add([{"text": "a note about salt"}], ids=["salt"])

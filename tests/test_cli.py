@@ -135,12 +135,12 @@ def test_verify_says_what_is_damaged_and_exits_with_1(home: Path, tmp_path: Path
     assert str(damaged) in done.stdout and "restore it from a copy" in done.stdout
 
 
-def test_remove_takes_a_file_out_of_the_results(home: Path, tmp_path: Path) -> None:
+def test_delete_takes_a_file_out_of_the_results(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "default", tmp_path / "default")
     at = ("--index", str(tmp_path / "default"))
     found = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
     coffee = next(h["path"] for h in found if h["path"].endswith("coffee.jpg"))
-    assert mmsearch("remove", coffee, *at, home=home).stdout == "removed 1\n"
+    assert mmsearch("delete", coffee, *at, home=home).stdout == "deleted 1\n"
     left = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
     assert [h["path"] for h in left] == [h["path"] for h in found if h["path"] != coffee]
 
@@ -168,7 +168,7 @@ def test_remove_takes_a_file_out_of_the_results(home: Path, tmp_path: Path) -> N
         (["index", ".", "--index", "a b?"], 2, "cannot name an index"),
         (["info", "--index", "nowhere"], 3, "there is no index at"),
         (["verify", "--index", "nowhere"], 3, "there is no index at"),
-        (["remove", "x", "--index", "nowhere"], 3, "there is no index at"),
+        (["delete", "x", "--index", "nowhere"], 3, "there is no index at"),
         (["index", ".", "--foo"], 2, "mmsearch index: no such option: --foo"),
         (["index", ".", "--workers", "0"], 2, "see `mmsearch index --help`"),
         (["index", ".", "--batch-size", "0"], 2, "see `mmsearch index --help`"),
@@ -199,7 +199,7 @@ def test_without_a_command_there_is_help() -> None:
     assert mmsearch("--help", home=Path()).returncode == 0
 
 
-def test_removing_what_is_not_there_is_said(home: Path, tmp_path: Path) -> None:
+def test_deleting_what_is_not_there_is_said(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "default", tmp_path / "default")
     at = ("--index", str(tmp_path / "default"))
     found = json.loads(mmsearch("query", "coffee", "--json", *at, home=home).stdout)["hits"]
@@ -207,18 +207,18 @@ def test_removing_what_is_not_there_is_said(home: Path, tmp_path: Path) -> None:
     tabby = next(h for h in found if h["path"].endswith("tabby.jpg"))
     folder = str(Path(coffee["path"]).parent)
     done = mmsearch(
-        "remove", "nowhere", coffee["id"], tabby["path"], "n2", "--json", *at, home=home
+        "delete", "nowhere", coffee["id"], tabby["path"], "n2", "--json", *at, home=home
     )
     assert done.returncode == 2
-    assert json.loads(done.stdout) == {"schema": 1, "removed": 2}
+    assert json.loads(done.stdout) == {"schema": 1, "deleted": 2}
     (line,) = done.stderr.splitlines()
     assert line.startswith(
         f"mmsearch: nothing in {tmp_path / 'default'} is called nowhere, n2: name"
     )
-    done = mmsearch("remove", folder, *at, home=home)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "removed 2\n", "")
-    done = mmsearch("remove", folder, *at, home=home)
-    assert (done.returncode, done.stdout) == (2, "removed 0\n")
+    done = mmsearch("delete", folder, *at, home=home)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "deleted 2\n", "")
+    done = mmsearch("delete", folder, *at, home=home)
+    assert (done.returncode, done.stdout) == (2, "deleted 0\n")
 
 
 def test_a_batch_of_no_inputs_is_no_batch(tmp_path: Path) -> None:
@@ -240,13 +240,13 @@ def test_what_is_missing_is_installed_from_the_folder_that_is_here(
         assert "mmsearch[" not in source.read_text("utf-8"), source  # it is on no index
 
 
-def test_removing_from_an_index_that_is_not_there_makes_none(tmp_path: Path) -> None:
-    mmsearch("remove", "x", "--index", "nowhere", home=tmp_path)
+def test_deleting_from_an_index_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    mmsearch("delete", "x", "--index", "nowhere", home=tmp_path)
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in ("index", "query", "info", "verify", "remove", "spaces"):
+    for command in ("index", "query", "info", "verify", "delete", "spaces"):
         done = mmsearch(command, "--help", home=Path())
         assert done.returncode == 0 and f"mmsearch {command}" in done.stdout.split("Options")[0]
 

@@ -111,6 +111,7 @@ def test_a_change_does_not_wait_longer_than_it_is_told(tmp_path: Path) -> None:
     assert len(index) == 1
 
 
+<<<<<<< HEAD
 def test_named_indexes_are_listed_and_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,3 +132,54 @@ def test_named_indexes_are_listed_and_deleted(
     with Writer(index.path, index.space), pytest.raises(mmsearch.IndexLocked):
         mmsearch.delete("b")
     assert index.verify() == []
+=======
+def test_after_ctrl_c_in_one_thread_the_changes_of_others_are_committed(tmp_path: Path) -> None:
+    index = mmsearch.create(tmp_path / "ix")
+    committer = committing.committer_of(index.path)
+    first, go = threading.Event(), threading.Event()
+
+    def stopped(writer: Writer) -> tuple[None, set[str]]:
+        first.set()
+        go.wait(30)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(3) as threads:
+        one = threads.submit(committer.put, stopped, None)
+        first.wait(30)
+        two = threads.submit(committer.put, lambda writer: ("two", set()), None)
+        while len(committer._waiting) < 1:
+            pass
+        go.set()
+        with pytest.raises(KeyboardInterrupt):
+            one.result()
+        assert two.result() == "two"
+
+
+def test_after_ctrl_c_in_a_commit_for_several_the_others_are_committed(tmp_path: Path) -> None:
+    index = mmsearch.create(tmp_path / "ix")
+    committer, first, go = committing.committer_of(index.path), threading.Event(), threading.Event()
+    by: list[int] = []  # threads that ran the change
+
+    def slow(writer: Writer) -> tuple[None, set[str]]:
+        first.set()
+        go.wait(30)
+        return None, set()
+
+    def stopped(writer: Writer) -> tuple[str, set[str]]:
+        by.append(threading.get_ident())
+        if len(by) == 1:
+            raise KeyboardInterrupt
+        return "done", set()
+
+    with ThreadPoolExecutor(3) as threads:
+        one = threads.submit(committer.put, slow, None)
+        first.wait(30)
+        others = [threads.submit(committer.put, stopped, None) for _ in range(2)]
+        while len(committer._waiting) < 2:
+            pass
+        go.set()
+        one.result()
+        errors = [other.exception(30) for other in others]
+    assert sorted(map(type, errors), key=str) == sorted([KeyboardInterrupt, type(None)], key=str)
+    assert len(by) == 2 and by[0] != by[1]
+>>>>>>> 676e90e (delete takes the place of remove: by id, path or condition; the id of a part is refused)

@@ -34,7 +34,7 @@ COMMANDS = list(commands(Path("ix"), Path("work")))
 MAX_MB = 1000
 SHORT = [  # in `make test`; all cases and commands are a campaign
     ("retired_leads_through_a_link", "index"),
-    ("stray_segment_holds_links", "remove"),
+    ("stray_segment_holds_links", "delete"),
     ("stray_segment_is_deep", "add"),
     ("link_holder_to_a_file", "compact"),
     ("link_segment", "query text"),

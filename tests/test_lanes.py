@@ -249,7 +249,7 @@ def test_filters_and_removals_hold_in_every_lane(made: Path, tmp_path: Path) -> 
     assert len(some) == IMAGES + SOUNDS
     again = index.search("a red square", k=500, where="path like '%pale%'", to="audio")
     assert len(again) == 12 and all("pale" in str(h.path) for h in again)
-    assert index.remove(made / "pairs" / "pale_red.wav") == 1
+    assert index.delete(paths=made / "pairs" / "pale_red.wav") == 1
     assert len(index.search("red", to="audio", k=500)) == SOUNDS - 1
     added = index.add([{"text": "a dark orange square"}, made / "pairs" / "pale_red.wav"])
     assert index.get(added[0]) is not None and len(index) == IMAGES + SOUNDS + len(TEXTS) + 1
@@ -480,7 +480,7 @@ def test_a_query_for_which_no_lanes_meet_has_no_surprise_among_others(
 ) -> None:
     folder = shutil.copytree(made / "both", tmp_path / "ix")
     index = mmsearch.open(folder)
-    index.remove([made / "pairs" / f"{i}.txt" for i in range(len(TEXTS))])
+    index.delete(paths=[made / "pairs" / f"{i}.txt" for i in range(len(TEXTS))])
     space = mmsearch.load_space(f"{made / 'seen'}+{made / 'heard'}")
     vectors = np.concatenate(
         [space.encode_document(["red"]), space.encode_images([made / "pairs" / "pale_red.png"])]

@@ -70,7 +70,7 @@ def lives(tmp_path: Path, rounds: int, adds: int, deletes: int, readers: int) ->
         left = {i: t for i, t in alive.items() if i not in gone}
         alive = left
         tell()  # from here on they may be missing …
-        assert index.remove(gone) == deletes
+        assert index.delete(gone) == deletes
         dead += gone
         tell()  # … and from here on they must be
         trained.add(str(index.snapshot.manifest.ann and index.snapshot.manifest.ann.name))

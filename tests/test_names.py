@@ -93,14 +93,14 @@ def test_a_filter_on_a_root_knows_both_forms_and_one_on_what_is_written_changes_
         assert len(index.search("a", where=f"not (text <> '{form}' or path is not null)")) == found
 
 
-def test_a_name_in_the_other_form_is_removed_if_none_is_called_so(notes: Path) -> None:
+def test_a_name_in_the_other_form_is_deleted_if_none_is_called_so(notes: Path) -> None:
     write(notes, f"{APART}.txt", f"{APART}/in.txt", "b.txt")
     index = mmsearch.index(notes, notes.parent / "ix")
-    assert index.remove(notes / f"{COMPOSED}.txt") == 1
+    assert index.delete(paths=notes / f"{COMPOSED}.txt") == 1
     assert paths(index) == {f"{APART}/in.txt", "b.txt"}
-    assert index.remove(str(notes / COMPOSED)) == 1
+    assert index.delete(paths=str(notes / COMPOSED)) == 1
     assert paths(index) == {"b.txt"}
-    assert index.remove(notes / COMPOSED) == 0
+    assert index.delete(paths=notes / COMPOSED) == 0
 
 
 def test_of_two_names_that_differ_by_form_alone_the_one_that_is_named_goes(notes: Path) -> None:
@@ -111,12 +111,12 @@ def test_of_two_names_that_differ_by_form_alone_the_one_that_is_named_goes(notes
         twins = {str(h.path): h.id for h in index.search("a note")}
         where = f"id = '{twins[str(notes / gone)]}'"
         assert paths(index, where=where) == {gone}
-        assert index.remove(notes / gone) == 1
+        assert index.delete(paths=notes / gone) == 1
         assert paths(index) == {kept}
 
 
 @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are UTF-8 or UTF-16 there")
-def test_a_name_that_is_not_utf8_is_removed(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_deleted(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     write(folder, "b.txt")
     raw = os.path.join(os.fsencode(folder), NOT_UTF8)
@@ -125,20 +125,20 @@ def test_a_name_that_is_not_utf8_is_removed(tmp_path: Path) -> None:
         index = mmsearch.index(folder, tmp_path / "ix")
         assert len(index) == 2
         if way == "command":
-            command = [sys.executable, "-m", "mmsearch", "remove", raw, "--index", index.path]
+            command = [sys.executable, "-m", "mmsearch", "delete", raw, "--index", index.path]
             done = subprocess.run(command, capture_output=True, text=True)
-            assert (done.returncode, done.stdout) == (0, "removed 1\n"), done.stderr
+            assert (done.returncode, done.stdout) == (0, "deleted 1\n"), done.stderr
             index.refresh()
         else:
             name = os.fsdecode(raw)
-            assert index.remove(name if way == "text" else Path(name)) == 1
+            assert index.delete(paths=name if way == "text" else Path(name)) == 1
         assert paths(index) == {"b.txt"}
-    assert index.remove(os.fsdecode(raw)) == 0
+    assert index.delete(paths=os.fsdecode(raw)) == 0
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "is called" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_removing_a_link_that_was_indexed_leaves_what_it_leads_to(tmp_path: Path) -> None:
+def test_deleting_a_link_that_was_indexed_leaves_what_it_leads_to(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()
     (folder / "a.txt").write_text("a dog")
@@ -147,9 +147,9 @@ def test_removing_a_link_that_was_indexed_leaves_what_it_leads_to(tmp_path: Path
     index = mmsearch.index(folder, tmp_path / "ix")
     names = {Path(str(hit.path)).name for hit in index.search("dog")}
     assert names == {"a.txt", "link.txt"}
-    assert index.remove([folder / "link.txt"]) == 1
+    assert index.delete(paths=[folder / "link.txt"]) == 1
     assert [Path(str(hit.path)).name for hit in index.search("dog")] == ["a.txt"]
-    assert index.remove([tmp_path / "linked" / "a.txt"]) == 1 and len(index) == 0
+    assert index.delete(paths=[tmp_path / "linked" / "a.txt"]) == 1 and len(index) == 0
 
 
 def test_a_file_that_is_added_through_a_link_is_the_item_that_it_leads_to(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_what_others_write_meanwhile_is_not_lost(tmp_path: Path, corpus: Path, t
         told.append(path)
         if len(told) == 3:
             mmsearch.open(tmp_path / "ix").add([{"text": "a red square"}], ids=["late"])
-            mmsearch.open(tmp_path / "ix").remove(sorted(corpus.glob("*.jpg"))[0])
+            mmsearch.open(tmp_path / "ix").delete(paths=sorted(corpus.glob("*.jpg"))[0])
 
     before = set(content(tmp_path / "ix"))
     reencode(tmp_path / "ix", str(tiny), progress=meanwhile)

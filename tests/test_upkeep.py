@@ -132,7 +132,7 @@ def test_compacting_drops_what_was_deleted_and_finds_the_same(tmp_path: Path) ->
     texts = sample_queries(900)
     index = make(tmp_path, "ix", texts[:700], ann="ivfpq")
     index.add([{"text": t} for t in texts[700:]], ids=texts[700:])
-    index.remove(texts[:100])
+    index.delete(texts[:100])
     asked = sample_queries(30, seed=3)
     before = [[(h.id, h.score) for h in index.search(t, recall=1)] for t in asked]
     done = compact(index.path)
@@ -159,7 +159,7 @@ def test_merged_shards_answer_as_one_index_of_everything(tmp_path: Path) -> None
     for text in sample_queries(20, seed=6):
         expected = [(h.id, round(h.score, 6)) for h in whole.search(text)]
         assert [(h.id, round(h.score, 6)) for h in merged.search(text)] == expected
-    merged.remove(texts[0])
+    merged.delete(texts[0])
     assert len(merged) == 299
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import mmsearch
+from mmsearch.cli.app import app
+from mmsearch.indexer.committing import committer_of
+from mmsearch.store import Snapshot, Writer
+from mmsearch.store.firsts import first_rows, ids_at
+from stored import SPACE, row, unit
 
 BOOK = "\n\n".join(f"Chapter {n}. " + "Owls hunt at night over the fields. " * 30 for n in range(3))
 
@@ -78,3 +86,122 @@ def test_a_stored_vector_knows_its_space(index: mmsearch.Index, tmp_path: Path) 
     note = index.get("tea", vectors=True)
     with pytest.raises(mmsearch.SpaceMismatch, match="the vectors are of mini"):
         other.search(vector=note.vector)  # type: ignore[union-attr]
+
+
+# -- delete -------------------------------------------------------------------
+
+
+def live_ids(index: mmsearch.Index) -> set[str]:
+    """The items that a fresh reader sees."""
+    return {hit.item_id for hit in mmsearch.open(index.path).search("a", k=100)}
+
+
+def test_the_id_of_a_part_is_refused_and_nothing_is_deleted(index: mmsearch.Index) -> None:
+    with pytest.raises(mmsearch.UsageError, match=r"'book#2' is part 2 of the item 'book'.*") as e:
+        index.delete(["tea", "book#2"])
+    assert "delete('book') or delete(hit.item_id)" in str(e.value)
+    assert live_ids(index) == {"book", "tea", "red"}
+    hit = next(h for h in index.search("owls", k=50) if h.id == "book#2")
+    assert index.delete(hit.item_id) == 1
+    assert live_ids(index) == {"tea", "red"}
+    assert {h.item_id for h in index.search("owls at night")} == {"tea", "red"}
+    assert index.verify() == []
+
+
+def test_what_is_not_there_is_no_error_and_is_not_counted(index: mmsearch.Index) -> None:
+    assert index.delete(["tea", "nobody", "tea", "\ud800", "#2"]) == 1
+    assert index.delete([]) == 0 and index.delete("tea") == 0
+    assert live_ids(index) == {"book", "red"}
+
+
+def test_a_word_that_is_no_id_is_no_path_either(
+    index: mmsearch.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "bread.txt").write_text("a note about bread")
+    (tmp_path / "docs" / "salt.txt").write_text("a note about salt")
+    index.sync(tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
+    assert index.delete("docs") == 0
+    assert index.delete(paths="docs/salt.txt") == 1 and index.delete(paths=[]) == 0
+    assert index.delete(paths=["nowhere", Path("docs")]) == 1
+    assert live_ids(index) == {"book", "tea", "red"}
+
+
+def test_a_condition_deletes_the_items_of_which_any_part_meets_it(index: mmsearch.Index) -> None:
+    assert index.delete(where="text like 'Chapter 2%' or text like '%Chapter 2%'") == 1
+    assert live_ids(index) == {"tea", "red"}
+    assert index.delete(where="meta.shelf = 2 and modality = 'image'") == 1
+    assert index.delete(where="meta.shelf = 7") == 0
+    assert live_ids(index) == {"tea"}
+    with pytest.raises(mmsearch.UsageError, match="filter"):
+        index.delete(where="shelf = ")
+    assert index.delete(where="true") == 1 and len(index) == 0
+    assert index.verify() == []
+
+
+def test_a_condition_sees_what_was_added_before_in_the_same_turn(tmp_path: Path) -> None:
+    index = mmsearch.create(tmp_path / "ix")
+    index.add([{"text": "a note"}], ids=["old"], meta=[{"n": 1}])
+    committer, first, go = committer_of(index.path), threading.Event(), threading.Event()
+
+    def slow(writer: Writer) -> tuple[None, set[str]]:
+        first.set()
+        go.wait(30)
+        return None, set()
+
+    with ThreadPoolExecutor(3) as threads:
+        one = threads.submit(committer.put, slow, index.space)
+        first.wait(30)
+        add = threads.submit(
+            index.add, [{"text": "a"}, {"text": "b"}], ["old", "new"], [{"n": 2}, {"n": 2}]
+        )
+        while len(committer._waiting) < 1:
+            pass
+        delete = threads.submit(index.delete, where="meta.n = 2")
+        while len(committer._waiting) < 2:
+            pass
+        go.set()
+        one.result(), add.result()
+        assert delete.result() == 2
+    assert len(mmsearch.open(index.path)) == 0
+
+
+def test_of_an_item_in_pieces_every_piece_is_found_and_counted_once(tmp_path: Path) -> None:
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        writer.root("/pictures")
+        for parts in ([(0, 0), (0, 1), (1, 0), (1, 1)], [(0, 2), (1, 2), (2, 0)]):
+            writer.extend((row(n, part), unit(10 * n + part)) for n, part in parts)
+            writer.commit()
+        writer.compact(whole=True)
+    (segment,) = Snapshot.open(tmp_path / "ix").segments
+    ids = [segment.row(n).id for n in range(7)]
+    assert ids == ["item0", "item0#1", "item1", "item1#1", "item0#2", "item1#2", "item2"]
+    for met, items in (
+        ([], []),
+        ([1], ["item0"]),
+        ([4], ["item0"]),  # would be the third of item1, were it not of item0
+        ([0, 4, 5], ["item0", "item1"]),
+        ([0, 1, 2, 3, 4, 5, 6], ["item0", "item1", "item2"]),
+    ):
+        rows, apart = first_rows(segment, np.isin(np.arange(7), met))
+        assert sorted({*ids_at(segment, rows)} | apart) == items
+    assert list(ids_at(segment, first_rows(segment)[0])) == ["item0", "item1", "item2"]
+
+
+def test_the_command_deletes_by_condition_or_by_name_and_not_by_both(
+    index: mmsearch.Index,
+) -> None:
+    def delete(*args: str) -> tuple[int, str, str]:
+        done = CliRunner().invoke(app, ["delete", *args, "--index", str(index.path)])
+        return done.exit_code, done.stdout, done.stderr
+
+    assert delete("--where", "meta.by = 'me'") == (0, "deleted 1\n", "")
+    assert delete("--where", "meta.by = 'me'", "--json") == (0, '{"schema": 1, "deleted": 0}\n', "")
+    code, _, said = delete("book#1", "red")
+    assert code == 2 and "'book#1' is part 1 of the item 'book'. Give the id of the item" in said
+    for both in ((), ("red", "--where", "true")):
+        code, _, said = delete(*both)
+        assert code == 2 and "one of both" in said
+    assert delete("red") == (0, "deleted 1\n", "")
+    assert live_ids(index) == {"book"}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmsearch import store
-from mmsearch.errors import SpaceMismatch
+from mmsearch.errors import SpaceMismatch, UsageError
 from mmsearch.given import checked_flag, checked_path, checked_seconds, listed
+from mmsearch.query import checked_filter
 from mmsearch.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Index(Searcher):
     A search answers from one snapshot, from its start to its end. Writers take turns.
 
     **Forks.** A process may open and search an index and then fork, as ``gunicorn --preload`` and
-    ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and remove.
+    ``multiprocessing`` do: each child answers as its parent would, and may refresh, add and delete.
     Vectors and lists that were loaded are shared with the parent. Models and DuckDB cannot be: a
     child loads its own when it first needs them. A fork waits for searches that other threads have
     begun, at most five seconds. A model on a GPU cannot be used on both sides of a fork:
@@ -88,19 +89,39 @@ class Index(Searcher):
         self.refresh()
         return added
 
-    def remove(self, what: AnyPath | Sequence[AnyPath], *, wait_s: float = WAIT_S) -> int:
-        """Remove items by id, or by path (a folder's: all below it); return how many.
+    def delete(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        paths: AnyPath | Iterable[AnyPath] | None = None,
+        where: str | None = None,
+        wait_s: float = WAIT_S,
+    ) -> int:
+        """Delete items, show the result and return how many there were.
 
-        What is the id of an item is taken as that; anything else as a path. wait_s: how long to
-        wait while other processes write, in seconds.
+        Exactly one of the first three says which. ids: of items, one or several; a hit's
+        ``item_id``. paths: of files, and of folders with all below them. A file that is still there
+        comes back with the next ``sync`` of its folder. where: a condition as for ``search``; an
+        item goes if any of its parts meets it. What is not there counts for nothing. wait_s: how
+        long to wait while other processes write, in seconds.
+        Raises UsageError, also for the id of a part (``book#2``): parts are not deleted one by one.
+        Raises LimitExceeded for a condition that takes too much, and IndexLocked.
         """
-        from mmsearch.indexer import remove_named
+        from mmsearch.indexer import delete_items, delete_paths, delete_where
 
-        several = [what] if isinstance(what, str | os.PathLike) else what
         wait_s = checked_seconds(wait_s, "wait_s")
-        removed, _ = remove_named(self.path, several, wait_s)
+        given = sum(one is not None for one in (ids, paths, where))
+        if given != 1:
+            raise UsageError(f"give exactly one of ids, paths and where; got {given}.")
+        if where is not None:
+            deleted = delete_where(self.path, checked_filter(where), wait_s)
+        elif paths is not None:
+            deleted = delete_paths(self.path, paths, wait_s)
+        else:
+            assert ids is not None
+            deleted = delete_items(self.path, ids, wait_s)
         self.refresh()
-        return removed
+        return deleted
 
     def sync(
         self,

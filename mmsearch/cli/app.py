@@ -414,29 +414,46 @@ def verify(index: IndexOption = "default", json: JsonOption = False) -> None:
 
 
 @app.command()
-def remove(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", show_default=False)],
+def delete(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH|ID...", show_default=False)
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Instead of names: whatever has a part that meets this, as for `mmsearch query`.",
+        ),
+    ] = None,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Remove files, folders or ids from an index.
+    """Delete files, folders or items from an index.
 
-    The files themselves stay. One that is still there comes back with the next
-    `mmsearch index` over its folder; leave it out there with --exclude. Exits with 2
-    if nothing is called by one of the names; what the others name is removed.
+    A name that is the id of an item means that, any other a path. The files themselves stay. One
+    that is still there comes back with the next `mmsearch index` over its folder; leave it out
+    there with --exclude. Exits with 2 if nothing is called by one of the names; what the others
+    name is deleted. Documents and sounds go as a whole, with all their parts.
 
     \b
-    mmsearch remove ~/Pictures/private
+    mmsearch delete ~/Pictures/private
+    mmsearch delete --where "taken < '2010-01-01' and format = 'JPEG'"
     """
     with edge():
-        from mmsearch.indexer import remove_named
+        from mmsearch.api import Index
+        from mmsearch.indexer import delete_named
 
-        folder = folder_of(index)
-        removed, unknown = remove_named(folder, paths)
-        if json:
-            print_json({"schema": 1, "removed": removed})
+        if bool(names) == (where is not None):
+            raise errors.UsageError("name what to delete, or give --where; one of both.")
+        folder, unknown = folder_of(index), list[str]()
+        if where is not None:
+            deleted = Index(folder).delete(where=where)
         else:
-            typer.echo(f"removed {removed:,}")
+            deleted, unknown = delete_named(folder, names or ())
+        if json:
+            print_json({"schema": 1, "deleted": deleted})
+        else:
+            typer.echo(f"deleted {deleted:,}")
         if unknown:
             raise errors.UsageError(
                 f"nothing in {folder} is called {', '.join(unknown)}: name paths or ids as "

@@ -1,7 +1,8 @@
 """The write path: plan → decode → encode → segments → ANN → commit."""
 
-from mmsearch.indexer.add import add_items, remove_items, remove_named
+from mmsearch.indexer.add import add_items
 from mmsearch.indexer.captions import Captioned, caption
+from mmsearch.indexer.deleting import delete_items, delete_named, delete_paths, delete_where
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
@@ -17,10 +18,12 @@ __all__ = [
     "add_items",
     "caption",
     "compact",
+    "delete_items",
+    "delete_named",
+    "delete_paths",
+    "delete_where",
     "merge",
     "reencode",
-    "remove_items",
-    "remove_named",
     "run",
     "tune",
     "verify",

@@ -1,12 +1,11 @@
-"""Adding and removing single things, for applications and for ``mmsearch remove``."""
+"""Adding single things, for applications."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -20,13 +19,13 @@ from mmsearch.errors import (
 )
 from mmsearch.given import checked_path, expanded, is_unicode, listed, one_for_each, shown
 from mmsearch.indexer.committing import committer_of
-from mmsearch.indexer.plan import item_id, places_of
+from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.refusal import encode_all
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Skipped, Task
 from mmsearch.query import audio_parts, image_part, text_parts
 from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
-from mmsearch.store import PartRow, Snapshot, Writer, manifest
+from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.lock import SOON_S
 from mmsearch.store.rows import MAX_META_DEPTH, depth_of, part_id
 from mmsearch.store.snapshot import join
@@ -119,78 +118,6 @@ def add_items(
 
     committer_of(folder).put(change, encoder.space, wait_s)
     return [item.id for item in new]
-
-
-def remove_items(folder: Path, what: Iterable[str | os.PathLike[str]]) -> int:
-    """Removes items by id, or by the path of a file or folder; returns how many.
-
-    A word that is the id of an item (or of one of its parts) means that item, else
-    it is taken as a path. If nothing is called exactly so, its links are followed; then what is
-    canonically equal in Unicode is meant: "é" as one character or as a letter and its accent.
-    A file that is still there comes back with the next run over its folder.
-    """
-    return remove_named(folder, what)[0]
-
-
-def remove_named(
-    folder: Path, what: Iterable[str | os.PathLike[str]], wait_s: float = SOON_S
-) -> tuple[int, list[str]]:
-    """As ``remove_items``; also which of the words named nothing, in their order."""
-    several = listed(what, "ids and paths")
-    wanted = dict.fromkeys(checked_path(w, "what is removed", named=True) for w in several)
-    items = {w: _PART_SUFFIX.sub("", w) for w in wanted}
-
-    def change(writer: Writer) -> tuple[tuple[int, list[str]], set[str]]:
-        removed = writer.drop(*(item for item in items.values() if is_unicode(item)))
-        places = {w: places_of(w) for w, item in items.items() if item not in removed}
-        # as it is written, then where its links lead, then what is equal to either in Unicode
-        for form, at in ((str, 0), (str, 1), (_nfc, 0), (_nfc, 1)):
-            named = {w: form(several[at]) for w, several in places.items() if several}
-            below, found = _remove_below(writer, set(named.values()), form)
-            removed |= below
-            places = {w: several for w, several in places.items() if named.get(w) not in found}
-        return (len(removed), list(places)), removed
-
-    found: tuple[int, list[str]] = committer_of(folder).put(
-        change, manifest.read(folder).space, wait_s
-    )
-    return found
-
-
-def _nfc(path: str) -> str:
-    return unicodedata.normalize("NFC", path)
-
-
-def _remove_below(
-    writer: Writer, places: set[str], form: Callable[[str], str]
-) -> tuple[set[str], set[str]]:
-    """Removes what lies at some places or below; the items, and the places that had any.
-
-    form: what a path is made into before it is compared; ``places`` are in that form.
-    """
-    if not places:
-        return set(), set()
-    names = ("id", "part_no", "root", "path", "path_bytes")
-    exact, below = places, tuple(join(p, "") for p in places)
-    inside = list(zip(places, below, strict=True))
-    snapshot, removed, found = writer.snapshot, set(), set()
-    for segment in snapshot.segments:
-        rows = []
-        first = 0
-        for batch in segment.batches(names):
-            columns = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            for row, (part, _, root, path, raw) in enumerate(columns, first):
-                if path is None or not segment.live[row]:
-                    continue
-                absolute = snapshot.absolute(root, path if raw is None else os.fsdecode(raw)) or ""
-                absolute = form(absolute)
-                if absolute in exact or absolute.startswith(below):
-                    found |= {p for p, q in inside if absolute == p or absolute.startswith(q)}
-                    rows.append(row)
-                    removed.add(_PART_SUFFIX.sub("", part))
-            first += batch.num_rows
-        writer.delete(segment, rows)
-    return removed, found
 
 
 def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:

@@ -7,7 +7,7 @@ turn commits everything that waits, so that forty writers cost a few commits and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from mmsearch import forks
-from mmsearch.errors import IndexNotWritable, MmsearchError
+from mmsearch.errors import IndexNotWritable, MmsearchError, SpaceMismatch
 from mmsearch.indexer.quantise import update_ann
-from mmsearch.store import Writer
+from mmsearch.store import Writer, manifest
 from mmsearch.store.lock import SOON_S
 from mmsearch.types import Space
 from mmsearch.version import __version__
@@ -37,8 +37,9 @@ class _Waiting:
     """A change in the queue."""
 
     change: Change
-    space: Space
+    space: Space | None
     wait_s: float
+    alone: bool
     done: bool = False
     result: Any = None
     error: Exception | None = None
@@ -58,21 +59,31 @@ class Committer:
         self._waiting = []
         self._queue, self._turn = forks.Lock(), forks.Lock()
 
-    def put(self, change: Change, space: Space, wait_s: float = SOON_S) -> Any:
+    def put(
+        self, change: Change, space: Space | None, wait_s: float = SOON_S, alone: bool = False
+    ) -> Any:
         """Commit a change, and return what it gives once that is durable.
 
-        space: that the change was encoded in. wait_s: how long to wait for other processes.
+        space: that the change was encoded in; None for one that holds in any. wait_s: how long to
+        wait for other processes. alone: the change reads what the snapshot holds, and not only
+        what the writer tells; so whatever came before it must be committed.
         Raises SpaceMismatch if the index is in another space by now, IndexLocked if another
         process went on writing, what the change raises, and what writing raises.
         """
-        mine = _Waiting(change, space, wait_s)
+        mine = _Waiting(change, space, wait_s, alone)
         with self._queue:
             self._waiting.append(mine)
         with self._turn:
             if not mine.done:
                 with self._queue:
                     together, self._waiting = self._waiting, []
-                self._commit(together)
+                try:
+                    for run in _runs(together):
+                        self._commit(run)
+                finally:  # after Ctrl-C the others' turn is still to come
+                    with self._queue:
+                        left = [one for one in together if not one.done and one is not mine]
+                        self._waiting = left + self._waiting
         if mine.error is not None:
             raise mine.error
         return mine.result
@@ -81,22 +92,20 @@ class Committer:
         try:
             self._commit_together(several)
         except Exception as error:
-            if len(several) == 1:
-                several[0].error = error
-            else:  # each for itself: an error must reach its own caller and no other
+            if len(several) > 1:  # each for itself: an error must reach its own caller alone
                 for one in several:
                     self._commit([one])
-        finally:
-            for one in several:
-                one.done = True
+                return
+            several[0].error = error
+        for one in several:
+            one.done = True
 
     def _commit_together(self, several: list[_Waiting]) -> None:
         wait_s = max(one.wait_s for one in several)
-        spaces = {one.space.fingerprint: one.space for one in several}
+        spaces = {one.space.fingerprint: one.space for one in several if one.space is not None}
         if len(spaces) > 1:
             raise MmsearchError("changes in several spaces")  # each is committed alone
-        (space,) = spaces.values()
-        with Writer(self._folder, space, __version__, wait_s) as writer:
+        with self._writer(next(iter(spaces.values()), None), wait_s) as writer:
             replaced: set[str] = set()
             for one in several:
                 one.result, items = one.change(writer)
@@ -108,6 +117,30 @@ class Committer:
                 writer.compact(most_rows=_TIDIED_ROWS)
                 update_ann(writer, train=False)
                 writer.finish()
+
+    def _writer(self, space: Space | None, wait_s: float) -> Writer:
+        """The index's writer. space: that it must be in; None for whichever it is in."""
+        if space is not None:
+            return Writer(self._folder, space, __version__, wait_s)
+        try:
+            return Writer(self._folder, manifest.read(self._folder).space, __version__, wait_s)
+        except SpaceMismatch:  # it was encoded anew while this waited
+            return Writer(self._folder, manifest.read(self._folder).space, __version__, wait_s)
+
+
+def _runs(several: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    """What is committed together, in the order in which it came."""
+    run: list[_Waiting] = []
+    for one in several:
+        if one.alone and run:
+            yield run
+            run = []
+        run.append(one)
+        if one.alone:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 _committers: WeakValueDictionary[str, Committer] = WeakValueDictionary()

@@ -185,16 +185,23 @@ class Writer:
     def drop(self, *item_ids: str) -> set[str]:
         """Forgets items' buffered parts and deletes their committed ones.
 
-        Returns the ids of those that had committed parts.
+        Returns the ids of those that had any.
         """
         doomed = set(item_ids)
-        found: set[str] = set()
+        if not doomed:
+            return set()
+        found = doomed.intersection(row.item_id for _, row, *_ in self._buffer)
         self._buffer = [b for b in self._buffer if b[1].item_id not in doomed]
         for segment in self.snapshot.segments:
-            rows = segment.item_rows(doomed)
+            rows = self._left(segment, doomed)
             self.delete(segment, rows)
             found.update(rows.values())
         return found
+
+    def _left(self, segment: Segment, items: set[str]) -> dict[int, str]:
+        """The rows of some items that the next commit leaves: row -> item id."""
+        rows, dead = segment.item_rows(items), self._dead.get(segment.ref.name, ())
+        return {row: item for row, item in rows.items() if row not in dead}
 
     def delete(self, segment: Segment, rows: Iterable[int]) -> None:
         """Deletes rows of a segment at the next commit."""
