@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mmsearch.errors import UsageError
 # The longest path that Linux opens; Windows has its own limit.
 MAX_PATH_CHARS = 4096 if os.name == "posix" else 32_767
 
+_NAMED_CHARS, _NAMED = 100, 3  # of an id in an error, and ids
 MAX_SECONDS = 1e9  # thirty years: of any wait
 
 
@@ -23,6 +24,17 @@ def shown(value: Any) -> str:
         return reprlib.repr(value)  # short, however large or deep the value is
     except Exception:  # its own __repr__ fails, or a number has too many digits
         return f"<{type(value).__name__}>"
+
+
+def named(item: str) -> str:
+    """Return an id as an error names it."""
+    return repr(item) if len(item) <= _NAMED_CHARS else shown(item)
+
+
+def named_some(items: Sequence[str]) -> str:
+    """Return some ids as an error names them: the first few, and how many more there are."""
+    more = f" (and {len(items) - _NAMED:,} more)" if len(items) > _NAMED else ""
+    return ", ".join(map(named, items[:_NAMED])) + more
 
 
 def checked_path(value: Any, what: str, named: bool = False) -> str:

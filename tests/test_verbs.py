@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 import mmsearch
 from mmsearch.cli.app import app
 from mmsearch.indexer.committing import committer_of
-from mmsearch.store import Snapshot, Writer
+from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.firsts import first_rows, ids_at
 from stored import SPACE, row, unit
 
@@ -205,3 +206,115 @@ def test_the_command_deletes_by_condition_or_by_name_and_not_by_both(
         assert code == 2 and "one of both" in said
     assert delete("red") == (0, "deleted 1\n", "")
     assert live_ids(index) == {"book"}
+
+
+# -- update -------------------------------------------------------------------
+
+
+def rows_of(index: mmsearch.Index, item: str) -> list[tuple[PartRow, bytes]]:
+    """All that is stored of an item, and its vectors."""
+    found = []
+    for segment in Snapshot.open(index.path).segments:
+        for number in np.flatnonzero(segment.live).tolist():
+            if (one := segment.row(number)).item_id == item:
+                found.append((one, segment.stored([number]).tobytes()))
+    return found
+
+
+def test_update_merges_metadata_into_every_part_and_leaves_the_rest(index: mmsearch.Index) -> None:
+    before = {item: rows_of(index, item) for item in ("book", "tea", "red")}
+    assert len(before["book"]) > 2
+    index.update("book", {"by": {"name": "me"}, "shelf": 3})
+    index.update(["tea", "red"], [{"by": None, "nothing": None, "tags": ["x"]}, {}])
+    hits = index.get(["book", "book#2", "tea", "red"])
+    assert [hit and hit.meta for hit in hits] == [
+        {"shelf": 3, "by": {"name": "me"}},
+        {"shelf": 3, "by": {"name": "me"}},
+        {"shelf": 2, "tags": ["x"]},
+        before["red"][0][0].meta,
+    ]
+    for item, rows in before.items():
+        after = rows_of(index, item)
+        assert [vector for _, vector in after] == [vector for _, vector in rows]
+        assert [replace(one, meta={}) for one, _ in after] == [
+            replace(one, meta={}) for one, _ in rows
+        ]
+    assert {h.item_id for h in index.search("a", where="meta.shelf = 3")} == {"book"}
+    assert index.verify() == []
+
+
+def test_update_loads_no_model(index: mmsearch.Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = mmsearch.open(index.path)
+    monkeypatch.setattr("mmsearch.searcher.searcher.encoder_of", None)
+    fresh.update("tea", {"by": "you"})
+    fresh.delete("red")
+    assert fresh.get("tea").meta["by"] == "you"  # type: ignore[union-attr]
+
+
+def test_an_id_that_nothing_has_is_named_and_nothing_is_changed(index: mmsearch.Index) -> None:
+    with pytest.raises(mmsearch.UsageError, match="no item has the id 'nobody', 'no one'"):
+        index.update(["tea", "nobody", "no one"], [{"by": "x"}] * 3)
+    with pytest.raises(mmsearch.UsageError, match=r"update\('book'\) or update\(hit.item_id\)"):
+        index.update("book#1", {"by": "x"})
+    with pytest.raises(mmsearch.UsageError, match="given twice"):
+        index.update(["tea", "tea"], [{"by": "x"}, {"by": "y"}])
+    with pytest.raises(mmsearch.UsageError, match="one for each item, 1 in all; got 2"):
+        index.update(["tea"], [{"by": "x"}, {"by": "y"}])
+    assert index.get("tea").meta == {"shelf": 2, "by": "me"}  # type: ignore[union-attr]
+
+
+def test_what_a_decoder_said_of_an_item_cannot_be_shadowed(
+    index: mmsearch.Index, samples: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<title>Owls</title><p>Owls hunt at night.</p>")
+    photo = samples / "photos/coffee.jpg"
+    for thing, key in ((photo, "width"), (photo, "format"), (page, "title")):
+        with pytest.raises(mmsearch.UsageError, match=f"{thing.name}': '{key}' was read out of"):
+            index.add([thing], ids=["x"], meta=[{key: 1}])
+    assert index.get("x") is None
+    index.add([photo, page], ids=["cup", "page"], meta=[{"title": "A cup"}, {"author": "me"}])
+    for item, key in (("cup", "width"), ("page", "title")):
+        for value in (1, None):
+            with pytest.raises(mmsearch.UsageError, match=f"meta of '{item}': '{key}' was read"):
+                index.update(item, {key: value, "fine": 1})
+    cup = index.get("cup")
+    assert cup is not None and cup.meta["width"] > 1 and "fine" not in cup.meta
+
+
+def test_what_no_decoder_said_of_an_item_is_the_applications(
+    index: mmsearch.Index, samples: Path
+) -> None:
+    index.add([samples / "photos/coffee.jpg"], ids=["cup"], meta=[{"title": "A cup", "by": 1}])
+    index.update("cup", {"taken": "1960-05-01T12:00:00"})
+    index.update("cup", {"taken": "1961-05-01T12:00:00", "title": "Another cup"})
+    cup = index.get("cup")
+    assert cup is not None and set(cup.meta) == {
+        "width", "height", "format", "title", "by", "taken",
+    }  # fmt: skip
+    assert (cup.meta["taken"], cup.meta["title"]) == ("1961-05-01T12:00:00", "Another cup")
+    assert [h.id for h in index.search("tea", where="taken < '1962-01-01'")] == ["cup"]
+    index.update("cup", {"taken": None, "title": None})
+    assert set(index.get("cup").meta) == {"width", "height", "format", "by"}  # type: ignore[union-attr]
+    index.update("tea", {"title": "Tea", "width": 3})  # a text has none of its own
+    index.update("tea", {"title": "More tea"})
+    assert index.get("tea").meta["title"] == "More tea"  # type: ignore[union-attr]
+    with pytest.raises(mmsearch.UsageError, match="for itself"):
+        index.update("tea", {"mmsearch.own": []})
+
+
+def test_updates_of_many_threads_all_come_in(tmp_path: Path) -> None:
+    index = mmsearch.create(tmp_path / "ix")
+    index.add([{"text": f"note {n}"} for n in range(4)], ids=list("abcd"))
+    with ThreadPoolExecutor(8) as threads:
+        list(
+            threads.map(
+                lambda n: index.update(list("abcd")[n % 4], {f"k{n}": n}),
+                range(32),
+            )
+        )
+    got = index.get(list("abcd"))
+    assert [hit and hit.meta for hit in got] == [
+        {f"k{n}": n for n in range(32) if n % 4 == i} for i in range(4)
+    ]
+    assert index.verify() == []

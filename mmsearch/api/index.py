@@ -71,7 +71,8 @@ class Index(Searcher):
         together. items: paths, or dicts with one of ``text``, ``image`` and ``audio``. ids, meta:
         one for each item. An id that is there already gets the new item. Without ids, that of a
         file is made from its path and that of another item from its content, so things of equal
-        content are one item, with the last one's meta. wait_s: how long to wait while other
+        content are one item, with the last one's meta. A key of meta may not be one that was read
+        out of that very item, such as a picture's ``width``. wait_s: how long to wait while other
         processes write, in seconds.
         Raises UsageError, DecodeError or LimitExceeded for an item that cannot be read,
         ProcessingFailed if the encoder or a decoder fails, and IndexLocked if another process goes
@@ -122,6 +123,28 @@ class Index(Searcher):
             deleted = delete_items(self.path, ids, wait_s)
         self.refresh()
         return deleted
+
+    def update(
+        self,
+        ids: str | Iterable[str],
+        meta: dict[str, Any] | Iterable[dict[str, Any]],
+        *,
+        wait_s: float = WAIT_S,
+    ) -> None:
+        """Change the metadata of items without encoding them, and show the result.
+
+        ids: of items, one or several; a hit's ``item_id``. meta: a dict for one id, else one for
+        each, in order. Its keys are set in all parts of the item, and a key with the value None is
+        removed; other keys stay, and so do vectors, texts and times. wait_s: how long to wait while
+        other processes write, in seconds. A file that changes is read anew by the next ``sync`` of
+        its folder, without what was set here.
+        Raises UsageError for ids that nothing has, and for keys that were read out of the item
+        itself, such as a picture's ``width``; IndexLocked. Nothing is changed then.
+        """
+        from mmsearch.indexer import update_items
+
+        update_items(self.path, ids, meta, checked_seconds(wait_s, "wait_s"))
+        self.refresh()
 
     def sync(
         self,

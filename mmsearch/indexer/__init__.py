@@ -6,6 +6,7 @@ from mmsearch.indexer.deleting import delete_items, delete_named, delete_paths, 
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
+from mmsearch.indexer.updating import update_items
 from mmsearch.indexer.upkeep import Compacted, Merged, compact, merge, tune, verify
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "reencode",
     "run",
     "tune",
+    "update_items",
     "verify",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from mmsearch.errors import (
 )
 from mmsearch.given import checked_path, expanded, is_unicode, listed, one_for_each, shown
 from mmsearch.indexer.committing import committer_of
+from mmsearch.indexer.metadata import checked_meta, noted, refuse_decoded
 from mmsearch.indexer.plan import item_id
 from mmsearch.indexer.refusal import encode_all
 from mmsearch.media.pool import DecodePool, Failed, Finished, Ignored, PartReady, Skipped, Task
@@ -27,7 +27,7 @@ from mmsearch.spaces import Encoder
 from mmsearch.spaces.kept import encoder_of
 from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.lock import SOON_S
-from mmsearch.store.rows import MAX_META_DEPTH, depth_of, part_id
+from mmsearch.store.rows import part_id
 from mmsearch.store.snapshot import join
 from mmsearch.types import Item, Modality, Part, Signature, Vectors
 
@@ -50,6 +50,12 @@ class New:
     vectors: list[Vectors] = field(default_factory=list)
     content_hash: bytes = bytes(16)
     signature: Signature = (0, 0, 0, 0)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a text without a file."""
+        here = self.path is None and self.absolute is None
+        return here and all(part.modality is Modality.TEXT for part in self.parts)
 
     def settle(self, writer: Writer) -> None:
         """Finds the root that the item lies in, and its path below that."""
@@ -94,7 +100,8 @@ def add_items(
     ``{"audio": path or (samples, sample_rate_hz)}``. ids: one for each; an id that
     is there already is replaced. Without ids, a file has that of its path and
     anything else one made from its content. What has an id of the caller's is
-    never touched by runs over folders. meta: a JSON object for each. encoder: of the index's space;
+    never touched by runs over folders. meta: a JSON object for each, without what a decoder says
+    of that item. encoder: of the index's space;
     None loads it. wait_s: how long to wait for other processes that write, in seconds.
     Raises UsageError, DecodeError naming the item, or ProcessingFailed, before anything is
     changed.
@@ -105,7 +112,15 @@ def add_items(
     if encoder is None:
         known = Snapshot.open(folder)
         encoder = encoder_of(known.manifest.space, known.kept_space, known.check_kept_space)
-    new = list(_encoded(encoder, items, given))
+    new = []
+    for item, own in zip(_encoded(encoder, items, given), metas, strict=True):
+        refuse_decoded(
+            item.absolute or item.path or item.id, own, (part.meta for part in item.parts)
+        )
+        new.append(item)
+    metas = [
+        own if item.is_plain else noted(own, own) for item, own in zip(new, metas, strict=True)
+    ]
     last = {item.id: i for i, item in enumerate(new)}  # of equal ids the last counts
 
     def change(writer: Writer) -> tuple[None, set[str]]:
@@ -149,33 +164,8 @@ def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[st
     if meta is None:
         return [{} for _ in range(n)]
     given = one_for_each(meta, n, "meta")
-    for one in given:
-        if not isinstance(one, dict):
-            raise UsageError(f"meta is a dict for each item, not {shown(one)}.")
-        try:
-            _check_keys(one)
-            text = json.dumps(one, allow_nan=False)
-            deep = depth_of(json.loads(text)) > MAX_META_DEPTH
-        except RecursionError:
-            deep = True
-        except (TypeError, ValueError) as e:
-            raise UsageError(f"meta must hold plain JSON values: {e}.") from None
-        if deep:
-            raise UsageError(f"meta has at most {MAX_META_DEPTH} levels of lists and dicts.")
+    checked_meta(given)
     return given
-
-
-def _check_keys(value: Any) -> None:
-    """Raises UsageError for a key that is no str: JSON would make one of it, maybe of another's
-    name. Raises RecursionError where the value is too deep."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise UsageError(f"meta: a key is a str, not {shown(key)}.")
-            _check_keys(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_keys(inner)
 
 
 def _encoded(encoder: Encoder, items: Sequence[Any], ids: list[str | None]) -> Iterator[New]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmsearch import filters
 from mmsearch.errors import UsageError
-from mmsearch.given import checked_path, is_unicode, listed, shown
+from mmsearch.given import checked_path, is_unicode, listed, named, shown
 from mmsearch.indexer.committing import committer_of
 from mmsearch.indexer.plan import places_of
 from mmsearch.store import Writer
@@ -21,7 +21,7 @@ from mmsearch.store.rows import item_of
 from mmsearch.store.snapshot import join
 
 _PART = re.compile(r"(?P<item>.+)#(?P<number>\d+)", re.DOTALL)
-_SHOWN_CHARS = 100  # of an id in an error; ids have 512 at most
+_MOST_DIGITS = 10  # of a part's number in an error
 
 Change = tuple[Any, set[str]]
 
@@ -32,7 +32,7 @@ def delete_items(folder: Path, ids: str | Iterable[str], wait_s: float = SOON_S)
     wait_s: how long to wait for other processes that write, in seconds. Raises UsageError for what
     is no id, or that of a part.
     """
-    wanted = item_ids(ids, "delete")
+    wanted = [one for one in dict.fromkeys(item_ids(ids, "delete")) if is_unicode(one)]
 
     def change(writer: Writer) -> Change:
         gone = writer.drop(*wanted)
@@ -103,7 +103,7 @@ def delete_named(
 
 
 def item_ids(ids: str | Iterable[str], verb: str) -> list[str]:
-    """Return the ids that a caller gave, each once, without what cannot be an id.
+    """Return the ids that a caller gave, one or several.
 
     verb: what is called, for errors. Raises UsageError for what is no id, or that of a part.
     """
@@ -113,16 +113,11 @@ def item_ids(ids: str | Iterable[str], verb: str) -> list[str]:
             raise UsageError(f"an id is a str, not {shown(one)}.")
         if part := _PART.fullmatch(one):
             raise _of_a_part(part, f"{verb}({named(part['item'])}) or {verb}(hit.item_id)")
-    return [one for one in dict.fromkeys(several) if is_unicode(one)]
-
-
-def named(item: str) -> str:
-    """An id as errors show it."""
-    return repr(item) if len(item) <= _SHOWN_CHARS else shown(item)
+    return several
 
 
 def _of_a_part(part: re.Match[str], instead: str) -> UsageError:
-    number, item = part["number"][:_SHOWN_CHARS], named(part["item"])
+    number, item = part["number"][:_MOST_DIGITS], named(part["item"])
     return UsageError(
         f"{named(part[0])} is part {number} of the item {item}. Give the id of the item: {instead}."
     )

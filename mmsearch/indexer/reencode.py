@@ -40,7 +40,7 @@ from mmsearch.store.confined import ConfinedPath
 from mmsearch.store.known import KnownItems
 from mmsearch.store.ledger import LedgerRow, Outcome, read_ledger
 from mmsearch.store.lock import WriterLock
-from mmsearch.store.rows import MODALITIES
+from mmsearch.store.rows import MODALITIES, OWN_KEY
 from mmsearch.store.snapshot import join
 from mmsearch.store.strays import remove_ours
 from mmsearch.store.switching import (
@@ -53,7 +53,7 @@ from mmsearch.store.switching import (
 from mmsearch.types import Modality, Part, Space, signature_of
 from mmsearch.version import __version__
 
-_DECODED = META_KEYS | {"cut_tokens", "unknown_share"}
+_DECODED = META_KEYS | {"cut_tokens", "unknown_share", OWN_KEY}
 # Metadata that differs from part to part. An application that adds a text may use the other names.
 _OF_A_TEXT = {"cut_tokens", "unknown_share"}
 _OF_A_PART = {"offset", "page", "section"} | _OF_A_TEXT

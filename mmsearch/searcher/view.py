@@ -20,7 +20,7 @@ from mmsearch.once import once
 from mmsearch.searcher.chances import Chances
 from mmsearch.searcher.masks import Group, Masks
 from mmsearch.store import HitRow, Segment, Snapshot
-from mmsearch.store.rows import BATCH_ROWS, item_of
+from mmsearch.store.rows import BATCH_ROWS, OWN_KEY, item_of
 from mmsearch.store.snapshot import join
 from mmsearch.types import Hit, Ids, Modality, Scores, Space, SpaceVectors, Vectors
 
@@ -174,6 +174,7 @@ class View:
         part, root, path, modality, part_no, start_s, end_s, text, meta = row
         if path is not None:
             path = self.prefixes[root] + (path if os.sep == "/" else path.replace("/", os.sep))
+        meta.pop(OWN_KEY, None)
         item = item_of(part, part_no)
         return Hit(rank, score, part, item, modality, path, start_s, end_s, text, meta)
 

@@ -21,6 +21,8 @@ MODALITIES = tuple(Modality)  # a row's code is its place in here
 # Of a part's metadata. Captions and tags have some hundred characters; the depth is what every JSON
 # reader and writer behind us can follow.
 MAX_META_CHARS, MAX_META_DEPTH = 1 << 20, 64
+# In metadata: the names of those keys that decoders use and an application gave. Hits leave it out.
+OWN_KEY = "mmsearch.own"
 _CODES = {m: i for i, m in enumerate(MODALITIES)}
 
 PARTS_SCHEMA = pa.schema(

@@ -198,6 +198,24 @@ class Writer:
             found.update(rows.values())
         return found
 
+    def parts_of(self, items: set[str]) -> dict[str, list[tuple[PartRow, NDArray[np.float16]]]]:
+        """The parts of some items, with their vectors, as they will be after the next commit.
+
+        By item id; what is not there is left out. Raises IndexDamaged.
+        """
+        found: dict[str, list[tuple[PartRow, NDArray[np.float16]]]] = {}
+        for segment in self.snapshot.segments:
+            left = self._left(segment, items)
+            rows = np.array(sorted(left), np.int64)
+            if len(rows):
+                segment.check_copied(rows)
+                for row, vector in zip(rows.tolist(), segment.stored(rows), strict=True):
+                    found.setdefault(left[row], []).append((segment.row(row), vector))
+        for _, part, vector, _ in self._buffer:
+            if part.item_id in items:
+                found.setdefault(part.item_id, []).append((part, vector))
+        return {item: sorted(each, key=lambda p: p[0].part_no) for item, each in found.items()}
+
     def _left(self, segment: Segment, items: set[str]) -> dict[int, str]:
         """The rows of some items that the next commit leaves: row -> item id."""
         rows, dead = segment.item_rows(items), self._dead.get(segment.ref.name, ())
