@@ -501,3 +501,24 @@ def test_a_stored_vector_holds_that_of_each_lane_and_0_where_a_part_is_in_none(m
         lengths = [float(np.linalg.norm(block)) for block in blocks]
         assert lengths == pytest.approx([float(there) for there in lanes], abs=1e-3)
         assert index.search(vector=got.vector, to=kind, k=1)[0].id == hit.id
+
+
+def test_vectors_of_ones_own_are_of_unit_length_in_each_lane(made: Path, tmp_path: Path) -> None:
+    index = mmsearch.open(shutil.copytree(made / "both", tmp_path / "ix"))
+    image, audio = index.search("a", to="image", k=1)[0], index.search("a", to="audio", k=1)[0]
+    stored = [index.get(hit.id, vectors=True).vector for hit in (image, audio)]  # type: ignore[union-attr]
+    text = stored[0] * 3 + stored[1] * 5  # of different lengths in the two
+    index.add(
+        [{"modality": "image"}, {"text": "own"}], ids=["own", "both"], vectors=[stored[0], text]
+    )
+    got = index.get(["own", "both"], vectors=True)
+    expected = [stored[0], stored[0] + stored[1]]
+    assert np.allclose([hit.vector for hit in got if hit], expected, atol=1e-3)
+    for modality, vector, why in (
+        ("image", text, "is not 0 in heard, which does not hold image"),
+        ("image", stored[1], "is 0 in seen, which takes image"),
+        ("text", stored[0], "is 0 in heard, which takes text"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            index.add([{"modality": modality}], vectors=[vector])
+    assert verify(index.path) == []

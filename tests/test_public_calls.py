@@ -130,6 +130,16 @@ def calls() -> dict[str, Call]:
         "update([n1], meta)": lambda home, x: home.index.update(["n1"], x),
         "update(meta=[x])": lambda home, x: home.index.update(["n1"], [x]),
         "update(wait_s)": lambda home, x: home.index.update("n1", {"a": 1}, wait_s=x),
+        "add(on_conflict)": lambda home, x: home.index.add([{"text": "q"}], on_conflict=x),
+        "add(vectors)": lambda home, x: home.index.add([{"modality": "image"}], vectors=x),
+        "add(x, vectors)": lambda home, x: home.index.add(x, vectors=np.ones((1, 512))),
+        "add([x], vectors)": lambda home, x: home.index.add([x], vectors=np.ones((1, 512))),
+        "add([{modality: x}])": lambda home, x: home.index.add(
+            [{"modality": x}], vectors=np.ones((1, 512))
+        ),
+        "add([{text: x}], vectors)": lambda home, x: home.index.add(
+            [{"text": x}], vectors=np.ones((1, 512))
+        ),
         "add(wait_s)": lambda home, x: home.index.add([{"text": "q"}], wait_s=x),
         "add": lambda home, x: home.index.add(x),
         "add([x])": lambda home, x: home.index.add([x]),

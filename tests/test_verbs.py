@@ -270,9 +270,11 @@ def test_what_a_decoder_said_of_an_item_cannot_be_shadowed(
     page.write_text("<title>Owls</title><p>Owls hunt at night.</p>")
     photo = samples / "photos/coffee.jpg"
     for thing, key in ((photo, "width"), (photo, "format"), (page, "title")):
-        with pytest.raises(mmsearch.UsageError, match=f"{thing.name}': '{key}' was read out of"):
+        with pytest.raises(mmsearch.UsageError, match=f"meta of 'x': '{key}' was read out of"):
             index.add([thing], ids=["x"], meta=[{key: 1}])
-    assert index.get("x") is None
+        with pytest.raises(mmsearch.UsageError, match=f"{thing.name}': '{key}' was read out of"):
+            index.add([thing], meta=[{key: 1}])
+    assert live_ids(index) == {"book", "tea", "red"}
     index.add([photo, page], ids=["cup", "page"], meta=[{"title": "A cup"}, {"author": "me"}])
     for item, key in (("cup", "width"), ("page", "title")):
         for value in (1, None):
@@ -318,3 +320,122 @@ def test_updates_of_many_threads_all_come_in(tmp_path: Path) -> None:
         {f"k{n}": n for n in range(32) if n % 4 == i} for i in range(4)
     ]
     assert index.verify() == []
+
+
+# -- add ----------------------------------------------------------------------
+
+
+def test_an_id_that_is_there_is_replaced_refused_or_left(
+    index: mmsearch.Index, samples: Path
+) -> None:
+    cup = samples / "photos/coffee.jpg"
+    (file_id,) = index.add([cup])
+    new = [{"text": "bread"}, {"text": "salt"}, cup]
+    before = mmsearch.open(index.path).snapshot.manifest
+    with pytest.raises(mmsearch.UsageError, match="there already: 'tea', 'red'"):
+        index.add([{"text": "a"}] * 3, ids=["tea", "salt", "red"], on_conflict="error")
+    with pytest.raises(mmsearch.UsageError, match=r"there already: '/.*coffee.jpg'"):
+        index.add(["README.md", cup], on_conflict="error")
+    assert mmsearch.open(index.path).snapshot.manifest == before
+    added = index.add(new[:2], ids=["tea", "salt"], on_conflict="skip")
+    assert added == ["tea", "salt"]
+    assert [hit and hit.text for hit in index.get(added)] == ["a note about tea", "salt"]
+    assert index.add([cup], meta=[{"by": "me"}], on_conflict="skip") == [file_id]
+    assert "by" not in index.get(file_id).meta  # type: ignore[union-attr]
+    index.add(new[:1], ids=["tea"], on_conflict="replace")
+    assert index.get("tea").text == "bread"  # type: ignore[union-attr]
+    with pytest.raises(mmsearch.UsageError, match="replace, error, skip; not 'ignore'"):
+        index.add(new, on_conflict="ignore")
+
+
+def test_what_is_there_is_not_encoded_to_be_left(
+    index: mmsearch.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsearch.indexer.add._from_object", None)
+    assert index.add([{"text": "bread"}], ids=["tea"], on_conflict="skip") == ["tea"]
+
+
+@pytest.mark.parametrize("on_conflict", ["error", "skip"])
+def test_of_two_that_add_one_id_at_once_one_wins(tmp_path: Path, on_conflict: str) -> None:
+    index = mmsearch.create(tmp_path / "ix")
+    committer, first, go = committer_of(index.path), threading.Event(), threading.Event()
+
+    def slow(writer: Writer) -> tuple[None, set[str]]:
+        first.set()
+        go.wait(30)
+        return None, set()
+
+    def add(n: int) -> str:
+        try:
+            index.add([{"text": f"note {n}"}], ids=["a"], on_conflict=on_conflict)
+        except mmsearch.UsageError as e:
+            return str(e)
+        return f"note {n}"
+
+    with ThreadPoolExecutor(3) as threads:
+        one = threads.submit(committer.put, slow, None)
+        first.wait(30)
+        both = [threads.submit(add, n) for n in range(2)]  # neither knows of the other
+        while len(committer._waiting) < 2:
+            pass
+        go.set()
+        one.result()
+        told = [each.result() for each in both]
+    text = index.get("a").text  # type: ignore[union-attr]
+    assert text in told and len(index) == 1
+    lost = next(one for one in told if one != text)
+    assert (lost == "there already: 'a'. Nothing was added.") == (on_conflict == "error")
+
+
+def test_vectors_of_ones_own_are_stored_scaled_and_no_model_is_loaded(
+    index: mmsearch.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsearch.searcher.searcher.encoder_of", None)
+    fresh = mmsearch.open(index.path)
+    xb = np.random.default_rng(1).standard_normal((3, 512)) * [[1], [50], [0.02]]
+    kept = xb.copy()
+    text = "kept as it is, " * 500
+    ids = fresh.add(
+        [{"text": text}, {"modality": "image"}, {"modality": "audio"}],
+        ids=["t", "i", "a"],
+        meta=[{"n": 1}, {"width": 3}, {}],
+        vectors=xb,
+    )
+    assert ids == ["t", "i", "a"] and np.array_equal(xb, kept)
+    hits = fresh.get(ids, vectors=True)
+    assert [hit and (hit.modality, hit.text, hit.path) for hit in hits] == [
+        ("text", text, None), ("image", None, None), ("audio", None, None),
+    ]  # fmt: skip
+    unit = xb / np.linalg.norm(xb, axis=1, keepdims=True)
+    assert np.allclose([hit.vector for hit in hits if hit], unit, atol=1e-3)
+    for i, one in enumerate(ids):
+        (hit,) = fresh.search(vector=xb[i], k=1)
+        assert hit.id == one and hit.score == pytest.approx(1, abs=1e-3)
+    fresh.update("i", {"width": 4})  # no decoder said so
+    assert [h.id for h in fresh.search(vector=xb[1], where="width = 4")] == ["i"]
+    fresh.add([{"modality": "image"}], ids=["i"], vectors=xb[:1], on_conflict="skip")
+    assert fresh.search(vector=xb[1], k=1)[0].id == "i"
+    same = fresh.add([{"text": "x"}, {"modality": "text"}], vectors=xb[:2])
+    assert fresh.add([{"text": "x"}, {"modality": "text"}], vectors=xb[:2]) == same
+    assert fresh.verify() == []
+
+
+def test_vectors_that_do_not_fit_are_refused(index: mmsearch.Index, tmp_path: Path) -> None:
+    import tiny_space
+
+    one = [{"modality": "image"}]
+    with pytest.raises(mmsearch.DimensionMismatch, match=r"\(1, 5\); mini wants \(n, 512\)"):
+        index.add(one, vectors=np.ones((1, 5)))
+    with pytest.raises(mmsearch.UsageError, match="one for each item, 1 in all; got 2"):
+        index.add(one, vectors=np.ones((2, 512)))
+    with pytest.raises(mmsearch.UsageError, match=r"vectors\[0\] has no direction"):
+        index.add(one, vectors=np.zeros((1, 512)))
+    for odd in ("a.jpg", {}, {"image": "a.jpg"}, {"modality": "smell"}, {"text": 1}):
+        with pytest.raises(mmsearch.UsageError, match="cannot be added with a vector"):
+            index.add([odd], vectors=np.ones((1, 512)))
+    with pytest.raises(mmsearch.LimitExceeded, match="at most 1,048,576"):
+        index.add([{"text": "x" * (1 << 20 | 1)}], vectors=np.ones((1, 512)))
+    space = mmsearch.load_space(tiny_space.write_space(tmp_path / "tiny"))
+    with pytest.raises(mmsearch.SpaceMismatch, match="the vectors are of"):
+        index.add([{"text": "red"}], vectors=space.encode_document(["red"]))
+    assert live_ids(index) == {"book", "tea", "red"}

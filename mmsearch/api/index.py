@@ -63,30 +63,44 @@ class Index(Searcher):
         ids: Sequence[str] | None = None,
         meta: Sequence[dict[str, Any]] | None = None,
         *,
+        vectors: Any = None,
+        on_conflict: str = "replace",
         wait_s: float = WAIT_S,
     ) -> list[str]:
         """Add things, show the result and return their ids; it is durable then.
 
         Threads may add at the same time: each encodes by itself, and what is ready is committed
         together. items: paths, or dicts with one of ``text``, ``image`` and ``audio``. ids, meta:
-        one for each item. An id that is there already gets the new item. Without ids, that of a
-        file is made from its path and that of another item from its content, so things of equal
-        content are one item, with the last one's meta. A key of meta may not be one that was read
-        out of that very item, such as a picture's ``width``. wait_s: how long to wait while other
-        processes write, in seconds.
+        one for each item. Without ids, that of a file is made from its path and that of another
+        item from its content, so things of equal content are one item, with the last one's meta. A
+        key of meta may not be one that was read out of that very item, such as a picture's
+        ``width``. on_conflict: what happens if an id is there already: ``replace`` its item,
+        ``skip`` the new one (its id is returned, too), or ``error``: nothing is added.
+        vectors: (n, d) numbers of this index's space, for those who encode themselves. They are
+        scaled to unit length and no model is loaded. An item then is ``{"text": …}``, which is
+        stored as it is, or ``{"modality": "image"}`` (``audio``, ``text``) for what is kept
+        elsewhere: of that only id and meta are. wait_s: how long to wait while other processes
+        write, in seconds.
         Raises UsageError, DecodeError or LimitExceeded for an item that cannot be read,
-        ProcessingFailed if the encoder or a decoder fails, and IndexLocked if another process goes
-        on writing, before anything is changed.
+        DimensionMismatch or SpaceMismatch for vectors of another space, ProcessingFailed if the
+        encoder or a decoder fails, and IndexLocked if another process goes on writing, before
+        anything is changed.
         """
-        from mmsearch.indexer import add_items
+        from mmsearch.indexer import add_items, add_vectors
 
         several, wait_s = listed(items, "items"), checked_seconds(wait_s, "wait_s")
-        try:
-            added = add_items(self.path, several, ids, meta, self._own_encoder(), wait_s)
-        except SpaceMismatch:  # it was encoded anew meanwhile
-            if not self.refresh():
-                raise
-            added = add_items(self.path, several, ids, meta, self._own_encoder(), wait_s)
+        given = ids, meta
+        if vectors is not None:
+            of = vectors, self.space
+            added = add_vectors(self.path, several, *of, *given, wait_s, on_conflict)
+        else:
+            how = wait_s, on_conflict
+            try:
+                added = add_items(self.path, several, *given, self._own_encoder(), *how)
+            except SpaceMismatch:  # it was encoded anew meanwhile
+                if not self.refresh():
+                    raise
+                added = add_items(self.path, several, *given, self._own_encoder(), *how)
         self.refresh()
         return added
 

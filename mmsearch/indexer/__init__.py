@@ -3,6 +3,7 @@
 from mmsearch.indexer.add import add_items
 from mmsearch.indexer.captions import Captioned, caption
 from mmsearch.indexer.deleting import delete_items, delete_named, delete_paths, delete_where
+from mmsearch.indexer.given_vectors import add_vectors
 from mmsearch.indexer.options import Options, Report
 from mmsearch.indexer.reencode import Reencoded, reencode
 from mmsearch.indexer.update import run
@@ -17,6 +18,7 @@ __all__ = [
     "Reencoded",
     "Report",
     "add_items",
+    "add_vectors",
     "caption",
     "compact",
     "delete_items",

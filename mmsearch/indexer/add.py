@@ -16,7 +16,15 @@ from mmsearch.errors import (
     ProcessingFailed,
     UsageError,
 )
-from mmsearch.given import checked_path, expanded, is_unicode, listed, one_for_each, shown
+from mmsearch.given import (
+    checked_path,
+    expanded,
+    is_unicode,
+    listed,
+    named_some,
+    one_for_each,
+    shown,
+)
 from mmsearch.indexer.committing import committer_of
 from mmsearch.indexer.metadata import checked_meta, noted, refuse_decoded
 from mmsearch.indexer.plan import item_id
@@ -29,11 +37,12 @@ from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.lock import SOON_S
 from mmsearch.store.rows import part_id
 from mmsearch.store.snapshot import join
-from mmsearch.types import Item, Modality, Part, Signature, Vectors
+from mmsearch.types import Item, Modality, Part, Signature, Space, Vectors
 
 MAX_ID_CHARS = 512
+CONFLICTS = ("replace", "error", "skip")
 _PART_SUFFIX = re.compile(r"#\d+$")  # what tells an item's parts apart
-_UNSETTLED = -1  # the number of a root that is given when the item is committed
+UNSETTLED = -1  # the number of a root that is given when the item is committed
 # As ``plan.item_id`` makes them. One of digits alone is rare, and numbers of 16 digits are not.
 _FILE_ID = re.compile(r"(?=.*[a-f])[0-9a-f]{16}")
 
@@ -50,6 +59,11 @@ class New:
     vectors: list[Vectors] = field(default_factory=list)
     content_hash: bytes = bytes(16)
     signature: Signature = (0, 0, 0, 0)
+
+    @property
+    def label(self) -> str:
+        """What errors call it: its id, or the path that that is made of."""
+        return self.absolute or self.id
 
     @property
     def is_plain(self) -> bool:
@@ -78,7 +92,7 @@ class New:
                 part.part_no,
                 part.start_s,
                 part.end_s,
-                str(part.data) if part.modality is Modality.TEXT else None,
+                (str(part.data) or None) if part.modality is Modality.TEXT else None,
                 {**part.meta, **meta},
                 *self.signature,
                 self.content_hash,
@@ -93,49 +107,103 @@ def add_items(
     meta: Sequence[dict[str, Any]] | None = None,
     encoder: Encoder | None = None,
     wait_s: float = SOON_S,
+    on_conflict: str = "replace",
 ) -> list[str]:
     """Adds things to an index in one commit, and returns the id of each.
 
-    items: paths of files, or ``{"text": str}``, ``{"image": path or PIL image}``,
-    ``{"audio": path or (samples, sample_rate_hz)}``. ids: one for each; an id that
-    is there already is replaced. Without ids, a file has that of its path and
-    anything else one made from its content. What has an id of the caller's is
+    items: paths of files, or ``{"text": str}``, ``{"image": path, bytes or PIL image}``,
+    ``{"audio": path or (samples, sample_rate_hz)}``. ids: one for each. Without ids, a file has
+    that of its path and anything else one made from its content. What has an id of the caller's is
     never touched by runs over folders. meta: a JSON object for each, without what a decoder says
-    of that item. encoder: of the index's space;
-    None loads it. wait_s: how long to wait for other processes that write, in seconds.
+    of that item. encoder: of the index's space; None loads it. wait_s: how long to wait for other
+    processes that write, in seconds. on_conflict: see ``put_new``; what is known to be there
+    before it is encoded is not encoded.
     Raises UsageError, DecodeError naming the item, or ProcessingFailed, before anything is
     changed.
     """
     items = listed(items, "items")
-    given = _checked_ids(ids, len(items))
-    metas = _checked_meta(meta, len(items))
-    if encoder is None:
-        known = Snapshot.open(folder)
-        encoder = encoder_of(known.manifest.space, known.kept_space, known.check_kept_space)
-    new = []
-    for item, own in zip(_encoded(encoder, items, given), metas, strict=True):
-        refuse_decoded(
-            item.absolute or item.path or item.id, own, (part.meta for part in item.parts)
-        )
-        new.append(item)
-    metas = [
-        own if item.is_plain else noted(own, own) for item, own in zip(new, metas, strict=True)
-    ]
-    last = {item.id: i for i, item in enumerate(new)}  # of equal ids the last counts
+    given = checked_ids(ids, len(items))
+    metas = metas_of(meta, len(items))
+    check_conflict(on_conflict)
+    known = [_known_id(thing, own) for thing, own in zip(items, given, strict=True)]
+    there: set[str] = set()
+    if on_conflict != "replace":
+        there = {*Snapshot.open(folder).find_all({one for one in known if one is not None})}
+        if there and on_conflict == "error":
+            raise _conflict([_label(x, i) for x, i in zip(items, known, strict=True) if i in there])
+    left = [i for i, one in enumerate(known) if one not in there]
+    new: dict[int, New] = {}  # place in items -> what it became
+    if left:
+        if encoder is None:
+            at = Snapshot.open(folder)
+            encoder = encoder_of(at.manifest.space, at.kept_space, at.check_kept_space)
+        encoded = _encoded(encoder, [items[i] for i in left], [given[i] for i in left])
+        for i, item in zip(left, encoded, strict=True):
+            refuse_decoded(item.label, metas[i], (part.meta for part in item.parts))
+            new[i] = item
+        both = [(item, metas[i]) for i, item in new.items()]
+        put_new(folder, both, encoder.space, wait_s, on_conflict)
+    return [new[i].id if i in new else str(one) for i, one in enumerate(known)]
+
+
+def put_new(
+    folder: Path,
+    new: Sequence[tuple[New, dict[str, Any]]],
+    space: Space,
+    wait_s: float,
+    on_conflict: str,
+) -> None:
+    """Commits items that are encoded, with their metadata. Of equal ids the last one counts.
+
+    on_conflict: what happens if an id is there at that moment: ``replace`` its item, ``skip`` the
+    new one, or ``error``: UsageError naming the ids, and nothing is changed.
+    """
+    last = {item.id: (item, meta) for item, meta in new}
 
     def change(writer: Writer) -> tuple[None, set[str]]:
-        writer.drop(*last)
-        for i, item in enumerate(new):
-            if last[item.id] == i:
-                item.settle(writer)
-                writer.extend(item.rows(metas[i]))
-        return None, set(last)
+        there = set() if on_conflict == "replace" else writer.present(set(last))
+        if there and on_conflict == "error":
+            raise _conflict([last[one][0].label for one in last if one in there])
+        wanted = {one: last[one] for one in last if one not in there}
+        writer.drop(*wanted)
+        for item, meta in wanted.values():
+            item.settle(writer)
+            writer.extend(item.rows(meta if item.is_plain else noted(meta, meta)))
+        return None, set(wanted)
 
-    committer_of(folder).put(change, encoder.space, wait_s)
-    return [item.id for item in new]
+    committer_of(folder).put(change, space, wait_s)
 
 
-def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
+def check_conflict(on_conflict: Any) -> None:
+    """Raises UsageError for what cannot be done with an id that is there."""
+    if not isinstance(on_conflict, str) or on_conflict not in CONFLICTS:
+        raise UsageError(f"on_conflict is one of {', '.join(CONFLICTS)}; not {shown(on_conflict)}.")
+
+
+def _conflict(labels: Sequence[str]) -> UsageError:
+    return UsageError(f"there already: {named_some(labels)}. Nothing was added.")
+
+
+def _known_id(thing: Any, given: str | None) -> str | None:
+    """The id of a thing, as far as it is known before that is decoded.
+
+    Raises UsageError for what cannot be added.
+    """
+    if isinstance(thing, str | os.PathLike):
+        real = _real(thing)
+        return given or item_id(real)
+    _kind(thing)
+    return given
+
+
+def _label(thing: Any, known: str | None) -> str:
+    """As ``New.label``, of a thing whose id is known."""
+    is_file = isinstance(thing, str | os.PathLike)
+    return _real(thing) if is_file and known == item_id(_real(thing)) else str(known)
+
+
+def checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
+    """Return the ids for n new items; None for one that has none yet. Raises UsageError."""
     if ids is None:
         return [None] * n
     given = one_for_each(ids, n, "ids")
@@ -160,7 +228,8 @@ def _checked_ids(ids: Sequence[str] | None, n: int) -> list[str | None]:
     return given
 
 
-def _checked_meta(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[str, Any]]:
+def metas_of(meta: Sequence[dict[str, Any]] | None, n: int) -> list[dict[str, Any]]:
+    """Return the metadata of n new items. Raises UsageError."""
     if meta is None:
         return [{} for _ in range(n)]
     given = one_for_each(meta, n, "meta")
@@ -174,8 +243,6 @@ def _encoded(encoder: Encoder, items: Sequence[Any], ids: list[str | None]) -> I
     for i, thing in enumerate(items):
         if isinstance(thing, str | os.PathLike):
             files[i] = _real(thing)
-        else:
-            _kind(thing)
     decoded = decoded_files(encoder, list(files.values()))
     for i, thing in enumerate(items):
         if i in files:
@@ -209,7 +276,7 @@ def _from_object(encoder: Encoder, thing: Any, given: str | None) -> New:
             digest.update(part.modality.encode() + b"\0" + raw)
             yield part
 
-    new = New("", _UNSETTLED, None)
+    new = New("", UNSETTLED, None)
     encode_parts(encoder, hashed(), new)
     if not new.parts:
         raise DecodeError(f"there is nothing in {shown(thing)} to index")
@@ -225,9 +292,9 @@ def _from_file(
     decoded: Iterator[Part | Finished],
 ) -> New:
     if given is not None:
-        new = New(given, _UNSETTLED, absolute)
+        new = New(given, UNSETTLED, absolute)
     else:
-        new = New(item_id(absolute), _UNSETTLED, None, absolute)
+        new = New(item_id(absolute), UNSETTLED, None, absolute)
     end: list[Finished] = []
 
     def parts() -> Iterator[Part]:

@@ -198,6 +198,13 @@ class Writer:
             found.update(rows.values())
         return found
 
+    def present(self, items: set[str]) -> set[str]:
+        """Which of some items there will be after the next commit."""
+        found = items.intersection(row.item_id for _, row, *_ in self._buffer)
+        for segment in self.snapshot.segments:
+            found.update(self._left(segment, items).values())
+        return found
+
     def parts_of(self, items: set[str]) -> dict[str, list[tuple[PartRow, NDArray[np.float16]]]]:
         """The parts of some items, with their vectors, as they will be after the next commit.
 
