@@ -40,13 +40,14 @@ if TYPE_CHECKING:
     from mmsearch.api import Embedder, Index
     from mmsearch.indexer.options import Progress
     from mmsearch.query import Query
-    from mmsearch.searcher import BatchResults, Results
+    from mmsearch.searcher import BatchResults, Page, Results
     from mmsearch.store import Problem
     from mmsearch.types import Hit
 
 _LAZY = {
     "Index": "mmsearch.api",
     "BatchResults": "mmsearch.searcher",
+    "Page": "mmsearch.searcher",
     "Results": "mmsearch.searcher",
     "Query": "mmsearch.query",
     "Hit": "mmsearch.types",
@@ -68,6 +69,7 @@ __all__ = [
     "IndexTooNew",
     "LimitExceeded",
     "MmsearchError",
+    "Page",
     "ProcessingFailed",
     "Query",
     "Results",

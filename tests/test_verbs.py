@@ -16,7 +16,7 @@ from mmsearch.cli.app import app
 from mmsearch.indexer.committing import committer_of
 from mmsearch.store import PartRow, Snapshot, Writer
 from mmsearch.store.firsts import first_rows, ids_at
-from stored import SPACE, row, unit
+from stored import SPACE, fill, row, unit
 
 BOOK = "\n\n".join(f"Chapter {n}. " + "Owls hunt at night over the fields. " * 30 for n in range(3))
 
@@ -439,3 +439,95 @@ def test_vectors_that_do_not_fit_are_refused(index: mmsearch.Index, tmp_path: Pa
     with pytest.raises(mmsearch.SpaceMismatch, match="the vectors are of"):
         index.add([{"text": "red"}], vectors=space.encode_document(["red"]))
     assert live_ids(index) == {"book", "tea", "red"}
+
+
+# -- list and count -----------------------------------------------------------
+
+
+def pages(index: mmsearch.Index, limit: int, where: str | None = None) -> list[list[str]]:
+    """The ids on each page, to the last."""
+    found, after = [], None
+    while True:
+        page = index.list(where, limit=limit, after=after)
+        found.append([hit.id for hit in page])
+        if (after := page.cursor) is None:
+            return found
+
+
+def test_items_are_listed_by_id_page_by_page(index: mmsearch.Index) -> None:
+    assert pages(index, 10) == [["book", "red", "tea"]]
+    assert pages(index, 3) == [["book", "red", "tea"]]
+    assert pages(index, 2) == [["book", "red"], ["tea"]]
+    assert pages(index, 1) == [["book"], ["red"], ["tea"]]
+    assert index.list()[0] == index.get("book")
+    assert list(index.list(after="tea")) == [] and index.list(after="tea").cursor is None
+    assert [hit.id for hit in index.list(after="c")] == ["red", "tea"]
+    assert list(mmsearch.create(index.path.parent / "empty").list()) == []
+
+
+def test_an_item_is_listed_and_counted_once_if_any_part_meets_the_condition(
+    index: mmsearch.Index,
+) -> None:
+    for where, items in (
+        (None, ["book", "red", "tea"]),
+        ("true", ["book", "red", "tea"]),
+        ("text like '%Owls%'", ["book"]),
+        ("id = 'book#2'", ["book"]),
+        ("meta.shelf = 2", ["red", "tea"]),
+        ("id = 'book#1' or modality = 'image'", ["book", "red"]),
+        ("meta.shelf = 9", []),
+    ):
+        assert [hit.id for hit in index.list(where)] == items
+        assert index.count(where) == len(items)
+    assert index.count() == 3 < len(index)
+    index.delete("book")
+    assert index.count() == 2 and index.count("text like '%Owls%'") == 0
+
+
+def test_a_cursor_holds_while_items_come_go_and_move(index: mmsearch.Index) -> None:
+    page = index.list(limit=2)
+    assert page.cursor == "red"
+    index.add([{"text": "a"}, {"text": "b"}], ids=["aaa", "zzz"])
+    index.delete("red")
+    index.update("book", {"shelf": 5})  # is written anew, behind all others
+    index.compact()
+    assert [hit.id for hit in index.list(after=page.cursor)] == ["tea", "zzz"]
+
+
+def test_pages_of_many_items_in_many_segments_are_those_of_one_sorted_list(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(4).permutation(9000)
+    fill(tmp_path / "ix", range(0), *[numbers[a : a + 1500].tolist() for a in range(0, 9000, 1500)])
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        writer.drop(*(f"item{n}" for n in range(0, 9000, 7)))
+        writer.commit()
+    index = mmsearch.open(tmp_path / "ix")
+    assert len(index.snapshot.segments) > 3
+    expected = sorted(f"item{n}" for n in range(9000) if n % 7)
+    got = pages(index, 1000)
+    assert [len(page) for page in got] == [1000] * 7 + [len(expected) - 7000]
+    assert [one for page in got for one in page] == expected
+    some = sorted(f"item{n}" for n in range(4000, 9000) if n % 7)
+    assert [one for page in pages(index, 700, "meta.n >= 4000") for one in page] == some
+    assert (index.count(), index.count("meta.n >= 4000")) == (len(expected), len(some))
+
+
+def test_an_item_in_pieces_is_listed_and_counted_once(tmp_path: Path) -> None:
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        writer.root("/pictures")
+        for parts in ([(0, 0), (0, 1), (1, 0), (1, 1)], [(0, 2), (1, 2), (2, 0)]):
+            writer.extend((row(n, part), unit(10 * n + part)) for n, part in parts)
+            writer.commit()
+    index = mmsearch.open(tmp_path / "ix")
+    for segments in (2, 1):
+        assert len(index.snapshot.segments) == segments
+        for where, items in (
+            ("id = 'item0#2'", ["item0"]),
+            ("id = 'item0#2' or id = 'item0#1'", ["item0"]),
+            ("id = 'item0' or id = 'item1#2'", ["item0", "item1"]),
+            ("true", ["item0", "item1", "item2"]),
+        ):
+            assert pages(index, 1, where) == [[one] for one in items]
+            assert index.count(where) == len(items)
+        with Writer(tmp_path / "ix", SPACE) as writer:
+            writer.compact(whole=True)
+        index.refresh()

@@ -10,7 +10,7 @@ from mmsearch import store
 from mmsearch.errors import SpaceMismatch, UsageError
 from mmsearch.given import checked_flag, checked_path, checked_seconds, listed
 from mmsearch.query import checked_filter
-from mmsearch.searcher import Searcher
+from mmsearch.searcher import Page, Searcher, listing
 
 if TYPE_CHECKING:
     from mmsearch.indexer import Captioned, Compacted, Merged, Reencoded, Report
@@ -346,6 +346,26 @@ class Index(Searcher):
         """
         from mmsearch.api.info import describe, ignored_files, skipped_files
 
-        files = skipped_files(self) if checked_flag(skipped, "skipped") else {}
-        passed_over = ignored_files(self) if checked_flag(ignored, "ignored") else {}
-        return describe(self) | files | passed_over
+        files = skipped_files(self) if skipped else {}
+        return describe(self) | files | (ignored_files(self) if ignored else {})
+
+    def count(self, where: str | None = None) -> int:
+        """How many items there are; ``len(index)`` counts parts.
+
+        where: a condition as for ``search``; an item counts once if any of its parts meets it.
+        Raises UsageError or LimitExceeded for a condition that is none or takes too much.
+        """
+        return listing.count(self._view, where)
+
+    # the last method: behind it, ``list`` means this one
+    def list(self, where: str | None = None, *, limit: int = 100, after: str | None = None) -> Page:
+        """A page of items, of each its first part, ordered by id.
+
+        where: a condition as for ``search``; an item is listed if any of its parts meets it.
+        limit: how many at most, 1 to 10,000. after: the ``cursor`` of the page before, which is the
+        last id on it; it holds after any change: what was added since comes if its id lies behind
+        it, and what was deleted does not. Each page reads all ids once (some 0.1 s a million), and
+        keeps no more of them than it shows: to go through everything, take large pages.
+        Raises UsageError or LimitExceeded for a condition that is none or takes too much.
+        """
+        return listing.page(self._view, where, limit, after)

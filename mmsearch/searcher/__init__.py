@@ -4,7 +4,8 @@ A question becomes a vector (``query``), a ``View`` of the snapshot finds row nu
 and reads the rows, ``Results`` shows them as hits.
 """
 
+from mmsearch.searcher.listing import Page
 from mmsearch.searcher.results import BatchResults, Results
 from mmsearch.searcher.searcher import Searcher
 
-__all__ = ["BatchResults", "Results", "Searcher"]
+__all__ = ["BatchResults", "Page", "Results", "Searcher"]

@@ -68,6 +68,13 @@ class Masks:
             return tuple(self._each(to, where))
         return self._groups.get(to, lambda: tuple(self._each(to, None)))
 
+    def rows(self, where: str) -> filters.Masks:
+        """Which rows of each segment meet a condition; None where all do, ``NOTHING`` where none.
+
+        Raises UsageError or LimitExceeded as ``groups``.
+        """
+        return self._masks(_Asked(None, None, where))
+
     def _each(self, to: Modality | None, where: str | None) -> Iterator[Group]:
         space = self._snapshot.manifest.space
         if not space.lanes:

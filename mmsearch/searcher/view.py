@@ -184,14 +184,21 @@ class View:
         vectors: whether they carry their vectors. Raises IndexDamaged.
         """
         try:
-            return self.at(self.snapshot.find_all(part_ids), vectors)
+            places = self.snapshot.find_all(part_ids)
         except _UNREADABLE as e:
             raise self._damaged(e) from e
+        return self.at(places, vectors)
 
     def at(
         self, places: Mapping[str, tuple[Segment, int]], vectors: bool = False
     ) -> dict[str, Hit]:
         """The parts at some places, segment and row, as hits of rank 0; see ``find``."""
+        try:
+            return self._at(places, vectors)
+        except _UNREADABLE as e:
+            raise self._damaged(e) from e
+
+    def _at(self, places: Mapping[str, tuple[Segment, int]], vectors: bool) -> dict[str, Hit]:
         inside: dict[int, list[str]] = {}  # id of a segment -> keys of places
         for key, (segment, _) in places.items():
             inside.setdefault(id(segment), []).append(key)
