@@ -353,12 +353,12 @@ def image_part(source: Any, preprocess: Preprocess, decoder: IsolatedDecoder | N
 
     decoder: where it is decoded; None is in this process. What is decoded already stays here.
     """
-    from mmsearch.media import image_array
+    from mmsearch.media import image_of
 
     with _named(source, Modality.IMAGE):
         if decoder is not None and _is_encoded(source):
             return decoder.parts(source, Modality.IMAGE, preprocess, 1)[0]
-        return Part(Modality.IMAGE, 0, image_array(source, preprocess))
+        return image_of(source, preprocess)
 
 
 def _is_encoded(source: Any) -> bool:

@@ -205,3 +205,30 @@ def test_what_was_committed_is_no_failure_where_the_disk_has_no_room_to_tidy_up(
 def _with_room_for(writer: Writer, full: Callable[[], None]) -> None:
     with writing_to(writer.folder):
         full()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_a_picture_has_the_same_metadata_however_it_is_given(tmp_path: Path, kind: str) -> None:
+    from PIL import Image
+
+    picture = Image.effect_noise((60, 40), 90).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0110] = "Camera 7"
+    exif[0x0132] = "2019:05:01 10:11:12"
+    exif[0x0112] = 6  # turned
+    path = tmp_path / f"picture.{kind.lower()}"
+    picture.save(path, kind, exif=exif)
+    index = mmsearch.create(tmp_path / "ix")
+    with Image.open(path) as opened:
+        given = [path, {"image": path.read_bytes()}, opened, {"image": opened}, {"image": path}]
+        index.add([*given, picture], ids=["path", "bytes", "pil", "dict", "file", "made"])
+    meta = index.get("path").meta  # type: ignore[union-attr]
+    assert meta == {
+        "width": 40, "height": 60, "format": kind, "taken": "2019-05-01T10:11:12",
+        "camera": "Camera 7",
+    }  # fmt: skip
+    for name in ("bytes", "pil", "dict", "file"):
+        assert index.get(name).meta == meta, name  # type: ignore[union-attr]
+    assert index.get("made").meta == {"width": 60, "height": 40}  # type: ignore[union-attr]
+    with pytest.raises(mmsearch.UsageError, match="'taken' was read out of the item itself"):
+        index.add([{"image": path.read_bytes()}], ids=["x"], meta=[{"taken": "2001-01-01"}])

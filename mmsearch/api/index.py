@@ -70,7 +70,8 @@ class Index(Searcher):
         """Add things, show the result and return their ids; it is durable then.
 
         Threads may add at the same time: each encodes by itself, and what is ready is committed
-        together. items: paths, or dicts with one of ``text``, ``image`` and ``audio``. ids, meta:
+        together. items: paths, or dicts with one of ``text``, ``image`` (path, bytes or PIL
+        image) and ``audio`` (path or (samples, sample_rate_hz)). ids, meta:
         one for each item. Without ids, that of a file is made from its path and that of another
         item from its content, so things of equal content are one item, with the last one's meta. A
         key of meta may not be one that was read out of that very item, such as a picture's

@@ -48,6 +48,7 @@ __all__ = [
     "decode",
     "decoders",
     "image_array",
+    "image_of",
     "included",
     "joined",
     "lift_pillows_ceiling",
@@ -167,24 +168,35 @@ def read_whole(file: BinaryIO, kind: str, most: int) -> bytes:
 def image_array(
     source: Source | PIL.Image.Image, preprocess: Preprocess, limits: Limits | None = None
 ) -> NDArray[np.uint8]:
-    """One picture as uint8 (px, px, 3) RGB: a path, bytes, an open file, or a Pillow picture.
+    """One picture as uint8 (px, px, 3) RGB; see ``image_of``."""
+    data = image_of(source, preprocess, limits).data
+    assert not isinstance(data, str)
+    return data
 
-    Raises DecodeError, LimitExceeded. In this process Pillow's own MAX_IMAGE_PIXELS holds too.
+
+def image_of(
+    source: Source | PIL.Image.Image, preprocess: Preprocess, limits: Limits | None = None
+) -> Part:
+    """One picture as a part: a path, bytes, an open file, or a Pillow picture.
+
+    Its meta is that of a file, but a picture that was made in memory has no ``format``. Raises
+    DecodeError, LimitExceeded. In this process Pillow's own MAX_IMAGE_PIXELS holds too.
     """
     import PIL.Image
 
-    from mmsearch.media import image
+    from mmsearch.media import exif, image
 
     limits = limits or Limits()
-    if isinstance(source, PIL.Image.Image):
-        try:
-            own = source.copy()
-        except Exception as error:
-            raise DecodeError(f"the picture cannot be read ({error})") from error
-        return image.square(own, preprocess, limits)[0]
-    part = next(decode(source, "image", preprocess, limits))
-    assert not isinstance(part.data, str)
-    return part.data
+    if not isinstance(source, PIL.Image.Image):
+        return next(decode(source, "image", preprocess, limits))
+    try:
+        own = source.copy()
+        own.format = source.format
+    except Exception as error:
+        raise DecodeError(f"the picture cannot be read ({error})") from error
+    array, meta = image.square(own, preprocess, limits)
+    facts = exif.facts(exif.read_exif(source))  # of a TIFF the copy has none
+    return Part(Modality.IMAGE, 0, array, meta=meta | facts)
 
 
 @cache

@@ -123,7 +123,7 @@ def square(
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """The picture as uint8 (height, width, 3), as the space wants it, and what is known about it.
 
-    meta: width, height (upright), format, and what EXIF has of ``exif.facts``.
+    meta: width, height (upright), format where it has one, and what EXIF has of ``exif.facts``.
     Raises DecodeError, LimitExceeded.
     """
     name = image.format or "picture"
@@ -146,7 +146,9 @@ def square(
             small = small.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
                 width, height = height, width
-        meta: dict[str, Any] = {"width": width, "height": height, "format": name}
+        meta: dict[str, Any] = {"width": width, "height": height}
+        if image.format:
+            meta["format"] = name
         return np.array(small, dtype=np.uint8), meta | facts(exif)
     except LimitExceeded:
         raise
