@@ -531,3 +531,46 @@ def test_an_item_in_pieces_is_listed_and_counted_once(tmp_path: Path) -> None:
         with Writer(tmp_path / "ix", SPACE) as writer:
             writer.compact(whole=True)
         index.refresh()
+
+
+# -- batches of pictures and sounds -------------------------------------------
+
+
+def test_a_batch_of_pictures_or_sounds_finds_what_each_finds_alone(
+    corpus: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    index = mmsearch.index(corpus, tmp_path / "ix")
+    paths = sorted((corpus / "photos").iterdir())
+    given = [paths[0], paths[1].read_bytes(), Image.open(paths[2]), str(paths[3])]
+    found = index.search_batch(images=iter(given), to="text", k=2)
+    alone = [index.search(image=one, to="text", k=2) for one in given]
+    assert found.ids() == [[hit.id for hit in one] for one in alone]
+    assert np.allclose(found.scores, [[hit.score for hit in one] for one in alone], atol=1e-5)
+    asked = [one.query.to_json()["image"] for one in found]
+    assert asked[:2] == [str(paths[0]), "<bytes>"] and asked[3] == str(paths[3])
+    assert found[1:3].ids() == found.ids()[1:3] and found[1].query.k == 2
+    tone = np.sin(np.arange(16_000 * 25) * 0.2).astype(np.float32)  # of several windows
+    sounds = [next((corpus / "sounds").iterdir()), (tone, 16_000)]
+    heard = index.search_batch(audio=sounds, k=4, where="modality = 'audio'")
+    assert heard.ids() == [
+        [hit.id for hit in index.search(audio=one, k=4, where="modality = 'audio'")]
+        for one in sounds
+    ]
+    assert [one.query.to_json()["audio"] for one in heard] == [str(sounds[0]), "<tuple>"]
+
+
+def test_of_a_batch_of_pictures_the_one_that_cannot_be_read_is_named(
+    index: mmsearch.Index, samples: Path
+) -> None:
+    cup = samples / "photos/coffee.jpg"
+    with pytest.raises(mmsearch.DecodeError, match=r"images\[1\]: .*bark.ogg: is a sound"):
+        index.search_batch(images=[cup, samples / "sounds/bark.ogg"])
+    with pytest.raises(mmsearch.UsageError, match=r"images\[0\]: there is none"):
+        index.search_batch(images=[None])
+    with pytest.raises(mmsearch.UsageError, match=r"exactly one of texts, images.*; got 2"):
+        index.search_batch(["a"], images=[cup])
+    assert index.search_batch(images=[]).ids() == []
+    empty = mmsearch.create(index.path.parent / "empty")
+    assert empty.search_batch(images=[cup]).ids() == [[]]

@@ -347,8 +347,9 @@ class Index(Searcher):
         """
         from mmsearch.api.info import describe, ignored_files, skipped_files
 
-        files = skipped_files(self) if skipped else {}
-        return describe(self) | files | (ignored_files(self) if ignored else {})
+        files = skipped_files(self) if checked_flag(skipped, "skipped") else {}
+        passed_over = ignored_files(self) if checked_flag(ignored, "ignored") else {}
+        return describe(self) | files | passed_over
 
     def count(self, where: str | None = None) -> int:
         """How many items there are; ``len(index)`` counts parts.

@@ -116,6 +116,7 @@ class BatchResults(Sequence[Results]):
         self,
         view: View,
         folder: Path,
+        kind: str,
         asked: Sequence[str] | NDArray[Any],
         like: tuple[Modality | None, int, str | None, float | None],
         scores: Scores,
@@ -124,7 +125,8 @@ class BatchResults(Sequence[Results]):
         filter_ms: float | None,
         surprises: Scores | None = None,
     ) -> None:
-        """asked: the texts, or the vectors (nq, d). like: ``to``, ``k``, ``where`` and
+        """kind: what was asked with, as ``Query`` names it. asked: the texts, the paths or types
+        of pictures or sounds, or the vectors (nq, d). like: ``to``, ``k``, ``where`` and
         ``recall`` of each query. filter_ms: one query's share of what the filter took."""
         self.scores = scores
         self.rows = rows
@@ -133,6 +135,7 @@ class BatchResults(Sequence[Results]):
         self.filter_ms = filter_ms
         self.folder = folder
         self._view = view
+        self._kind = kind
         self._asked = asked
         self._like = like
 
@@ -153,14 +156,17 @@ class BatchResults(Sequence[Results]):
         if isinstance(at, slice):
             found = scores, rows, took_ms
             return BatchResults(
-                self._view, self.folder, self._asked[at], self._like, *found, filter_ms, surprises
+                self._view,
+                self.folder,
+                self._kind,
+                self._asked[at],
+                self._like,
+                *found,
+                filter_ms,
+                surprises,
             )
-        asked, like = self._asked[at], self._like
-        query = (
-            Query(asked, None, None, None, *like)
-            if isinstance(asked, str)
-            else Query(None, None, None, asked, *like)
-        )
+        to, k, where, recall = self._like
+        query = Query(**{self._kind: self._asked[at]}, to=to, k=k, where=where, recall=recall)
         took = float(took_ms), filter_ms
         return Results(self._view, scores, rows, query, self.folder, *took, surprises)
 

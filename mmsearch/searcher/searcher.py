@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 
 from mmsearch import forks, store
-from mmsearch.errors import IndexDamaged, SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.errors import IndexDamaged, MmsearchError, SpaceMismatch, SpaceUnavailable, UsageError
 from mmsearch.given import checked_flag, is_unicode, listed, several, shown
 from mmsearch.query import Query, check_text, checked, many_vectors, readable
 from mmsearch.searcher.masks import Group
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmsearch.media.isolated import IsolatedDecoder
 
 _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
+_BLOCK_FILES = 32  # of many pictures or sounds, so many are searched with at once
 
 
 class Searcher:
@@ -142,24 +143,33 @@ class Searcher:
         self,
         texts: Iterable[str] | None = None,
         *,
+        images: Iterable[Any] | None = None,
+        audio: Iterable[Any] | None = None,
         vectors: Any = None,
         to: str | None = None,
         k: int = 10,
         where: str | None = None,
         recall: float | None = None,
     ) -> BatchResults:
-        """The k parts nearest to each of many texts or vectors, in their order.
+        """The k parts nearest to each of many texts, pictures, sounds or vectors, in their order.
 
-        texts: any iterable; it is taken, encoded and searched with in blocks, so that beside
-        what is found (12 bytes a hit) and the texts themselves no memory is needed for many.
+        Exactly one of the first four is asked with. texts: any iterable; it is taken, encoded and
+        searched with in blocks, so that beside what is found (12 bytes a hit) and the texts
+        themselves no memory is needed for many. images, audio: any iterables of what ``search``
+        takes, decoded one by one; of those that are no paths, results keep only the type's name.
         vectors: (nq, d) numbers of this index's space, taken as they are where they are float32
         of unit length; searched with in blocks, too. to, k, where, recall: as for ``search``.
         All are answered from one snapshot. Hits are read when they are looked at.
-        Raises UsageError, DimensionMismatch or LimitExceeded, naming the text or vector that
-        cannot be asked with, and what ``search`` raises.
+        Raises UsageError, DecodeError, DimensionMismatch or LimitExceeded, naming what cannot be
+        asked with (``images[3]``), and what ``search`` raises.
         """
-        if (texts is None) == (vectors is None):
-            raise UsageError("ask a batch with either texts or vectors.")
+        given = {"text": texts, "image": images, "audio": audio, "vector": vectors}
+        kinds = [kind for kind, things in given.items() if things is not None]
+        if len(kinds) != 1:
+            raise UsageError(
+                "ask a batch with exactly one of texts, images, audio and vectors; got "
+                f"{len(kinds)}."
+            )
         like = to_modality, k, where, recall = checked(to, k, where, recall)
         view = self._view
         groups, filter_ms = _timed_groups(view, to_modality, where)
@@ -167,9 +177,14 @@ class Searcher:
         asked: Any
         if vectors is not None:
             asked, blocks = many_vectors(vectors, view.snapshot.manifest.space)
-        else:
+        elif texts is not None:
             asked = []
             blocks = self._encoded(view, several(texts, "texts"), asked)
+        else:
+            asked = []
+            name = "images" if audio is None else "audio"
+            things = several(images if audio is None else audio, name)
+            blocks = self._decoded(view, kinds[0], name, things, asked)
         D, rows = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
         took_ms, surprises = [np.empty(0, np.float64)], []
         for xq in blocks:
@@ -186,6 +201,7 @@ class Searcher:
         return BatchResults(
             view,
             self.path,
+            kinds[0],
             asked,
             like,
             np.concatenate(D),
@@ -273,9 +289,28 @@ class Searcher:
                 continue
             read = []
             for i, text in enumerate(block, len(asked) - len(block)):
-                with _naming(i):
+                with _naming("texts", i):
                     read.append(readable(encoder, text)[0])
             yield encoder.encode(Modality.TEXT, read, asked=True)
+
+    def _decoded(
+        self, view: View, kind: str, name: str, things: Iterable[Any], asked: list[str]
+    ) -> Iterator[Vectors]:
+        """The vectors of pictures or sounds, block by block; what is kept of those made so far is
+        in asked. kind: as ``Query`` names it. name: of the argument, for errors."""
+        space, left = view.snapshot.manifest.space, iter(things)
+        while block := list(islice(left, _BLOCK_FILES)):
+            encoder = self._encoder_for(view)
+            xq = np.zeros((len(block), space.dimension), np.float32)
+            for i, thing in enumerate(block):
+                with _naming(name, len(asked)):
+                    if thing is None:
+                        raise UsageError(f"there is none: give the {kind} to look for.")
+                    query = Query.make(**{kind: thing})
+                    if encoder is not None:
+                        xq[i] = query.vector_in(space, encoder, self._decoder)[0]
+                    asked.append(query.to_json()[kind])
+            yield xq
 
 
 def _decoder() -> IsolatedDecoder:
@@ -285,17 +320,18 @@ def _decoder() -> IsolatedDecoder:
 
 
 def _check_text(text: Any, at: int) -> None:
-    with _naming(at):
+    with _naming("texts", at):
         check_text(text)
 
 
 @contextmanager
-def _naming(at: int) -> Iterator[None]:
-    """Puts before an error which of the texts it is about."""
+def _naming(name: str, at: int) -> Iterator[None]:
+    """Puts before an error which of the things asked with it is about."""
     try:
         yield
-    except UsageError as e:
-        raise type(e)(f"texts[{at}]: {e}") from None
+    except MmsearchError as e:
+        e.args = (f"{name}[{at}]: {e}", *e.args[1:])
+        raise
 
 
 def _search(
