@@ -16,10 +16,12 @@ from filter_parts import (
     README,
     SONG,
     SPACE,
+    TEXT,
     TEXTS,
     Q,
     fill,
     ids,
+    part,
 )
 from mmsearch import Index, UsageError, filters
 from mmsearch.filters import columns
@@ -138,6 +140,22 @@ def test_a_condition_leaves_exactly_what_meets_it(
 
 def test_unknown_is_not_met_and_neither_is_its_opposite(index: Index) -> None:
     assert ids(index, "width > 100") | ids(index, "not (width > 100)") == {"beach", "icon"}
+
+
+def test_large_whole_numbers_of_meta_are_told_apart(tmp_path: Path) -> None:
+    numbers = [2**53, 2**53 + 1, 1234567890123456788, 1234567890123456789, -(2**53) - 1, 2.5]
+    with Writer(tmp_path / "ix", SPACE) as writer:
+        for number in numbers:
+            writer.extend([(part(f"{number}", TEXT, None, meta={"n": number}), Q)])
+        writer.extend([(part("text", TEXT, None, meta={"n": f"{2**53 + 1}"}), Q)])
+        writer.commit()
+    index = Index(tmp_path / "ix")
+    assert ids(index, "meta.n = 9007199254740993") == {"9007199254740993", "text"}
+    assert ids(index, "meta.n = 1234567890123456789") == {"1234567890123456789"}
+    assert ids(index, "meta.n > 1234567890123456788") == {"1234567890123456789"}
+    assert ids(index, "meta.n in (2.5, 3, 1234567890123456788)") == {"2.5", "1234567890123456788"}
+    assert ids(index, "meta.n = -9007199254740993") == {"-9007199254740993"}
+    assert ids(index, "meta.n < 9007199254740993 and meta.n > 0") == {"9007199254740992", "2.5"}
 
 
 def test_a_filter_and_a_modality_must_both_be_met(index: Index) -> None:

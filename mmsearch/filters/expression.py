@@ -39,6 +39,7 @@ from mmsearch.filters.functions import (
     spelled,
 )
 from mmsearch.filters.operands import (
+    LARGE,
     Check,
     Piece,
     alike,
@@ -86,6 +87,7 @@ _LIKES = {
 _DATES = ("year", "month", "day", "hour", "minute", "dayofweek", "dow")
 _TRUTHS = {"t": "true", "f": "false"}  # which come as cast('t' as BOOLEAN)
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+_LARGEST_DOUBLE = 1 << 53  # whole numbers beyond are not all doubles
 
 
 @dataclass(frozen=True)
@@ -279,6 +281,7 @@ class _Writer:
         if name == "VARCHAR":
             return text_constant(self._formed(_text(node)))
         if name in _INTEGERS and isinstance(value, int):
+            name = LARGE if abs(value) > _LARGEST_DOUBLE else name
             return Piece(f"({value})" if value < 0 else str(value), name, str(value))
         if name == "DECIMAL" and isinstance(value, int):
             number = Decimal(value).scaleb(-type["type_info"].get("scale", 0))

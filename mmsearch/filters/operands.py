@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from mmsearch.errors import UsageError
 from mmsearch.filters.columns import quoted
 
+LARGE = "HUGEINT"  # the type of whole constants that doubles cannot tell apart
+_EXACT = "DECIMAL(38, 12)"  # what keys of meta are read as beside them
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 _NUMBER, _TIME, _SPAN, _TRUTH, _TEXT = "number", "time", "span of time", "truth value", "text"
 _SORTS = {  # DuckDB's name of a type -> what an error calls its values
-    **dict.fromkeys((*_INTEGERS, "FLOAT", "DOUBLE", "DECIMAL"), _NUMBER),
+    **dict.fromkeys((*_INTEGERS, "FLOAT", "DOUBLE", "DECIMAL", LARGE, _EXACT), _NUMBER),
     **dict.fromkeys(("DATE", "TIMESTAMP"), _TIME),
     "INTERVAL": _SPAN,
     "BOOLEAN": _TRUTH,
@@ -22,6 +24,7 @@ _SORTS = {  # DuckDB's name of a type -> what an error calls its values
 # what a text under a key of meta is read as beside an operand of that type
 _READ_AS = {
     **{name: "DOUBLE" for name, sort in _SORTS.items() if sort == _NUMBER},
+    LARGE: _EXACT,
     **{name: name for name in ("BOOLEAN", "DATE", "TIMESTAMP", "INTERVAL")},
 }
 _DAYS = ("TINYINT", "SMALLINT", "INTEGER")  # what DuckDB adds to a date
@@ -86,7 +89,9 @@ def text_constant(text: str) -> Piece:
 def alike(pieces: Sequence[Piece]) -> list[Piece]:
     """Operands with keys of meta read as the others are."""
     types = [_READ_AS[p.type] for p in pieces if p.type in _READ_AS]
-    return [p.read_as(types[0]) for p in pieces] if types else list(pieces)
+    if not types:
+        return list(pieces)
+    return [p.read_as(_EXACT if _EXACT in types else types[0]) for p in pieces]
 
 
 def compared(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Check]]:
