@@ -99,16 +99,10 @@ def checked_flag(value: Any, what: str) -> bool:
 
 
 def checked_seconds(value: Any, what: str) -> float:
-<<<<<<< HEAD
-    """Return a time of 0 or more. Raises UsageError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
-        raise UsageError(f"{what} is a number of seconds, 0 or more, not {shown(value)}.")
-=======
     """Return a number of seconds. Raises UsageError for anything else."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value <= MAX_SECONDS:
         raise UsageError(f"{what} is a number of seconds, 0 or more; not {shown(value)}.")
->>>>>>> 676e90e (delete takes the place of remove: by id, path or condition; the id of a part is refused)
     return float(value)
 
 

@@ -22,6 +22,7 @@ from mmsearch.errors import (
     SpaceMismatch,
     UsageError,
 )
+from mmsearch.filters import Filter, Params, Where, filter_of
 from mmsearch.given import checked_path, is_unicode, shown
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part, Preprocess, Space, SpaceVectors, Vectors
@@ -45,8 +46,9 @@ _SHORTEST = 1e-15  # below it the squares of components are lost in float32
 class Query:
     """One question: exactly one of text, image, audio and vector, and what may answer.
 
-    ``to`` is the modality that hits must have; None is any. ``k`` is how many. ``where`` is
-    a condition that they must meet (``mmsearch.filters``); it is read when it is asked.
+    ``to`` is the modality that hits must have; None is any. ``k`` is how many.
+    ``filter`` is a condition that they must meet, with the values of its parameters
+    (``mmsearch.filters``); it is read when it is asked.
     ``recall`` is the share of the ten nearest that should be found; None is what the index
     was tuned for, 1 compares every vector.
     """
@@ -57,8 +59,13 @@ class Query:
     vector: Any = None
     to: Modality | None = None
     k: int = 10
-    where: str | None = None
+    filter: Filter | None = None
     recall: float | None = None
+
+    @property
+    def where(self) -> str | None:
+        """The condition that hits must meet."""
+        return None if self.filter is None else self.filter.where
 
     @classmethod
     def make(
@@ -70,7 +77,8 @@ class Query:
         vector: Any = None,
         to: str | None = None,
         k: int = 10,
-        where: str | None = None,
+        where: Where | None = None,
+        params: Params | None = None,
         recall: float | None = None,
     ) -> Query:
         """Checks what was asked; raises UsageError or LimitExceeded."""
@@ -81,7 +89,7 @@ class Query:
             )
         if text is not None:
             check_text(text)
-        return cls(text, image, audio, vector, *checked(to, k, where, recall))
+        return cls(text, image, audio, vector, *checked(to, k, where, params, recall))
 
     def to_json(self) -> dict[str, Any]:
         """The query as ``--json`` shows it: what cannot be written is only named."""
@@ -94,7 +102,9 @@ class Query:
         if self.vector is not None:
             asked["vector"] = "<vector>"
         asked |= {"to": str(self.to) if self.to else "any", "k": self.k}
-        more = {"where": self.where, "recall": self.recall}
+        more: dict[str, Any] = {"where": self.where, "recall": self.recall}
+        if self.filter is not None and self.filter.values:
+            more["params"] = [value.to_json() for value in self.filter.values]
         return asked | {name: value for name, value in more.items() if value is not None}
 
     def vector_in(
@@ -144,24 +154,21 @@ def modality_of(to: str | None) -> Modality | None:
 
 
 def checked(
-    to: str | None, k: int, where: str | None, recall: float | None = None
-) -> tuple[Modality | None, int, str | None, float | None]:
+    to: str | None,
+    k: int,
+    where: Where | None,
+    params: Params | None = None,
+    recall: float | None = None,
+) -> tuple[Modality | None, int, Filter | None, float | None]:
     """What hits must be, how many, the filter and the recall, as a Query holds them.
 
-    Raises UsageError.
+    Raises UsageError or LimitExceeded.
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
         raise UsageError(f"k is how many hits you want: 1 to {MAX_K:,}, not {shown(k)}.")
-    condition = None if where is None else checked_filter(where)
+    asked = filter_of(where, params)
     checked_recall(recall)
-    return modality_of(to), int(k), condition, None if recall is None else float(recall)
-
-
-def checked_filter(where: Any) -> str:
-    """Return a filter, unread. Raises UsageError for what is no str."""
-    if not isinstance(where, str):
-        raise UsageError(f"a filter is a str, not {type(where).__name__}.")
-    return where
+    return modality_of(to), int(k), asked, None if recall is None else float(recall)
 
 
 def checked_recall(recall: float | None) -> None:

@@ -33,7 +33,7 @@ LAYERS = {
     "query": 3,
     "calibrate": 3,
     "sample_queries": 1,
-    "filters": 3,
+    "filters": 2,
     "pairs": 4,
     "seen": 4,
     "indexer": 4,

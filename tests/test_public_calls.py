@@ -173,6 +173,13 @@ def calls() -> dict[str, Call]:
         found[f"search_batch({name})"] = lambda home, x, name=name: list(
             home.index.search_batch(["a dog"], **{name: x})
         )
+    for asked in ("meta.k = ?", "meta.k in ?"):
+        found[f"search({asked}, params)"] = lambda home, x, asked=asked: list(
+            home.index.search("a dog", where=asked, params=x)
+        )
+        found[f"search({asked}, params=[x])"] = lambda home, x, asked=asked: list(
+            home.index.search("a dog", where=asked, params=[x])
+        )
     for name in ("text", "image", "audio"):
         found[f"add([{{{name}: x}}])"] = lambda home, x, name=name: home.index.add([{name: x}])
     for name in ("encode_query", "encode_document", "encode_images", "encode_audio"):

@@ -332,9 +332,9 @@ def query(
             print_json(results.to_json())
         else:
             show_results(results, empty=len(opened) == 0)
-        if where is not None:
+        if (asked := results.query.filter) is not None:
             told = [hit.meta for hit in results]
-            for key in absent_keys(opened.snapshot, where, told):
+            for key in absent_keys(opened.snapshot, asked, told):
                 say(f"mmsearch: {absent_key(key)}")
         if results.unknown:
             say(

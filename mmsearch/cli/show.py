@@ -71,9 +71,9 @@ def _nothing(results: Results) -> str:
     query = results.query
     if results.out_of_reach:
         return "nothing that could be found meets that"
-    if query.where is None:
+    if query.filter is None:
         return "nothing of that kind is in the index"
-    return f"no {query.to or 'part'} in the index meets the filter: {query.where}"
+    return f"no {query.to or 'part'} in the index meets the filter: {query.filter}"
 
 
 def absent_key(key: AbsentKey) -> str:

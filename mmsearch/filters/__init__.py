@@ -1,15 +1,17 @@
 """What may match: a condition over what is stored of each part becomes a mask.
 
-``width > 1000 and path like '%holiday%'`` is parsed by DuckDB's own parser, checked node by
-node (``expression``), written anew from what is allowed, and evaluated over the rows that the
-snapshot holds open (``engine``). The only room that imports duckdb, and only when a filter is
-used. ``COLUMNS`` is the view that users see.
+``width > 1000 and meta.brand = ?`` is asked with the values of its parameters (``asked``,
+``values``). It is parsed by DuckDB's own parser, the values are put into their places
+(``binding``), and the tree is checked node by node (``expression``), written anew from what is
+allowed, and evaluated over the rows that the snapshot holds open (``engine``). The only room that
+imports duckdb, and only when a filter is used. ``COLUMNS`` is the view that users see.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.filters.asked import Filter, Params, Where, filter_of
 from mmsearch.filters.columns import COLUMNS, MAX_FILTER_CHARS, MAX_FILTER_S
 
 if TYPE_CHECKING:
@@ -27,11 +29,15 @@ __all__ = [
     "COLUMNS",
     "MAX_FILTER_CHARS",
     "MAX_FILTER_S",
+    "Filter",
     "Kept",
     "Known",
     "MaskCache",
     "Masks",
+    "Params",
+    "Where",
     "absent_keys",
+    "filter_of",
     "matching",
 ]
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_FILTER_CHARS = 20_000  # some 500 ids in one `id in (…)`; more is a program's mistake
+MAX_PARAM_VALUES = 1_000_000  # of all parameters of a filter together; they take a second
+MAX_PARAM_BYTES = 64 << 20  # likewise; with so many a filter takes some 600 MB
+MAX_PARAM_CHARS = 20_000  # of one text, as of a filter
+MAX_SINGLE_BYTES = 1 << 20  # of all that are in no list: they become SQL
 MAX_FILTER_S = 30.0  # 100 million parts take about this long; 200,000 some 50 ms
 MAX_FILTER_DEPTH = 100  # conditions inside conditions; people write five
 # Patterns with `_` become regular expressions: their worst case grows with their length, and
 # doubles with each `_` that stands behind a `%` (with 100 of them one page takes 60 ms).
 MAX_PATTERN_CHARS = 256
 MAX_PATTERN_ONES = 8
+INEXACT = 1 << 53  # from here on several whole numbers are one double
 MEMORY_MB = 256  # of all filters of the process together; rows are streamed
 THREADS = 2  # of all filters of the process together
 

@@ -22,6 +22,8 @@ _SETTINGS = (  # in this order: the last two would forbid the others
     ("autoinstall_known_extensions", "false"),
     ("allow_community_extensions", "false"),
     ("python_enable_replacements", "false"),  # no variable of the program is a table
+    # of `x in (a list)` the list is held and the rows are streamed, never the other way round
+    ("disabled_optimizers", "'build_side_probe_side,join_order,join_filter_pushdown'"),
     ("enable_external_access", "false"),
     ("lock_configuration", "true"),
 )

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmsearch.errors import LimitExceeded, UsageError
+from mmsearch.filters.binding import LISTED
 from mmsearch.filters.columns import (
     ALIKE,
     COLUMNS,
+    INEXACT,
     MAX_FILTER_DEPTH,
     MEANT,
     META,
@@ -43,6 +45,7 @@ from mmsearch.filters.operands import (
     Check,
     Piece,
     alike,
+    among,
     argument,
     castable,
     compared,
@@ -50,6 +53,7 @@ from mmsearch.filters.operands import (
     with_times,
 )
 from mmsearch.filters.patterns import REGEX_CALLS, like_sql, tokens_of
+from mmsearch.filters.values import Value
 
 Node = dict[str, Any]
 
@@ -87,7 +91,6 @@ _LIKES = {
 _DATES = ("year", "month", "day", "hour", "minute", "dayofweek", "dow")
 _TRUTHS = {"t": "true", "f": "false"}  # which come as cast('t' as BOOLEAN)
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
-_LARGEST_DOUBLE = 1 << 53  # whole numbers beyond are not all doubles
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class Expression:
 
     calls: how many texts it makes or searches for one part; a regular expression counts for
     several. What it may take at once is bounded by that (``engine``). checks: what DuckDB must be
-    able to read before the condition is evaluated. keys: of meta, which it names.
+    able to read before the condition is evaluated. keys: of meta, which it names. lists: tables
+    of one column, ``value``, which it asks, by their names; each with DuckDB's name of its type.
     """
 
     sql: str
@@ -104,6 +108,14 @@ class Expression:
     calls: int
     checks: tuple[Check, ...]
     keys: tuple[tuple[str, ...], ...]
+    lists: Mapping[str, Listed]
+
+
+class Listed(NamedTuple):
+    """Values that a condition compares with; ``type`` is DuckDB's name of their type."""
+
+    type: str
+    values: Sequence[Any]
 
 
 Near = Callable[[str], str]  # a name that is no column -> which one may be meant, "" for none
@@ -149,7 +161,8 @@ def compiled(select: Node, near: Near = near_column) -> Expression:
         )
     checks = tuple(dict.fromkeys(writer.checks))
     keys = tuple(dict.fromkeys(writer.keys))
-    return Expression(piece.sql, tuple(sorted(writer.stored)), writer.calls, checks, keys)
+    stored = tuple(sorted(writer.stored))
+    return Expression(piece.sql, stored, writer.calls, checks, keys, writer.lists)
 
 
 class _Writer:
@@ -161,12 +174,13 @@ class _Writer:
         self.stored: set[str] = set()
         self.calls = 0
         self.checks: list[Check] = []
+        self.lists: dict[str, Listed] = {}
         self._depth = 0
         self._form: _Form | None = None  # in which texts are written that names are compared with
         self._kinds: dict[str, tuple[set[str], Callable[[Node], Piece]]] = {
             # class -> (the fields it may have, what writes it)
             "COLUMN_REF": ({"column_names"}, self._column),
-            "CONSTANT": ({"value"}, self._constant),
+            "CONSTANT": ({"value", "given"}, self._constant),
             "COMPARISON": ({"left", "right"}, self._comparison),
             "CONJUNCTION": ({"children"}, self._conjunction),
             "BETWEEN": ({"input", "lower", "upper"}, self._between),
@@ -175,7 +189,7 @@ class _Writer:
                 {"function_name", "schema", "children", "order_bys", "is_operator"},
                 self._function,
             ),
-            "CAST": ({"child", "cast_type", "try_cast"}, self._cast),
+            "CAST": ({"child", "cast_type", "try_cast", "given"}, self._cast),
             "CASE": ({"case_checks", "else_expr"}, self._case),
         }
 
@@ -275,21 +289,22 @@ class _Writer:
 
     def _constant(self, node: Node) -> Piece:
         type, value = node["value"]["type"], node["value"].get("value")
-        name = type["id"]
+        name, given = type["id"], "given" in node
         if node["value"]["is_null"]:
             return Piece("NULL")
         if name == "VARCHAR":
-            return text_constant(self._formed(_text(node)))
-        if name in _INTEGERS and isinstance(value, int):
-            name = LARGE if abs(value) > _LARGEST_DOUBLE else name
-            return Piece(f"({value})" if value < 0 else str(value), name, str(value))
+            return text_constant(self._formed(_text(node)), given)
+        if name in (*_INTEGERS, LARGE) and isinstance(value, int):
+            name = LARGE if abs(value) >= INEXACT else name
+            sql = f"({value})" if value < 0 else str(value)
+            return Piece(sql, name, str(value), given=given)
         if name == "DECIMAL" and isinstance(value, int):
             number = Decimal(value).scaleb(-type["type_info"].get("scale", 0))
             return Piece(f"({number:f})", name, f"{number:f}")
         if name == "BOOLEAN" and isinstance(value, bool):
-            return Piece(str(value).upper(), name, str(value).lower())
+            return Piece(str(value).upper(), name, str(value).lower(), given=given)
         if name == "DOUBLE" and isinstance(value, float) and math.isfinite(value):
-            return Piece(f"({value!r}::DOUBLE)", name, f"{value:g}")
+            return Piece(f"({value!r}::DOUBLE)", name, f"{value:g}", given=given)
         raise UsageError(
             "a filter holds a number that is too large: numbers reach to 1e308, whole ones to 18 "
             "digits."
@@ -316,6 +331,8 @@ class _Writer:
             return _condition(f"(NOT {self._condition(children[0])})")
         if kind in _IS_NULL:
             return _condition(f"({self.write(children[0]).sql} {_IS_NULL[kind]})")
+        if kind in _IN and children[-1].get("class") == LISTED:
+            return self._listed(kind, *children)
         if kind in _IN:
             what, *several = self._compared(children)
             inside = ", ".join(p.sql for p in several)
@@ -327,6 +344,18 @@ class _Writer:
         if kind == "ARRAY_EXTRACT":
             raise UsageError("[…] cannot be used in a filter: a key of meta is written meta.KEY.")
         raise UsageError(f"{spelled(kind)} cannot be used in a filter.")
+
+    def _listed(self, kind: str, what: Node, listed: Node) -> Piece:
+        """Whether something is one of the values of a list, however many these are."""
+        value: Value = listed["listed"]
+        values = value.values
+        if self._form is not None and value.type == "VARCHAR":
+            values = tuple(dict.fromkeys(form(text) for text in values for form in _FORMS))
+        name = f"listed{len(self.lists)}"
+        self.lists[name] = Listed(value.type, values)
+        piece, several, checks = among(self.write(what), value, name)
+        self.checks += checks
+        return _condition(f"({piece.sql} {_IN[kind]} ({several}))")
 
     def _function(self, node: Node) -> Piece:
         name, children = node["function_name"], node.get("children", [])
@@ -403,7 +432,9 @@ class _Writer:
         name = f"cast({piece.name} as …)"
         if type["id"] == "BOOLEAN" and piece.text in _TRUTHS:
             name = _TRUTHS[piece.text]
-        return Piece(f"{how}({piece.sql} AS {type['id']})", type["id"], name)
+        given = "given" in node
+        sql = f"{how}({piece.sql} AS {type['id']})"
+        return Piece(sql, type["id"], piece.name if given else name, given=given)
 
     def _case(self, node: Node) -> Piece:
         checks = node["case_checks"]

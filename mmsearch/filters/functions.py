@@ -30,7 +30,7 @@ REFUSED = {
     "SUBQUERY": "a filter cannot ask for other rows: no SELECT inside it.",
     "WINDOW": "a filter looks at one part at a time: no window functions (OVER).",
     "STAR": "a filter is a condition on named columns: * cannot be used in it.",
-    "PARAMETER": "a filter has no parameters (?, $1): write the value itself.",
+    "PARAMETER": "? cannot stand there: it stands for a value, as in meta.KEY = ?.",
     "LAMBDA": "-> cannot be used in a filter: write meta.KEY or (meta->>'KEY').",
     "COLLATE": "COLLATE cannot be used in a filter: write ilike or lower(x).",
 }

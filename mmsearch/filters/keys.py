@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mmsearch import forks
 from mmsearch.errors import LimitExceeded
 from mmsearch.filters import rows
+from mmsearch.filters.asked import Filter
 from mmsearch.filters.columns import ALIKE, COLUMNS, MEANT, META, pointer, quoted
 from mmsearch.filters.database import asking
 from mmsearch.filters.parsing import parsed
@@ -36,7 +37,7 @@ class AbsentKey(NamedTuple):
 
 @forks.native
 def absent_keys(
-    snapshot: Snapshot, where: str, known: Iterable[Collection[str]] = ()
+    snapshot: Snapshot, asked: str | Filter, known: Iterable[Collection[str]] = ()
 ) -> list[AbsentKey]:
     """The keys of meta in a filter that no part of a snapshot has: a spelling mistake, perhaps.
 
@@ -44,12 +45,12 @@ def absent_keys(
     condition that is none. If looking takes too much, nothing is told.
     """
     held = {key for one in known for key in one}
-    wanted = [key for key in parsed(where).keys if key[1:] or key[0] not in held][:MAX_KEYS]
+    wanted = [key for key in parsed(asked).keys if key[1:] or key[0] not in held][:MAX_KEYS]
     if not wanted or not len(snapshot):
         return []
-    asked = ", ".join(f"bool_or(TRY(json_exists(meta, {_at(key)})))" for key in wanted)
+    are_there = ", ".join(f"bool_or(TRY(json_exists(meta, {_at(key)})))" for key in wanted)
     try:
-        (found,) = _answers(snapshot, asked, len(wanted))
+        (found,) = _answers(snapshot, are_there, len(wanted))
         absent = [key for key, is_there in zip(wanted, found, strict=True) if not is_there]
         return [_told(snapshot, key) for key in absent]
     except LimitExceeded:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from mmsearch.errors import UsageError
 from mmsearch.filters.columns import quoted
+from mmsearch.filters.values import Value
 
 LARGE = "HUGEINT"  # the type of whole constants that doubles cannot tell apart
 _EXACT = "DECIMAL(38, 12)"  # what keys of meta are read as beside them
@@ -44,7 +45,8 @@ class Piece:
 
     type: DuckDB's name of its type where it is known, "META" for a key of meta. name: what an
     error calls it. text: what a constant text says. held: whether it is a
-    column. read: whether it is a key of meta that is read as of its type.
+    column. read: whether it is a key of meta that is read as of its type. given: whether it is the
+    value of a parameter.
     """
 
     sql: str
@@ -53,6 +55,7 @@ class Piece:
     text: str | None = None
     held: bool = False
     read: bool = False
+    given: bool = False
 
     @property
     def sort(self) -> str | None:
@@ -81,9 +84,9 @@ class Check:
     message: str
 
 
-def text_constant(text: str) -> Piece:
-    """A text that the filter holds."""
-    return Piece(quoted(text), "VARCHAR", f"'{_cut(text)}'", text)
+def text_constant(text: str, given: bool = False) -> Piece:
+    """A text that the filter holds. given: as the value of a parameter."""
+    return Piece(quoted(text), "VARCHAR", f"'{_cut(text)}'", text, given=given)
 
 
 def alike(pieces: Sequence[Piece]) -> list[Piece]:
@@ -112,6 +115,8 @@ def compared(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Check]]:
         elif piece.text is not None:
             example = f"{first.name} = 2" if first.held else "2"
             remedy = f"Write a number without quotes, as in {example}."
+            if piece.given:
+                remedy = "Give a number, such as 2."
             piece, more = _constant(piece, first, f"{first.told}; {piece.name} is none.", remedy)
             found.append(piece)
             checks += more
@@ -140,6 +145,28 @@ def argument(piece: Piece, type: str, function: str) -> tuple[Piece, list[Check]
         is_year = piece.sort == _TIME and wanted.sort == _NUMBER
         remedy = f"Write {f'year({piece.name})' if is_year else f'cast({piece.name} as {type})'}."
     raise UsageError(f"{takes}, and {piece.told}. {remedy}".strip())
+
+
+def among(what: Piece, value: Value, table: str) -> tuple[Piece, str, list[Check]]:
+    """What is looked for in a list, as the list's values are; and SQL that gives these.
+
+    table: the name of the list's table, which has them as ``value``. Raises UsageError for values
+    of another sort.
+    """
+    listed = Piece("value", value.type, value.name)
+    read = alike([what, listed])[0]
+    if read.sort in (None, listed.sort) or {read.sort, listed.sort} == {_NUMBER, _TRUTH}:
+        return read, f"SELECT value FROM {table}", []
+    wrong = f"{read.told}, and {value.name} holds {listed.sort}s."
+    if read.sort in (_TIME, _SPAN) and listed.sort == _TEXT:
+        assert read.type is not None
+        cast = f"TRY_CAST(value AS {read.type})"
+        # the first that cannot be read, or any
+        first = f"(SELECT value FROM {table} ORDER BY {cast} IS NOT NULL LIMIT 1)"
+        wrong = f"{read.told}; {value.name} holds a text that is none. {_REMEDIES[read.sort]}"
+        checks = [Check(first, read.type, wrong)]
+        return read, f"SELECT {cast} FROM {table}", checks
+    raise UsageError(f"{wrong} Give a list of {read.sort}s.")
 
 
 def castable(piece: Piece, type: str) -> Check:
@@ -178,6 +205,8 @@ def _constant(piece: Piece, like: Piece, wrong: str, remedy: str) -> tuple[Piece
 
 def _beside(first: Piece, other: Piece) -> str:
     """What helps where two operands are of different sorts."""
+    if first.sort == _TEXT and other.given:
+        return f"Give a text: '{other.name.strip(chr(39))}'."
     if first.sort == _TEXT and not other.held:
         return f"Put it in single quotes: '{other.name}'."
     if {first.sort, other.sort} == {_TIME, _NUMBER}:

@@ -8,6 +8,8 @@ from typing import Any
 
 from mmsearch.errors import LimitExceeded, UsageError
 from mmsearch.filters import columns
+from mmsearch.filters.asked import Filter
+from mmsearch.filters.binding import bound
 from mmsearch.filters.database import asking, short
 from mmsearch.filters.expression import Expression, Near, compiled, near_column, too_deep
 
@@ -15,20 +17,27 @@ _SELECT = "SELECT "
 _STATEMENT = re.compile(r"\s*(?:select|where)\s", re.I)
 _HINTS = (  # what is in a filter that cannot be read -> what may help
     (
-        re.compile(r"\s(?:not\s+)?i?like\s+[^'\s]", re.I),
+        re.compile(r"(?:[=<>(,]|\s(?:in|like|ilike))\s*(?:%s|:[a-z_]|@[a-z_]|\{)", re.I),
+        "Write ? for a value, and give the values in their order: params=['x', 2].",
+    ),
+    (
+        re.compile(r"\s(?:not\s+)?i?like\s+[^'?$\s]", re.I),
         "Put the pattern in single quotes: like '%a%'.",
     ),
     (re.compile(r"\scontains\s", re.I), "Write contains(text, 'word'), or text ilike '%word%'."),
-    (re.compile(r"\sin\s+[^(\s]", re.I), "Put the list in brackets: page in (1, 2)."),
+    (re.compile(r"\sin\s+[^(?$\s]", re.I), "Put the list in brackets: page in (1, 2)."),
     (re.compile(r"&&|\|\|"), "Write and for &&, and or for ||."),
 )
 
 
-def parsed(where: str, near: Near = near_column) -> Expression:
-    """The condition, parsed by DuckDB and checked. Raises UsageError or LimitExceeded.
+def parsed(asked: str | Filter, near: Near = near_column) -> Expression:
+    """The condition with its values, parsed by DuckDB and checked.
 
     near: tells of a name that is no column which one may be meant.
+    Raises UsageError or LimitExceeded.
     """
+    asked = asked if isinstance(asked, Filter) else Filter(asked)
+    where = asked.where
     if len(where) > columns.MAX_FILTER_CHARS:
         raise LimitExceeded(
             f"the filter has {len(where):,} characters; at most {columns.MAX_FILTER_CHARS:,} are "
@@ -54,7 +63,7 @@ def parsed(where: str, near: Near = near_column) -> Expression:
     if len(statements) != 1 or set(statements[0]) - {"node", "named_param_map"}:
         raise UsageError("a filter is one condition, not several statements.")
     try:
-        return compiled(statements[0]["node"], near)
+        return compiled(bound(statements[0]["node"], asked.values), near)
     except RecursionError:
         raise too_deep() from None
 

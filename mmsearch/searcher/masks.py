@@ -11,7 +11,7 @@ import numpy as np
 
 from mmsearch import filters
 from mmsearch.ann import NOTHING
-from mmsearch.filters import Kept, Known, MaskCache
+from mmsearch.filters import Filter, Kept, Known, MaskCache, filter_of
 from mmsearch.once import Memo
 from mmsearch.store import Segment, Snapshot
 from mmsearch.store.rows import MODALITIES
@@ -40,7 +40,12 @@ class _Asked(NamedTuple):
 
     lane: int | None
     modality: Modality | None
-    where: str | None
+    where: Filter | None
+
+    @property
+    def key(self) -> Hashable:
+        """What the masks are kept by: it holds no values, of which there may be many."""
+        return self.lane, self.modality, None if self.where is None else self.where.key
 
 
 class Masks:
@@ -59,23 +64,23 @@ class Masks:
         self._plain, self._filtered = MaskCache(known[0], limited=False), MaskCache(known[1])
         self._groups: Memo[Modality | None, tuple[Group, ...]] = Memo()
 
-    def groups(self, to: Modality | None, where: str | None = None) -> Sequence[Group]:
+    def groups(self, to: Modality | None, where: str | Filter | None = None) -> Sequence[Group]:
         """Which parts may be found: of an index without lanes one group.
 
         Raises UsageError or LimitExceeded for a filter that is none, or takes too much.
         """
         if where is not None:
-            return tuple(self._each(to, where))
+            return tuple(self._each(to, filter_of(where)))
         return self._groups.get(to, lambda: tuple(self._each(to, None)))
 
-    def rows(self, where: str) -> filters.Masks:
+    def rows(self, where: Where) -> filters.Masks:
         """Which rows of each segment meet a condition; None where all do, ``NOTHING`` where none.
 
         Raises UsageError or LimitExceeded as ``groups``.
         """
-        return self._masks(_Asked(None, None, where))
+        return self._masks(_Asked(None, None, filter_of(where)))
 
-    def _each(self, to: Modality | None, where: str | None) -> Iterator[Group]:
+    def _each(self, to: Modality | None, where: Filter | None) -> Iterator[Group]:
         space = self._snapshot.manifest.space
         if not space.lanes:
             yield Group(0, to, self._masks(_Asked(None, to, where)), 1)  # nobody asks how many
@@ -98,7 +103,7 @@ class Masks:
     def _masks(self, asked: _Asked) -> filters.Masks:
         """For each segment, which rows may be found; None where all may, ``NOTHING`` where none."""
         cache = self._plain if asked.where is None else self._filtered
-        return cache.get(asked, partial(self._made, asked))
+        return cache.get(asked.key, partial(self._made, asked))
 
     def _made(self, asked: _Asked, known: Known | None) -> filters.Masks:
         segments = self._snapshot.segments

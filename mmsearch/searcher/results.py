@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.filters import Filter
 from mmsearch.query import Query
 from mmsearch.searcher.view import View
 from mmsearch.types import Hit, Ids, Modality, Scores, Space
@@ -118,7 +119,7 @@ class BatchResults(Sequence[Results]):
         folder: Path,
         kind: str,
         asked: Sequence[str] | NDArray[Any],
-        like: tuple[Modality | None, int, str | None, float | None],
+        like: tuple[Modality | None, int, Filter | None, float | None],
         scores: Scores,
         rows: Ids,
         took_ms: NDArray[np.float64],
@@ -126,7 +127,7 @@ class BatchResults(Sequence[Results]):
         surprises: Scores | None = None,
     ) -> None:
         """kind: what was asked with, as ``Query`` names it. asked: the texts, the paths or types
-        of pictures or sounds, or the vectors (nq, d). like: ``to``, ``k``, ``where`` and
+        of pictures or sounds, or the vectors (nq, d). like: ``to``, ``k``, ``filter`` and
         ``recall`` of each query. filter_ms: one query's share of what the filter took."""
         self.scores = scores
         self.rows = rows

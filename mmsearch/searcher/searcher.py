@@ -16,6 +16,7 @@ import numpy as np
 
 from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, MmsearchError, SpaceMismatch, SpaceUnavailable, UsageError
+from mmsearch.filters import Filter, Params, Where
 from mmsearch.given import checked_flag, is_unicode, listed, several, shown
 from mmsearch.query import Query, check_text, checked, many_vectors, readable
 from mmsearch.searcher.masks import Group
@@ -101,7 +102,8 @@ class Searcher:
         vector: Any = None,
         to: str | None = None,
         k: int = 10,
-        where: str | None = None,
+        where: Where | None = None,
+        params: Params | None = None,
         recall: float | None = None,
     ) -> Results:
         """The k parts nearest to a text, picture, sound or vector, best first.
@@ -110,17 +112,21 @@ class Searcher:
         vector: (d,) of this index's space. to: ``image``, ``text``, ``audio`` or ``any``.
         where: an SQL condition that hits must meet, such as ``"width > 1000"``; the columns
         are ``mmsearch.filters.COLUMNS``. What it gave is kept for the next query.
+        params: the values of the condition's ``?``, in their order. Use them for all that comes
+        from outside: a value never changes what the condition means. Each is a str, int, float,
+        bool, date or datetime; behind ``in`` a list of such of one kind, however long:
+        ``where="meta.brand = ? and id in ?", params=["nike", ids]``. A datetime with an offset is
+        taken in UTC.
         recall: the share of the ten nearest that should be found, 0.5 to 1; None is what the
         index was tuned for, 1 compares every vector.
         Raises UsageError, DecodeError, DimensionMismatch, SpaceMismatch, or SpaceUnavailable
         for a space whose vectors are not finite.
         """
         started = time.perf_counter()
-        query = Query.make(
-            text, image=image, audio=audio, vector=vector, to=to, k=k, where=where, recall=recall
-        )
+        asked = {"text": text, "image": image, "audio": audio, "vector": vector}
+        query = Query.make(**asked, to=to, k=k, where=where, params=params, recall=recall)
         view = self._view
-        groups, filter_ms = _timed_groups(view, query.to, query.where)
+        groups, filter_ms = _timed_groups(view, query.to, query.filter)
         encoder, unknown = None if vector is not None else self._encoder_for(view), 0.0
         if encoder is None and vector is None:
             found = _nothing(1, query.k)
@@ -148,7 +154,8 @@ class Searcher:
         vectors: Any = None,
         to: str | None = None,
         k: int = 10,
-        where: str | None = None,
+        where: Where | None = None,
+        params: Params | None = None,
         recall: float | None = None,
     ) -> BatchResults:
         """The k parts nearest to each of many texts, pictures, sounds or vectors, in their order.
@@ -158,7 +165,8 @@ class Searcher:
         themselves no memory is needed for many. images, audio: any iterables of what ``search``
         takes, decoded one by one; of those that are no paths, results keep only the type's name.
         vectors: (nq, d) numbers of this index's space, taken as they are where they are float32
-        of unit length; searched with in blocks, too. to, k, where, recall: as for ``search``.
+        of unit length; searched with in blocks, too. to, k, where, params, recall: as for
+        ``search``.
         All are answered from one snapshot. Hits are read when they are looked at.
         Raises UsageError, DecodeError, DimensionMismatch or LimitExceeded, naming what cannot be
         asked with (``images[3]``), and what ``search`` raises.
@@ -170,9 +178,9 @@ class Searcher:
                 "ask a batch with exactly one of texts, images, audio and vectors; got "
                 f"{len(kinds)}."
             )
-        like = to_modality, k, where, recall = checked(to, k, where, recall)
+        like = to_modality, k, asked_filter, recall = checked(to, k, where, params, recall)
         view = self._view
-        groups, filter_ms = _timed_groups(view, to_modality, where)
+        groups, filter_ms = _timed_groups(view, to_modality, asked_filter)
         last = time.perf_counter()
         asked: Any
         if vectors is not None:
@@ -372,7 +380,7 @@ def _joined(surprises: Sequence[Scores | None], scores: Sequence[Scores]) -> Sco
 
 
 def _timed_groups(
-    view: View, to: Modality | None, where: str | None
+    view: View, to: Modality | None, where: Filter | None
 ) -> tuple[Sequence[Group], float | None]:
     """Which parts may answer, and the milliseconds that the filter took; None without one."""
     if where is None:

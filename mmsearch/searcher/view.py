@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmsearch import ann, forks
 from mmsearch.calibrate import surprise
 from mmsearch.errors import IndexDamaged, SpaceUnavailable
+from mmsearch.filters import Filter
 from mmsearch.once import once
 from mmsearch.searcher.chances import Chances
 from mmsearch.searcher.masks import Group, Masks
@@ -80,7 +81,7 @@ class View:
             _chances(snapshot, earlier),
         )
 
-    def allowed(self, to: Modality | None, where: str | None = None) -> Sequence[Group]:
+    def allowed(self, to: Modality | None, where: str | Filter | None = None) -> Sequence[Group]:
         """Which parts may be found; see ``Masks.groups``."""
         return self.masks.groups(to, where)
 
