@@ -283,8 +283,8 @@ def test_a_wrong_filter_says_what_is_wrong_and_what_to_do(
 
 
 @pytest.mark.parametrize("where", [7, b"true", ["true"], True])
-def test_a_filter_is_a_text(index: Index, where: object) -> None:
-    with pytest.raises(UsageError, match="a filter is a str, not"):
+def test_a_filter_is_a_text_or_a_dict(index: Index, where: object) -> None:
+    with pytest.raises(UsageError, match="a filter is a str or a dict, not"):
         index.search(vector=Q, where=where)  # type: ignore[arg-type]
 
 

@@ -273,6 +273,95 @@ def test_an_absent_key_is_told_of_a_filter_with_values(index: Index) -> None:
         found(index, "widht in ?", [4])
 
 
+# -- a dict -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"id": "note"}, {"note"}),
+        ({"id": ["note", "icon"], "modality": "image"}, {"icon"}),
+        ({"meta.by": "me"}, {"note"}),
+        ({"meta.by": {"me", "you"}}, {"note", "other"}),
+        ({"meta.rating": 4, "meta.done": True}, {"note"}),
+        ({"META.rating": [3, 4], "ID": "note"}, {"note"}),
+        ({"meta.camera.maker": "Ö"}, {"note"}),
+        ({'meta."camera"."maker"': "Ö"}, {"note"}),
+        ({"meta.a/b~c": "odd"}, {"note"}),
+        ({"mtime": date(2022, 1, 8)}, {"beach"}),
+        ({"mtime": [datetime(2022, 1, 8)], "width": 4000}, {"beach"}),
+        ({"path": ["/pictures/icons/my_photo.png"]}, {"icon"}),
+        ({"meta.order": 1}, set()),
+        ({"meta.by' or 1=1 --": "x"}, set()),
+        ({"meta.x) or (true": "x"}, set()),
+    ],
+)
+def test_a_dict_is_met_by_parts_that_equal_all_of_it(
+    index: Index, where: dict[str, Any], expected: set[str]
+) -> None:
+    assert found(index, where) == expected
+    query = index.search(vector=Q, where=where).query
+    assert query.filter is not None and query.where is not None
+    params = [next(iter(v)) if isinstance(v, set) else v for v in where.values()]
+    if len(where) == 1 and not isinstance(next(iter(where.values())), set):
+        assert found(index, query.where, *params) == expected, "what is shown means the same"
+
+
+def test_keys_with_dots_and_quotes_are_named_in_quotes(tmp_path: Path) -> None:
+    keys = ["a.b", 'a"b', "a b", "'", "", "é", "order"]
+    index = made(
+        tmp_path / "ix", [part(f"p{n}", TEXT, None, meta={k: "x"}) for n, k in enumerate(keys)]
+    )
+    for n, key in enumerate(keys):
+        quoted = key.replace('"', '""')
+        assert found(index, {f'meta."{quoted}"': "x"}) == {f"p{n}"}
+    assert found(index, {"meta.a b": "x"}) == {"p2"}
+    assert found(index, {"meta.'": "x"}) == {"p3"}
+    assert found(index, {"meta.a.b": "x"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({}, ["the filter is an empty dict", "{'meta.brand': 'nike'}"]),
+        ({"rating": 4}, ["'rating'", "no such column; did you mean meta.rating?"]),
+        ({"widht": 4}, ["did you mean width?"]),
+        ({"qqqq": 4}, ["'qqqq'", "There are id, path", "meta.KEY"]),
+        ({"id' or 1=1 --": "x"}, ["no such column"]),
+        ({"id.x": "x"}, ["no such column"]),
+        ({"meta": "x"}, ["meta is an object: name a key of it"]),
+        ({"meta.": "x"}, ["names of columns and of keys", "not 'meta.'", 'meta."a.b"']),
+        ({'meta."x': "x"}, ["names of columns and of keys"]),
+        ({"meta..x": "x"}, ["names of columns and of keys"]),
+        ({1: "x"}, ["names of columns and of keys", "not 1"]),
+        ({"meta.a\0b": "x"}, ["holds a NUL"]),
+        ({"meta.\udcff": "x"}, ["half a character"]),
+        ({"meta.k": None}, ["where['meta.k'] gives None", "meta.KEY is null"]),
+        ({"meta.k": []}, ["where['meta.k'] is an empty list"]),
+        ({"meta.k": {"$gt": 3}}, ["where['meta.k'] is no value", "where='year > ?'"]),
+        ({"page": "two"}, ["page holds numbers; 'two' is none.", "Give a number"]),
+        ({"title": [5]}, ["title holds texts, and where['title'] holds numbers"]),
+        ({f"meta.k{n}": 1 for n in range(2000)}, ["characters; at most 20,000"]),
+    ],
+)
+def test_a_dict_that_is_no_filter_says_what_is_wrong(
+    index: Index, where: dict[Any, Any], words: list[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        found(index, where)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "single quotes" not in str(caught.value)
+
+
+def test_a_dict_has_its_values_and_takes_no_params(index: Index) -> None:
+    with pytest.raises(UsageError, match="leave out params"):
+        index.search(vector=Q, where={"id": "note"}, params=["note"])
+    batch = index.search_batch(vectors=np.eye(8)[:2], where={"meta.by": "me"})
+    assert [[hit.id for hit in results] for results in batch] == [["note"]] * 2
+    body = index.search(vector=Q, where={"meta.by": "me", "id": ["note"]}).to_json()["query"]
+    assert (body["where"], body["params"]) == ("meta.by = ? and id in ?", ["me", ["note"]])
+
+
 # -- what is kept -----------------------------------------------------------
 
 
@@ -383,6 +472,7 @@ def test_a_text_finds_exactly_the_parts_that_have_it(texts: list[str]) -> None:
         known = {f"p{n}": text for n, text in enumerate(texts) if "\0" not in text}
         for id, text in known.items():
             assert found(index, "meta.k = ? and ? = meta.k", text, text) == {id}
+            assert found(index, {"meta.k": text}) == {id}
         if known:
             assert found(index, "meta.k in ?", [*known.values()]) == set(known)
             assert found(index, "meta.k in (?, ?)", text, "\1") == {id}
@@ -415,6 +505,12 @@ def test_no_name_shows_the_rows_of_another_tenant(shop: Index, text: str) -> Non
     assert found(shop, "meta.tenant in ?", [text]) == set()
     assert found(shop, "meta.tenant in ?", [text, "beta"]) == of("beta")
     assert found(shop, "meta.tenant = ? and meta.title = ?", "beta", text) == set()
+    assert found(shop, {"meta.tenant": text}) == set()
+    assert found(shop, {"meta.tenant": "beta", "meta.title": [text, "title 3"]}) == {"beta-3"}
+    with pytest.raises(UsageError):
+        found(shop, {"meta.tenant": "beta", text: "x"})
+    if (key := text.replace('"', "").replace(".", "")) != "":
+        assert found(shop, {"meta.tenant": "beta", f"meta.{key}": "x"}) == set()
     for where in (
         "meta.tenant = ? and meta.title like ?",
         "meta.title ilike ? and ? = meta.tenant",

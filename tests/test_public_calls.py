@@ -180,6 +180,9 @@ def calls() -> dict[str, Call]:
         found[f"search({asked}, params=[x])"] = lambda home, x, asked=asked: list(
             home.index.search("a dog", where=asked, params=[x])
         )
+    found["search(where={'meta.k': x})"] = lambda home, x: list(
+        home.index.search("a dog", where={"meta.k": x})
+    )
     for name in ("text", "image", "audio"):
         found[f"add([{{{name}: x}}])"] = lambda home, x, name=name: home.index.add([{name: x}])
     for name in ("encode_query", "encode_document", "encode_images", "encode_audio"):

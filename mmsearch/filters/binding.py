@@ -32,6 +32,19 @@ def bound(tree: Any, values: Sequence[Value]) -> Any:
     return _Binding(values).bind(tree)
 
 
+def equal(columns: Sequence[Sequence[str]], values: Sequence[Value]) -> Node:
+    """A tree that says that columns equal values, or are in their lists, one for each."""
+    children: list[Node] = []
+    for names, value in zip(columns, values, strict=True):
+        column = {"class": "COLUMN_REF", "type": "COLUMN_REF", "column_names": list(names)}
+        if value.several:
+            children.append(_in("COMPARE_IN", column, value))
+        else:
+            sides = {"left": column, "right": _constant(value)}
+            children.append({"class": "COMPARISON", "type": "COMPARE_EQUAL", **sides})
+    return {"class": "CONJUNCTION", "type": "CONJUNCTION_AND", "children": children}
+
+
 def _parameters_in(tree: Any) -> Iterator[str]:
     """What the parameters of a tree are called: ? are called 1, 2, … in their order."""
     if isinstance(tree, list):
@@ -124,9 +137,7 @@ class _Binding:
         """A node for IN or NOT IN. instead: the node whose place it takes."""
         # what else it has, such as a word behind it, is refused later
         more = {k: v for k, v in instead.items() if (k, v) not in _PLAIN_CALL}
-        listed = {"class": LISTED, "listed": value}
-        children = [self.bind(what), listed]
-        return {**more, "class": "OPERATOR", "type": kind, "children": children}
+        return {**more, **_in(kind, self.bind(what), value)}
 
     def _value(self, parameter: Node) -> Value:
         return self._values[int(parameter["identifier"]) - 1]
@@ -134,6 +145,11 @@ class _Binding:
 
 def _is_parameter(node: Node) -> bool:
     return node.get("class") == "PARAMETER"
+
+
+def _in(kind: str, what: Node, value: Value) -> Node:
+    children = [what, {"class": LISTED, "listed": value}]
+    return {"class": "OPERATOR", "type": kind, "children": children}
 
 
 def _constant(value: Value) -> Node:

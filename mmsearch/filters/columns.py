@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_FILTER_CHARS = 20_000  # some 500 ids in one `id in (…)`; more is a program's mistake
@@ -18,6 +20,9 @@ MAX_PATTERN_ONES = 8
 INEXACT = 1 << 53  # from here on several whole numbers are one double
 MEMORY_MB = 256  # of all filters of the process together; rows are streamed
 THREADS = 2  # of all filters of the process together
+META = "meta"
+META_ABOUT = "any other key that was stored with the part; `meta.camera.maker` inside an object"
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,16 @@ def meta_sql(keys: tuple[str, ...]) -> str:
 def pointer(keys: tuple[str, ...]) -> str:
     """Where a key of meta, or one of an object in it, stands: RFC 6901."""
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def word(name: str) -> str:
+    """A name as a condition writes it: in double quotes where it needs them."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+def meta_name(keys: Sequence[str]) -> str:
+    """A key of ``meta``, or of an object in it, as a condition writes it."""
+    return ".".join([META, *map(word, keys)])
 
 
 def quoted(text: str) -> str:
@@ -119,5 +134,3 @@ MEANT = {  # what people call a column -> what a filter calls it
 }
 NAMES = ("path", "root")  # come as "é" in one character or in two, by who made the file
 ALIKE = 0.7  # how alike two names are, by difflib, from 0 to 1, if one may be meant by the other
-META = "meta"
-META_ABOUT = "any other key that was stored with the part; `meta.camera.maker` inside an object"

@@ -152,8 +152,17 @@ def compiled(select: Node, near: Near = near_column) -> Expression:
             "a filter is one condition, such as width > 1000 and path like '%holiday%'; "
             "it holds no SELECT, FROM, WHERE, LIMIT or second expression."
         )
-    writer = _Writer(near)
-    piece = writer.write(listed[0]).read_as("BOOLEAN")
+    return written(listed[0], near)
+
+
+def written(tree: Node, near: Near = near_column, quotes: bool = True) -> Expression:
+    """A condition's tree, checked.
+
+    near: as for ``compiled``. quotes: whether a name that is no column may have been meant as a
+    text. Raises as ``compiled`` does.
+    """
+    writer = _Writer(near, quotes)
+    piece = writer.write(tree).read_as("BOOLEAN")
     if piece.type not in (None, "BOOLEAN"):
         raise UsageError(
             f"a filter is a condition, and {piece.told}. Compare it with something, as in "
@@ -168,8 +177,9 @@ def compiled(select: Node, near: Near = near_column) -> Expression:
 class _Writer:
     """Writes nodes as SQL, and notes which stored columns they need and what must be checked."""
 
-    def __init__(self, near: Near) -> None:
+    def __init__(self, near: Near, quotes: bool) -> None:
         self.near = near
+        self.quotes = quotes
         self.keys: list[tuple[str, ...]] = []
         self.stored: set[str] = set()
         self.calls = 0
@@ -279,11 +289,12 @@ class _Writer:
 
     def _no_column(self, name: str) -> str:
         wrong = f"the filter names {name!r}, and there is no such column"
-        quotes = f"If it is a text, put it in single quotes: {text_constant(name).name}."
+        quotes = f" If it is a text, put it in single quotes: {text_constant(name).name}."
+        quotes = quotes if self.quotes else ""
         if near := self.near(name):
-            return f"{wrong}; did you mean {near}? {quotes}"
+            return f"{wrong}; did you mean {near}?{quotes}"
         return (
-            f"{wrong}. {quotes} There are {', '.join(COLUMNS)}, and meta.KEY for any other key "
+            f"{wrong}.{quotes} There are {', '.join(COLUMNS)}, and meta.KEY for any other key "
             "that was stored."
         )
 

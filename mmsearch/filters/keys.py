@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from mmsearch import forks
 from mmsearch.errors import LimitExceeded
 from mmsearch.filters import rows
 from mmsearch.filters.asked import Filter
-from mmsearch.filters.columns import ALIKE, COLUMNS, MEANT, META, pointer, quoted
+from mmsearch.filters.columns import ALIKE, COLUMNS, MEANT, META, meta_name, pointer, quoted
 from mmsearch.filters.database import asking
 from mmsearch.filters.parsing import parsed
 from mmsearch.store import Snapshot
@@ -21,7 +20,6 @@ Key = tuple[str, ...]  # of meta, then of the object under it, …
 MAX_KEYS = 20  # of a filter that are looked for; people name three
 _MAX_HELD = 1000  # keys that a name is compared with: an application has some dozens
 _MAX_KEY_CHARS = 100  # of a key that is offered: comparing takes the square of it
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class AbsentKey(NamedTuple):
@@ -67,20 +65,13 @@ def near_name(snapshot: Snapshot, name: str) -> str:
     try:
         held = _held(snapshot, ())
         if rest and first in held:
-            return _told(snapshot, (first, *rest)).near or shown((first, *rest))
+            return _told(snapshot, (first, *rest)).near or meta_name((first, *rest))
     except LimitExceeded:
         held = []
     if name not in held and name.lower() in MEANT:
         return MEANT[name.lower()]
-    names = {**columns, **{shown((key,)): key for key in held if key not in COLUMNS}}
+    names = {**columns, **{meta_name((key,)): key for key in held if key not in COLUMNS}}
     return _nearest(name, names) or _nearest(rest[-1] if rest else "", columns)
-
-
-def shown(key: Key) -> str:
-    """A key as filters write it."""
-    return ".".join(
-        [META, *(k if _PLAIN.fullmatch(k) else '"' + k.replace('"', '""') + '"' for k in key)]
-    )
 
 
 def _told(snapshot: Snapshot, key: Key) -> AbsentKey:
@@ -88,15 +79,15 @@ def _told(snapshot: Snapshot, key: Key) -> AbsentKey:
     above = key[:-1]
     while not (held := _held(snapshot, above)) and above:
         above = above[:-1]
-    others = [shown((*above, one)) for one in held]
+    others = [meta_name((*above, one)) for one in held]
     wrong, below = key[len(above)], key[len(above) + 1 :]
     if wrong in held:  # and holds no object: nothing is below it
-        return AbsentKey(shown(key), shown((*above, wrong)) if below else "", others)
-    names = {shown((*above, one, *below)): one for one in held}
+        return AbsentKey(meta_name(key), meta_name((*above, wrong)) if below else "", others)
+    names = {meta_name((*above, one, *below)): one for one in held}
     columns = [name for name, one in COLUMNS.items() if one.stored != (META,)]
     if not above and not below:
         names |= {column: column for column in columns}
-    return AbsentKey(shown(key), _nearest(wrong, names), others)
+    return AbsentKey(meta_name(key), _nearest(wrong, names), others)
 
 
 def _nearest(name: str, names: dict[str, str]) -> str:

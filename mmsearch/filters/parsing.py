@@ -9,9 +9,9 @@ from typing import Any
 from mmsearch.errors import LimitExceeded, UsageError
 from mmsearch.filters import columns
 from mmsearch.filters.asked import Filter
-from mmsearch.filters.binding import bound
+from mmsearch.filters.binding import bound, equal
 from mmsearch.filters.database import asking, short
-from mmsearch.filters.expression import Expression, Near, compiled, near_column, too_deep
+from mmsearch.filters.expression import Expression, Near, compiled, near_column, too_deep, written
 
 _SELECT = "SELECT "
 _STATEMENT = re.compile(r"\s*(?:select|where)\s", re.I)
@@ -48,6 +48,8 @@ def parsed(asked: str | Filter, near: Near = near_column) -> Expression:
     if "\0" in where or where != where.encode("utf-8", "replace").decode():
         raise UsageError("the filter is no valid text: it holds a NUL or half a character.")
     try:
+        if asked.columns is not None:
+            return written(equal(asked.columns, asked.values), near, quotes=False)
         with asking(where) as cursor:
             cursor.execute(
                 "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true, "

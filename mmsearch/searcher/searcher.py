@@ -111,9 +111,10 @@ class Searcher:
         image: path, bytes or PIL image. audio: path or (samples, sample_rate_hz).
         vector: (d,) of this index's space. to: ``image``, ``text``, ``audio`` or ``any``.
         where: an SQL condition that hits must meet, such as ``"width > 1000"``; the columns
-        are ``mmsearch.filters.COLUMNS``. What it gave is kept for the next query.
-        params: the values of the condition's ``?``, in their order. Use them for all that comes
-        from outside: a value never changes what the condition means. Each is a str, int, float,
+        are ``mmsearch.filters.COLUMNS``. Or a dict of what must be equal, or in a list:
+        ``{"meta.brand": "nike", "id": ids}``. What it gave is kept for the next query.
+        params: the values of the condition's ``?``, in their order. Use them, or a dict, for all
+        that comes from outside: a value never changes what is asked. Each is a str, int, float,
         bool, date or datetime; behind ``in`` a list of such of one kind, however long:
         ``where="meta.brand = ? and id in ?", params=["nike", ids]``. A datetime with an offset is
         taken in UTC.
