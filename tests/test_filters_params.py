@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 import tempfile
 import time
@@ -17,8 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import command_line
 from filter_parts import ALL, IMAGE, SONG, SPACE, TEXT, TEXTS, Q, fill, part
 from mmsearch import Index, LimitExceeded, UsageError
+from mmsearch.cli.param import param_of
 from mmsearch.filters import absent_keys, columns, engine, filter_of, matching, values
 from mmsearch.store import PartRow, Writer
 
@@ -427,6 +430,77 @@ def test_very_many_ids_are_taken_and_take_no_long_sql(
     assert found(index, "meta.rating in ?", list(range(200_000))) == {"note"}
     assert time.process_time() - started < 20
     assert len(engine.parsed(filter_of("id in ?", [many])).sql) < 200  # type: ignore[arg-type]
+
+
+# -- the command line -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("nike", "nike"),
+        ("5", 5),
+        ("-2.5", -2.5),
+        ("1e3", 1000.0),
+        ("true", True),
+        ("false", False),
+        ("True", "True"),
+        ('"5"', "5"),
+        ('["a", "b"]', ["a", "b"]),
+        ("[1, 2]", [1, 2]),
+        ("[]", []),
+        ("null", "null"),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ('{"$in": [1]}', '{"$in": [1]}'),
+        ("02134", "02134"),
+        ("2026-01-31", "2026-01-31"),
+        ("it's", "it's"),
+        ('"a', '"a'),
+        ("[a, b]", "[a, b]"),
+        ("", ""),
+        ("9" * 5000, "9" * 5000),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_typed_is_a_text_unless_it_is_json(typed: str, value: object) -> None:
+    found = param_of(typed)
+    assert found == value and type(found) is type(value)
+
+
+def test_the_command_line_gives_values_to_a_filter(corpus: Path, tmp_path: Path) -> None:
+    def ran(*args: str) -> command_line.Done:
+        return command_line.mmsearch(*args, "--index", str(tmp_path / "ix"), home=tmp_path)
+
+    def asked(where: str, *params: str, more: tuple[str, ...] = ("--json", "-k", "100")) -> Any:
+        values = [word for param in params for word in ("--param", param)]
+        return ran("query", "dogs", "--where", where, *values, *more)
+
+    def hits(where: str, *params: str) -> list[dict[str, Any]]:
+        done = asked(where, *params)
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout)["hits"])
+
+    assert ran("index", str(corpus)).returncode == 0
+    wide = hits("modality = ? and width > ?", "image", "100")
+    assert wide and all(hit["meta"]["width"] > 100 for hit in wide)
+    some = [hit["id"] for hit in wide[:2]]
+    assert [hit["id"] for hit in hits("id in ?", json.dumps(some))] == some
+    assert hits("mtime > ?", "2001-01-31") and not hits("mtime < ?", "2001-01-31")
+    assert hits("id = ? or 1 = ?", "x' or 1=1 --", "2") == []
+    assert hits("width > ?", "-5")
+    done = asked("id = ?", "5")
+    assert done.returncode == 2
+    assert "id holds texts, and 5 is a number" in done.stderr and "--param '\"5\"'" in done.stderr
+    assert hits("id = ?", '"5"') == []
+    done = asked("id = ?", "nobody's", more=())
+    assert done.stdout == ('no part in the index meets the filter: id = ? (params: "nobody\'s")\n')
+    done = asked("meta.Format = ?", "x", more=())
+    assert "no part in the index has meta.Format; did you mean meta.format?" in done.stderr
+    assert "has 1 parameter (?), and params gives no value" in asked("id = ?").stderr
+    done = ran("query", "dogs", "--param", "x")
+    assert done.returncode == 2 and "--param gives the value of a ?" in done.stderr
 
 
 # -- what comes from outside ------------------------------------------------

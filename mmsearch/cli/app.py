@@ -27,6 +27,7 @@ from mmsearch.cli.edge import (
     wrong_call,
 )
 from mmsearch.cli.evaluate import evaluate
+from mmsearch.cli.param import ParamOption, param_of
 from mmsearch.cli.spaces import spaces_app
 from mmsearch.cli.text import plain, prepare_streams
 from mmsearch.cli.upkeep import (
@@ -295,6 +296,7 @@ def query(
             "meta.KEY.",
         ),
     ] = None,
+    param: ParamOption = None,
     recall: RecallOption = None,
     space: Annotated[
         str | None,
@@ -314,6 +316,7 @@ def query(
     mmsearch query --audio waves.ogg --to image --json
     mmsearch query "a dog" --where "width > 1000 and path like '%holiday%'"
     mmsearch query "rain" --where "start_s < 60 or mtime >= '2026-01-31'"
+    mmsearch query "shoes" --where "meta.brand = ? and page in ?" --param nike --param "[1, 2]"
     """
     with edge():
         from mmsearch.api import Index
@@ -322,19 +325,24 @@ def query(
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
+        if param and where is None:
+            raise errors.UsageError(
+                "--param gives the value of a ? in a condition, and there is none: "
+                '--where "meta.KEY = ?".'
+            )
         if image is not None:
             lift_pillows_ceiling()
         opened = Index(folder_of(index), space)
-        results = opened.search(
-            text, image=image, audio=audio, to=to, k=k, where=where, recall=recall
-        )
+        params = [param_of(value) for value in param] if param else None
+        asked = {"text": text, "image": image, "audio": audio}
+        results = opened.search(**asked, to=to, k=k, where=where, params=params, recall=recall)
         if json:
             print_json(results.to_json())
         else:
             show_results(results, empty=len(opened) == 0)
-        if (asked := results.query.filter) is not None:
+        if (condition := results.query.filter) is not None:
             told = [hit.meta for hit in results]
-            for key in absent_keys(opened.snapshot, asked, told):
+            for key in absent_keys(opened.snapshot, condition, told):
                 say(f"mmsearch: {absent_key(key)}")
         if results.unknown:
             say(

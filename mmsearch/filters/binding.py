@@ -74,8 +74,8 @@ def _check_number(names: set[str], n: int) -> None:
     if wanted != n:
         raise UsageError(
             f"the filter has {wanted:,} parameter{'s' * (wanted != 1)} (?), and params gives "
-            f"{given}. Give one value for each ?, in their order: params=['x', 2]; a list behind "
-            "in is one value: params=[ids]."
+            f"{given}. Give one value for each ?, in their order: params=['x', 2], or --param x "
+            "--param 2. A list behind in is one value: params=[ids]."
         )
     if len(names) < n:
         unused = next(i for i in range(1, n + 1) if str(i) not in names)

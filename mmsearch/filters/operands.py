@@ -206,7 +206,8 @@ def _constant(piece: Piece, like: Piece, wrong: str, remedy: str) -> tuple[Piece
 def _beside(first: Piece, other: Piece) -> str:
     """What helps where two operands are of different sorts."""
     if first.sort == _TEXT and other.given:
-        return f"Give a text: '{other.name.strip(chr(39))}'."
+        plain = other.name.strip("'")
+        return f"Give a text: '{plain}' (on the command line --param '\"{plain}\"')."
     if first.sort == _TEXT and not other.held:
         return f"Put it in single quotes: '{other.name}'."
     if {first.sort, other.sort} == {_TIME, _NUMBER}:
