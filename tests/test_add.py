@@ -70,7 +70,7 @@ def test_a_bad_item_in_add_changes_nothing(tmp_path: Path) -> None:
         (lambda ix: ix.delete(5), "give a list of ids, not 5"),
         (lambda ix: ix.delete([5]), "an id is a str, not 5"),
         (lambda ix: ix.delete(paths=[5]), "what is deleted is a path, not 5"),
-        (lambda ix: ix.delete(where=5), "a filter is a str, not int"),
+        (lambda ix: ix.delete(where=5), "a filter is a str or a dict, not int"),
         (lambda ix: ix.delete(), "exactly one of ids, paths and where; got 0"),
         (lambda ix: ix.delete("a", where="true"), "exactly one of ids, paths and where; got 2"),
         (lambda ix: ix.delete("a", wait_s=-1), "a number of seconds, 0 or more; not -1"),

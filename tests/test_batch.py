@@ -347,7 +347,7 @@ def test_a_vector_without_direction_is_refused_by_its_row(
         ({"vectors": [Q], "k": 0}, UsageError, "1 to 10,000, not 0"),
         ({"vectors": [], "k": True}, UsageError, "not True"),
         ({"vectors": [Q], "to": "video"}, UsageError, "not 'video'"),
-        ({"vectors": [Q], "where": 3}, UsageError, "a filter is a str, not int"),
+        ({"vectors": [Q], "where": 3}, UsageError, "a filter is a str or a dict, not int"),
         ({"vectors": [], "where": "heigth > 3"}, UsageError, "did you mean height"),
         ({"texts": "a dog"}, UsageError, "not one alone"),
         ({"texts": 5}, UsageError, "a list of texts, not 5"),

@@ -111,7 +111,6 @@ def test_a_change_does_not_wait_longer_than_it_is_told(tmp_path: Path) -> None:
     assert len(index) == 1
 
 
-<<<<<<< HEAD
 def test_named_indexes_are_listed_and_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +131,8 @@ def test_named_indexes_are_listed_and_deleted(
     with Writer(index.path, index.space), pytest.raises(mmsearch.IndexLocked):
         mmsearch.delete("b")
     assert index.verify() == []
-=======
+
+
 def test_after_ctrl_c_in_one_thread_the_changes_of_others_are_committed(tmp_path: Path) -> None:
     index = mmsearch.create(tmp_path / "ix")
     committer = committing.committer_of(index.path)
@@ -182,4 +182,3 @@ def test_after_ctrl_c_in_a_commit_for_several_the_others_are_committed(tmp_path:
         errors = [other.exception(30) for other in others]
     assert sorted(map(type, errors), key=str) == sorted([KeyboardInterrupt, type(None)], key=str)
     assert len(by) == 2 and by[0] != by[1]
->>>>>>> 676e90e (delete takes the place of remove: by id, path or condition; the id of a part is refused)

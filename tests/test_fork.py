@@ -193,6 +193,7 @@ def test_a_child_adds_removes_and_trains_and_its_parent_sees_it(tmp_path: Path) 
 
     def write() -> bool:
         added = add_texts(index, 500, first=3000)
+        index.compact()
         if index.snapshot.manifest.ann is None or index.delete(added[:3]) != 3:
             return False
         found = index.search_batch(["a dull red square"] * 300, k=900).ids()

@@ -149,6 +149,7 @@ def test_the_public_door_has_exactly_these_names() -> None:
         "IndexTooNew",
         "LimitExceeded",
         "MmsearchError",
+        "Page",
         "ProcessingFailed",
         "Query",
         "Results",

@@ -148,7 +148,6 @@ def calls() -> dict[str, Call]:
         "add([{text: x}], vectors)": lambda home, x: home.index.add(
             [{"text": x}], vectors=np.ones((1, 512))
         ),
-        "add(wait_s)": lambda home, x: home.index.add([{"text": "q"}], wait_s=x),
         "add": lambda home, x: home.index.add(x),
         "add([x])": lambda home, x: home.index.add([x]),
         "add(ids)": lambda home, x: home.index.add([{"text": "q"}], ids=x),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch import store
 from mmsearch.errors import SpaceMismatch, UsageError
+from mmsearch.filters import Params, Where, filter_of
 from mmsearch.given import checked_flag, checked_path, checked_seconds, listed
-from mmsearch.query import checked_filter
 from mmsearch.searcher import Page, Searcher, listing
 
 if TYPE_CHECKING:
@@ -110,14 +110,15 @@ class Index(Searcher):
         ids: str | Iterable[str] | None = None,
         *,
         paths: AnyPath | Iterable[AnyPath] | None = None,
-        where: str | None = None,
+        where: Where | None = None,
+        params: Params | None = None,
         wait_s: float = WAIT_S,
     ) -> int:
         """Delete items, show the result and return how many there were.
 
         Exactly one of the first three says which. ids: of items, one or several; a hit's
         ``item_id``. paths: of files, and of folders with all below them. A file that is still there
-        comes back with the next ``sync`` of its folder. where: a condition as for ``search``; an
+        comes back with the next ``sync`` of its folder. where, params: as for ``search``; an
         item goes if any of its parts meets it. What is not there counts for nothing. wait_s: how
         long to wait while other processes write, in seconds.
         Raises UsageError, also for the id of a part (``book#2``): parts are not deleted one by one.
@@ -129,8 +130,9 @@ class Index(Searcher):
         given = sum(one is not None for one in (ids, paths, where))
         if given != 1:
             raise UsageError(f"give exactly one of ids, paths and where; got {given}.")
-        if where is not None:
-            deleted = delete_where(self.path, checked_filter(where), wait_s)
+        asked = filter_of(where, params)
+        if asked is not None:
+            deleted = delete_where(self.path, asked, wait_s)
         elif paths is not None:
             deleted = delete_paths(self.path, paths, wait_s)
         else:
@@ -351,23 +353,30 @@ class Index(Searcher):
         passed_over = ignored_files(self) if checked_flag(ignored, "ignored") else {}
         return describe(self) | files | passed_over
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: Where | None = None, params: Params | None = None) -> int:
         """How many items there are; ``len(index)`` counts parts.
 
-        where: a condition as for ``search``; an item counts once if any of its parts meets it.
+        where, params: as for ``search``; an item counts once if any of its parts meets it.
         Raises UsageError or LimitExceeded for a condition that is none or takes too much.
         """
-        return listing.count(self._view, where)
+        return listing.count(self._view, filter_of(where, params))
 
     # the last method: behind it, ``list`` means this one
-    def list(self, where: str | None = None, *, limit: int = 100, after: str | None = None) -> Page:
+    def list(
+        self,
+        where: Where | None = None,
+        params: Params | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page:
         """A page of items, of each its first part, ordered by id.
 
-        where: a condition as for ``search``; an item is listed if any of its parts meets it.
+        where, params: as for ``search``; an item is listed if any of its parts meets it.
         limit: how many at most, 1 to 10,000. after: the ``cursor`` of the page before, which is the
         last id on it; it holds after any change: what was added since comes if its id lies behind
         it, and what was deleted does not. Each page reads all ids once (some 0.1 s a million), and
         keeps no more of them than it shows: to go through everything, take large pages.
         Raises UsageError or LimitExceeded for a condition that is none or takes too much.
         """
-        return listing.page(self._view, where, limit, after)
+        return listing.page(self._view, filter_of(where, params), limit, after)

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -325,15 +325,10 @@ def query(
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
-        if param and where is None:
-            raise errors.UsageError(
-                "--param gives the value of a ? in a condition, and there is none: "
-                '--where "meta.KEY = ?".'
-            )
+        params = _params(param, where)
         if image is not None:
             lift_pillows_ceiling()
         opened = Index(folder_of(index), space)
-        params = [param_of(value) for value in param] if param else None
         asked = {"text": text, "image": image, "audio": audio}
         results = opened.search(**asked, to=to, k=k, where=where, params=params, recall=recall)
         if json:
@@ -433,6 +428,7 @@ def delete(
             help="Instead of names: whatever has a part that meets this, as for `mmsearch query`.",
         ),
     ] = None,
+    param: ParamOption = None,
     index: IndexOption = "default",
     json: JsonOption = False,
 ) -> None:
@@ -453,9 +449,10 @@ def delete(
 
         if bool(names) == (where is not None):
             raise errors.UsageError("name what to delete, or give --where; one of both.")
+        params = _params(param, where)
         folder, unknown = folder_of(index), list[str]()
         if where is not None:
-            deleted = Index(folder).delete(where=where)
+            deleted = Index(folder).delete(where=where, params=params)
         else:
             deleted, unknown = delete_named(folder, names or ())
         if json:
@@ -477,6 +474,16 @@ app.command()(merge)
 app.command()(reencode)
 app.command()(caption)
 app.command()(bridge)
+
+
+def _params(given: list[str] | None, where: str | None) -> list[Any] | None:
+    """The values of a condition's ``?``. Raises UsageError if there is no condition."""
+    if given and where is None:
+        raise errors.UsageError(
+            "--param gives the value of a ? in a condition, and there is none: "
+            '--where "meta.KEY = ?".'
+        )
+    return [param_of(value) for value in given] if given else None
 
 
 def _same(index: str) -> str:

@@ -41,7 +41,7 @@ def delete_items(folder: Path, ids: str | Iterable[str], wait_s: float = SOON_S)
     return int(committer_of(folder).put(change, None, wait_s)) if wanted else 0
 
 
-def delete_where(folder: Path, where: str, wait_s: float = SOON_S) -> int:
+def delete_where(folder: Path, where: filters.Filter, wait_s: float = SOON_S) -> int:
     """Delete the items of which any part meets a condition; return how many.
 
     wait_s: as for ``delete_items``. Raises UsageError or LimitExceeded as ``filters.matching``.

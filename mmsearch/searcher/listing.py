@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from mmsearch.ann import NOTHING
 from mmsearch.errors import UsageError
+from mmsearch.filters import Filter
 from mmsearch.given import is_unicode, shown
-from mmsearch.query import checked_filter
 from mmsearch.searcher.view import View
 from mmsearch.store import Segment
 from mmsearch.store.firsts import Rows, first_rows
@@ -47,7 +47,7 @@ class Page(Sequence[Hit]):
         return f"Page({len(self)} items, cursor={self.cursor!r})"
 
 
-def page(view: View, where: Any, limit: Any, after: Any) -> Page:
+def page(view: View, where: Filter | None, limit: Any, after: Any) -> Page:
     """The first items by id behind one, of which any part meets a condition.
 
     where: None for all. limit: how many at most. after: an id; None begins at the first. Holds so
@@ -75,7 +75,7 @@ def _last(items: Sequence[str], known: int) -> str | None:
     return items[-1] if known > len(items) else None
 
 
-def count(view: View, where: Any) -> int:
+def count(view: View, where: Filter | None) -> int:
     """How many items there are of which any part meets a condition. where: None for all."""
     n = 0
     apart: set[str] = set()  # items of which a piece is met that stands apart from the first part
@@ -94,18 +94,18 @@ def count(view: View, where: Any) -> int:
     return n + sum(len(rows) for _, rows in firsts.values())
 
 
-def _met(view: View, where: Any) -> Iterator[tuple[Segment, Mask | None]]:
+def _met(view: View, where: Filter | None) -> Iterator[tuple[Segment, Mask | None]]:
     """The segments that hold anything that is met, and what of them is; None for all."""
     segments = view.snapshot.segments
     if where is None:
         yield from ((segment, None) for segment in segments)
         return
-    for segment, met in zip(segments, view.masks.rows(checked_filter(where)), strict=True):
+    for segment, met in zip(segments, view.masks.rows(where), strict=True):
         if met is not NOTHING:
             yield segment, met
 
 
-def _smallest(view: View, where: Any, most: int, after: str | None) -> dict[str, _Place]:
+def _smallest(view: View, where: Filter | None, most: int, after: str | None) -> dict[str, _Place]:
     """The first ids of items that are met, behind one, and where their first parts stand."""
     best: dict[str, _Place] = {}
     bound: str | None = None  # ids from here on are too many

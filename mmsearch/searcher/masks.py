@@ -73,7 +73,7 @@ class Masks:
             return tuple(self._each(to, filter_of(where)))
         return self._groups.get(to, lambda: tuple(self._each(to, None)))
 
-    def rows(self, where: Where) -> filters.Masks:
+    def rows(self, where: str | Filter) -> filters.Masks:
         """Which rows of each segment meet a condition; None where all do, ``NOTHING`` where none.
 
         Raises UsageError or LimitExceeded as ``groups``.

@@ -166,8 +166,8 @@ class BatchResults(Sequence[Results]):
                 filter_ms,
                 surprises,
             )
-        to, k, where, recall = self._like
-        query = Query(**{self._kind: self._asked[at]}, to=to, k=k, where=where, recall=recall)
+        to, k, asked, recall = self._like
+        query = Query(**{self._kind: self._asked[at]}, to=to, k=k, filter=asked, recall=recall)
         took = float(took_ms), filter_ms
         return Results(self._view, scores, rows, query, self.folder, *took, surprises)
 
