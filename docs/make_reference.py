@@ -20,7 +20,7 @@ import mmsearch
 
 PAGE = Path(__file__).parent / "reference.md"
 FUNCTIONS = ("create", "index", "open", "list", "merge", "verify", "delete", "load_space")
-CLASSES = ("Index", "Results", "BatchResults", "Hit", "Query", "Embedder")
+CLASSES = ("Index", "Results", "BatchResults", "Hit", "Page", "Query", "Embedder")
 _MODULES = re.compile(r"\b(?:mmsearch|collections|typing|pathlib|numpy)\.(?:\w+\.)*(\w+)")
 _PLACES = re.compile(r"<function .*? at 0x[0-9a-f]+>")  # a default that is a function
 
