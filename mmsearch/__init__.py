@@ -33,7 +33,7 @@ from mmsearch.errors import (
     StoreError,
     UsageError,
 )
-from mmsearch.given import checked_flag, checked_path, listed
+from mmsearch.given import checked_flag, checked_path, checked_whole, listed
 from mmsearch.version import __version__
 
 if TYPE_CHECKING:
@@ -167,19 +167,31 @@ def open(
     return Index(resolve(path), named, checked_flag(isolate, "isolate"))
 
 
-def create(path: str | os.PathLike[str], space: str | os.PathLike[str] | None = None) -> Index:
+def create(
+    path: str | os.PathLike[str],
+    space: str | os.PathLike[str] | None = None,
+    *,
+    dimension: int | None = None,
+) -> Index:
     """Make an empty index, and open it.
 
     path: its folder or name. space: the name of its embedding space, or a folder that
-    ``mmsearch train`` wrote; None is ``mini``. Raises UsageError if there is an index already,
-    IndexNotWritable and SpaceUnavailable.
+    ``mmsearch train`` wrote; None is ``mini``. dimension: instead of a space, how many numbers
+    the vectors have that a model of your own makes: they are given to ``add(…, vectors=…)`` and
+    ``search(vector=…)``. Raises UsageError if there is an index already, IndexNotWritable and
+    SpaceUnavailable.
     """
     from mmsearch.api import Index
     from mmsearch.api.making import create
     from mmsearch.store import resolve
+    from mmsearch.types import MAX_DIMENSION
 
+    if dimension is not None:
+        if space is not None:
+            raise UsageError("give either a space or a dimension.")
+        dimension = checked_whole(dimension, "dimension", MAX_DIMENSION)
     folder = resolve(path)
-    create(folder, None if space is None else _space_name(space))
+    create(folder, None if space is None else _space_name(space), dimension)
     return Index(folder)
 
 

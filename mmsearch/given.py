@@ -98,6 +98,13 @@ def checked_flag(value: Any, what: str) -> bool:
     return value
 
 
+def checked_whole(value: Any, what: str, most: int) -> int:
+    """Return a whole number from 1 on. Raises UsageError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise UsageError(f"{what} is a whole number, 1 to {most:,}; not {shown(value)}.")
+    return value
+
+
 def checked_seconds(value: Any, what: str) -> float:
     """Return a number of seconds. Raises UsageError for anything else."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

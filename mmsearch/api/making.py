@@ -6,16 +6,23 @@ from pathlib import Path
 
 from mmsearch.errors import IndexNotFound, UsageError
 from mmsearch.indexer.opening import open_writer
-from mmsearch.store import manifest
+from mmsearch.spaces import own_vectors
+from mmsearch.store import Writer, manifest
+from mmsearch.version import __version__
 
 
-def create(folder: Path, space: str | None = None) -> None:
-    """Write an empty index of a space, with what it keeps of it. Raises UsageError if there is an
-    index, IndexNotWritable, SpaceUnavailable."""
+def create(folder: Path, space: str | None = None, dimension: int | None = None) -> None:
+    """Write an empty index of a space, with what it keeps of it, or of given vectors.
+
+    Raises UsageError if there is an index, IndexNotWritable, SpaceUnavailable.
+    """
     try:
         known = manifest.read(folder)
     except IndexNotFound:
-        writer, _ = open_writer(folder, space)
+        if dimension is None:
+            writer, _ = open_writer(folder, space)
+        else:
+            writer = Writer(folder, own_vectors.space_of(dimension), __version__)
         with writer:
             writer.commit()
             writer.finish()

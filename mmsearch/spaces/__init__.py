@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 from mmsearch import forks
 from mmsearch.errors import MmsearchError, SpaceUnavailable, UsageError
 from mmsearch.given import checked_word, expanded, shown
+from mmsearch.spaces import own_vectors
 from mmsearch.spaces.naming import did_you_mean, meant, nearest
 from mmsearch.spaces.plugins import module_of, plugins
 from mmsearch.spaces.spread import devices_of, spread
@@ -165,6 +166,8 @@ def load_encoder(name: str, placement: Placement = ANYWHERE) -> Encoder:
 
 def _load_one(name: str, placement: Placement) -> Encoder:
     name = _whole(name)
+    if name == own_vectors.NAME:
+        raise SpaceUnavailable(own_vectors.WHY)
     family, colon, model = name.partition(":")
     check_placement(name, placement)
     if colon and (named := family_of(name)) is not None:

@@ -22,6 +22,7 @@ from mmsearch.spaces import (
     family_of,
     load_encoder,
     open_folder,
+    own_vectors,
 )
 from mmsearch.spaces.catalogue import languages_of
 from mmsearch.spaces.folder import FolderSpace
@@ -46,6 +47,8 @@ def encoder_of(
     moved. Such a model is loaded when it is first needed.
     Raises SpaceMismatch where there is no encoder of exactly that space.
     """
+    if space.name == own_vectors.NAME:
+        raise SpaceUnavailable(own_vectors.WHY)
     if space.lanes:
         return _lanes(space, kept, check, to_index, placement, place)
     if place is not None and place != space.name:
