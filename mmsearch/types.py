@@ -335,9 +335,19 @@ class Hit:
     surprise: float | None = None
     vector: Vectors | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def missing(self) -> bool:
+        """Whether its file is not there now: moved, deleted, or on a drive that is not mounted.
+
+        Looks at the disk each time it is read.
+        """
+        return self.path is not None and not os.path.lexists(self.path)
+
     def to_json(self) -> dict[str, Any]:
         """The hit as the plain object that ``--json`` prints, without its vector."""
-        more = {} if self.surprise is None else {"surprise": self.surprise}
+        more: dict[str, Any] = {} if self.surprise is None else {"surprise": self.surprise}
+        if self.missing:
+            more["missing"] = True
         return {
             "rank": self.rank,
             "score": self.score,

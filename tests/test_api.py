@@ -93,3 +93,17 @@ def test_the_space_encodes_a_text_alone_or_several() -> None:
     one, several = space.encode_query("a dog"), space.encode_query(["a dog", "rain"])
     assert one.shape == (512,) and several.shape == (2, 512)
     assert (several[0] == one).all() and (space.encode_document("a dog") == one).all()
+
+
+def test_a_hit_says_that_its_file_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    note = tmp_path / "notes" / "a.txt"
+    note.write_text("a dog on a beach")
+    index = mmsearch.index(tmp_path / "notes", tmp_path / "a.index")
+    (hit,) = index.search("a dog")
+    assert not hit.missing and "missing" not in hit.to_json()
+    note.unlink()
+    (hit,) = index.search("a dog")
+    assert hit.missing and hit.to_json()["missing"] is True
+    at = ["--index", str(index.path)]
+    assert "a.txt  (missing)" in command_line.mmsearch("query", "a dog", *at, home=tmp_path).stdout

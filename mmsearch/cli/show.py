@@ -48,7 +48,9 @@ def show_results(results: Results, empty: bool) -> None:
             span = f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}"
         page = f"  page {hit.meta['page']}" if "page" in hit.meta else ""
         rarity = "" if hit.surprise is None else f"{round(hit.surprise, 1) + 0.0:>5.1f}  "
-        _echo(f"{hit.rank:>2}  {rarity}{hit.score:.3f}  {hit.modality:<5}  {where}{span}{page}")
+        gone = "  (missing)" if hit.missing else ""
+        found = f"{where}{span}{page}{gone}"
+        _echo(f"{hit.rank:>2}  {rarity}{hit.score:.3f}  {hit.modality:<5}  {found}")
         if hit.text:
             text = " ".join(hit.text.split())
             room = max(20, (width - 18) * _PASSAGE_LINES)
