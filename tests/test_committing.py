@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -109,6 +110,20 @@ def test_a_change_does_not_wait_longer_than_it_is_told(tmp_path: Path) -> None:
         index.add([{"text": "a dog"}], wait_s=0.1)
     index.add([{"text": "a dog"}], wait_s=0.1)
     assert len(index) == 1
+
+
+def test_many_changes_wait_together_and_not_one_after_the_other(tmp_path: Path) -> None:
+    index = mmsearch.create(tmp_path / "ix")
+
+    def wait(n: int) -> float:
+        started = time.monotonic()
+        with pytest.raises(mmsearch.IndexLocked, match="is being written"):
+            index.delete(f"note {n}", wait_s=0.5)
+        return time.monotonic() - started
+
+    with Writer(index.path, index.space), ThreadPoolExecutor(20) as threads:
+        waited_s = list(threads.map(wait, range(20)))
+    assert min(waited_s) > 0.4 and max(waited_s) < 3
 
 
 def test_named_indexes_are_listed_and_deleted(

@@ -7,6 +7,7 @@ turn commits everything that waits, so that forty writers cost a few commits and
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from mmsearch import forks
-from mmsearch.errors import IndexNotWritable, MmsearchError, SpaceMismatch
+from mmsearch.errors import IndexLocked, IndexNotWritable, MmsearchError, SpaceMismatch
 from mmsearch.indexer.quantise import update_ann
 from mmsearch.store import Writer, manifest
 from mmsearch.store.lock import SOON_S
@@ -40,9 +41,17 @@ class _Waiting:
     space: Space | None
     wait_s: float
     alone: bool
+    until: float = 0.0  # by time.monotonic(): when wait_s is over
     done: bool = False
     result: Any = None
     error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.until = time.monotonic() + self.wait_s
+
+    def left_s(self) -> float:
+        """How long to wait for other processes now; also after a long queue one try is made."""
+        return max(self.until - time.monotonic(), min(self.wait_s, SOON_S))
 
 
 class Committer:
@@ -65,8 +74,8 @@ class Committer:
         """Commit a change, and return what it gives once that is durable.
 
         space: that the change was encoded in; None for one that holds in any. wait_s: how long to
-        wait for other processes. alone: the change reads what the snapshot holds, and not only
-        what the writer tells; so whatever came before it must be committed.
+        wait for other processes, from now on. alone: the change reads what the snapshot holds, and
+        not only what the writer tells; so whatever came before it must be committed.
         Raises SpaceMismatch if the index is in another space by now, IndexLocked if another
         process went on writing, what the change raises, and what writing raises.
         """
@@ -92,7 +101,13 @@ class Committer:
         try:
             self._commit_together(several)
         except Exception as error:
-            if len(several) > 1:  # each for itself: an error must reach its own caller alone
+            if isinstance(error, IndexLocked) and len(several) > 1:
+                now = time.monotonic()  # those who have waited long enough do not wait again
+                over = [one for one in several if one.until <= now]
+                for one in over:
+                    one.error, one.done = IndexLocked(*error.args), True
+                several = [one for one in several if not one.done]
+            if len(several) != 1:  # each for itself: an error must reach its own caller alone
                 for one in several:
                     self._commit([one])
                 return
@@ -101,7 +116,7 @@ class Committer:
             one.done = True
 
     def _commit_together(self, several: list[_Waiting]) -> None:
-        wait_s = max(one.wait_s for one in several)
+        wait_s = max(one.left_s() for one in several)
         spaces = {one.space.fingerprint: one.space for one in several if one.space is not None}
         if len(spaces) > 1:
             raise MmsearchError("changes in several spaces")  # each is committed alone
