@@ -54,15 +54,15 @@ test-train: $(TRAIN_VENV)/.made
 	$(TRAIN_VENV)/bin/python -m pytest tests/test_train*.py tests/test_readme.py
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check mmsearch tests benchmarks
-	$(BIN)/ruff check mmsearch tests benchmarks
+	$(BIN)/ruff format --check mmsearch tests benchmarks docs
+	$(BIN)/ruff check mmsearch tests benchmarks docs
 	$(BIN)/mypy -p mmsearch
 	$(MAKE) test-slow
 	$(MAKE) test
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format mmsearch tests benchmarks
-	$(BIN)/ruff check --fix mmsearch tests benchmarks
+	$(BIN)/ruff format mmsearch tests benchmarks docs
+	$(BIN)/ruff check --fix mmsearch tests benchmarks docs
 
 # Long runs, left out of `make test`: 50 runs killed at random, 50 whose decoders are,
 # 2,000 damaged indexes, 2,500 damaged files, forged index folders, the 1 GB line, forks beside threads, a forking server,
