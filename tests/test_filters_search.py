@@ -73,6 +73,14 @@ def test_the_least_recently_used_masks_go_first(monkeypatch: pytest.MonkeyPatch)
     assert made[7:] == ["large", "large"]  # too large to be held
 
 
+def test_a_hundred_tenants_in_turn_are_each_worked_out_once() -> None:
+    held, made = MaskCache(), []
+
+    for tenant in [*range(100), *range(100)]:
+        held.get(tenant, lambda _, n=tenant: made.append(n) or [None])  # type: ignore[misc]
+    assert made == list(range(100))
+
+
 def test_what_fails_is_not_held(index: Index) -> None:
     for _ in range(2):
         with pytest.raises(UsageError, match="did you mean"):

@@ -12,7 +12,8 @@ from mmsearch.types import Mask
 
 Masks = Sequence[Mask | None]  # one for each segment, None where all rows are allowed
 
-MAX_FILTERS = 64
+# An application asks one for each tenant and brand. More cost each refresh: it takes all over
+MAX_FILTERS = 256
 MAX_BYTES = 256 << 20  # a mask has a byte a part: 25 filters over ten million parts
 
 

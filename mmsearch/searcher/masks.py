@@ -169,7 +169,7 @@ def _moved(known: Known, place: _Place | None) -> Kept | None:
     """What is known of a segment in its new place."""
     if place is None or (one := known[place[0]]) is None:
         return None
-    return Kept(one.mask, one.narrow or place[1])
+    return Kept(one.mask, True) if place[1] else one
 
 
 def _narrowed(kept: Kept, lane: int | None, segment: Segment) -> Mask | None:
