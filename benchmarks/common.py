@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 SAMPLES = Path(__file__).parents[1] / "tests" / "samples"
 PACKAGES = tuple(
     "numpy faiss-cpu faiss-gpu onnxruntime tokenizers pyarrow pillow torch open_clip_torch duckdb "
-    "hnswlib usearch scann lancedb".split()
+    "hnswlib usearch scann lancedb chromadb qdrant-client".split()
 )
 
 
