@@ -32,7 +32,7 @@ SPACE = Space("kept-only", "0" * 64, D, tuple(Modality), Preprocess(224, 16000, 
 SEGMENTS = (2600, 260, 150)  # not merged; the first is large enough to be searched by its lists
 PAGE, BLOCK = 4096, 8192
 READ_IN_PARTS = re.compile(r"(\.npy|parts\.arrow|codes-.*\.lists)$")
-NOT_THE_INDEXES = {"writer.lock", "writer.json"}  # nothing is read from them
+NOT_THE_INDEXES = {"writer.lock", "writer.turn", "writer.json"}  # nothing is read from them
 
 Ask = Callable[[Index, float | None], list[Hit]]  # an index and a recall
 

@@ -283,7 +283,7 @@ def test_many_threads_read_while_the_index_changes(corpus: Path, tmp_path: Path)
     writer = mmsearch.open(tmp_path / "ix")
     for n in range(6):
         writer.add([{"text": f"note {n}"}], ids=[f"n{n}"])
-        writer.remove(f"n{n - 1}")
+        writer.delete(f"n{n - 1}")
     stop.set()
     for t in threads:
         t.join()

@@ -41,6 +41,7 @@ def lives(tmp_path: Path, rounds: int, adds: int, deletes: int, readers: int) ->
     more = [t for t in sample_queries(6000, seed=2) if t.isascii()]  # and what they are not
     index = empty_index(tmp_path, "living")
     alive = dict(zip(index.add([{"text": t} for t in texts]), texts, strict=True))
+    index.sync(tmp_path / "nothing")  # an add trains no lists
     dead: list[str] = []
     first = manifest.read(index.path).ann
     assert first is not None
@@ -73,6 +74,7 @@ def lives(tmp_path: Path, rounds: int, adds: int, deletes: int, readers: int) ->
         assert index.delete(gone) == deletes
         dead += gone
         tell()  # … and from here on they must be
+        index.sync(tmp_path / "nothing")
         trained.add(str(index.snapshot.manifest.ann and index.snapshot.manifest.ann.name))
     tell(end=True)
     for reader in asking:
@@ -84,6 +86,7 @@ def lives(tmp_path: Path, rounds: int, adds: int, deletes: int, readers: int) ->
     xq = mmsearch.load_space("mini").encode_document(sample_queries(300, seed=9))
     fresh = empty_index(tmp_path, "fresh")
     fresh.add([{"text": t} for t in alive.values()])
+    fresh.sync(tmp_path / "nothing")
     assert recall(index, xq) >= recall(fresh, xq) - 0.01
 
 

@@ -75,7 +75,9 @@ def write_large(folder: Path) -> None:
     (folder / "nothing").mkdir()
     options = Options(ann="ivfpq")
     run([folder / "nothing"], folder / "default", None, options)
-    mmsearch.open(folder / "default").add([{"text": text} for text in sample_queries(700)])
+    index = mmsearch.open(folder / "default")
+    index.add([{"text": text} for text in sample_queries(700)])
+    index.compact()  # an add trains no lists
     for shard in ("shard1", "shard2"):
         run([folder / "nothing"], folder / shard)
         mmsearch.open(folder / shard).add([{"text": shard}])
