@@ -436,6 +436,10 @@ def test_passages_of_prose_fit_the_text_tower(tmp_path: Path, samples: Path) -> 
     (tmp_path / "urls").mkdir()
     (tmp_path / "urls" / "a.txt").write_text("https://a.b/c?d=e&f=%20#g " * 50)
     rc, out, err = cli("index", tmp_path / "urls", *where)
+    assert json.loads(out)["cut"] == 0
+    # letters that its byte pairs hardly know: more tokens than passages are cut for
+    (tmp_path / "urls" / "a.txt").write_text("שלום עולם, מה שלום כולם היום. " * 50, "utf-8")
+    rc, out, err = cli("index", tmp_path / "urls", *where)
     cut = json.loads(out)["cut"]
     assert cut > 0
     assert f"passages longer than the space reads: {cut} (" in err
