@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -197,3 +199,23 @@ def test_after_ctrl_c_in_a_commit_for_several_the_others_are_committed(tmp_path:
         errors = [other.exception(30) for other in others]
     assert sorted(map(type, errors), key=str) == sorted([KeyboardInterrupt, type(None)], key=str)
     assert len(by) == 2 and by[0] != by[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_that_was_forked_while_a_thread_waited_does_not_keep_its_turn(
+    tmp_path: Path,
+) -> None:
+    index = mmsearch.create(tmp_path / "ix")
+    with ThreadPoolExecutor(1) as threads, Writer(index.path, index.space):
+        waiting = threads.submit(lambda: Writer(index.path, index.space, wait_s=1.0))
+        time.sleep(0.3)  # it has the turn, and waits for the lock
+        child = os.fork()
+        if not child:
+            time.sleep(20)
+            os._exit(0)
+        assert isinstance(waiting.exception(30), mmsearch.IndexLocked)
+    try:
+        Writer(index.path, index.space, wait_s=1.0).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -52,6 +52,7 @@ class WriterLock:
     def __init__(self, folder: AnyPath) -> None:
         self._folder = ConfinedPath(folder)
         self._descriptor: int | None = None
+        self._open: set[int] = set()  # descriptors; a fork copies them, and with them the locks
 
     def acquire(self, wait_s: float = SOON_S) -> None:
         """Takes the lock; raises IndexLocked, which names the holder, if that takes too long.
@@ -60,13 +61,13 @@ class WriterLock:
         commits again and again lets each of them go before it.
         """
         until = time.monotonic() + wait_s
+        _held.add(self)
         with writing_to(self._folder):
             turn = self._taken(TURN_NAME, until)
             try:
                 self._descriptor = self._taken(LOCK_NAME, until)
             finally:
-                os.close(turn)
-            _held.add(self)
+                self._let_go(turn)
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -81,15 +82,20 @@ class WriterLock:
         while True:
             path = self._folder / name
             descriptor = path.open_descriptor("ab")
+            self._open.add(descriptor)
             try:
                 self._take(descriptor, until)
-                with suppress(OSError):  # an index that was deleted meanwhile took its lock along
+                with suppress(FileNotFoundError):  # a deleted index took its lock along
                     if os.path.samestat(os.fstat(descriptor), path.stat()):
                         return descriptor
             except BaseException:
-                os.close(descriptor)
+                self._let_go(descriptor)
                 raise
-            os.close(descriptor)
+            self._let_go(descriptor)
+
+    def _let_go(self, descriptor: int) -> None:
+        self._open.discard(descriptor)
+        os.close(descriptor)
 
     def _take(self, descriptor: int, until: float) -> None:
         pause, longest = _PAUSES_S
@@ -125,10 +131,10 @@ class WriterLock:
             self._close()
 
     def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
+        self._descriptor = None
         _held.discard(self)
-        if descriptor is not None:
-            os.close(descriptor)  # which lets go of the lock
+        for descriptor in [*self._open]:
+            self._let_go(descriptor)
 
     def __enter__(self) -> WriterLock:
         self.acquire()
