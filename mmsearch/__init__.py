@@ -117,8 +117,8 @@ def index(
 
     sources: a folder or file, or several. path: the index's folder or name; it is made if there is
     none. space: its name, or a folder that ``mmsearch train`` wrote; None is the index's own, and
-    ``mini`` for a new one. The other arguments, and what is raised: as for ``Index.sync``. What
-    was done is the index's ``report``.
+    ``mini`` for a new one. The other arguments, and what is raised: as for ``Index.sync``. The
+    index's ``report`` says what was done.
     """
     from mmsearch.api import Index
     from mmsearch.indexer import Options, run
@@ -227,8 +227,8 @@ def merge(
     """Copy everything that other indexes hold into one, which is made if need be, and open it.
 
     others: names or folders of indexes of one space. path: the name or folder of the index that
-    gets all. progress: is told what is being done. What was done is the index's ``merged``. Raises
-    what ``Index.merge`` raises.
+    gets all. progress: called with a few words about each step. The index's ``merged`` says how
+    much was copied. Raises what ``Index.merge`` raises.
     """
     from mmsearch.api import Index
     from mmsearch.indexer import merge

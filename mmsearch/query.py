@@ -22,12 +22,13 @@ from mmsearch.errors import (
     SpaceMismatch,
     UsageError,
 )
-from mmsearch.filters import Filter, Params, Where, filter_of
+from mmsearch.filters import filter_of
 from mmsearch.given import checked_path, is_unicode, shown
 from mmsearch.spaces import Encoder
 from mmsearch.types import Modality, Part, Preprocess, Space, SpaceVectors, Vectors
 
 if TYPE_CHECKING:
+    from mmsearch.filters import Filter, Params, Where
     from mmsearch.media.isolated import IsolatedDecoder
 
 MAX_QUERY_CHARS = 20_000  # the text tower reads far less; more is a file by mistake

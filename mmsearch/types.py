@@ -316,7 +316,7 @@ class Hit:
     ``id`` names the part, and ``item_id`` the item that it is a piece of: a document of ten
     passages is one item of ten parts, ``book``, ``book#1``, … ``book#9``. The first part bears the
     id of its item. ``path`` is absolute, or None for something added without a file.
-    ``score`` is the cosine between query and part, in [-1, 1]. Where hits of several kinds meet
+    ``score`` is the cosine between query and part, in [-1, 1]. If hits of several kinds meet
     in an index of several spaces, their cosines cannot be compared, and ``surprise`` decides:
     -log10 of how many parts of its kind would score as high by chance; else it is None.
     ``vector``: float32 (d,), the part's vector as it is stored, if ``get`` was asked for it.

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch import store
 from mmsearch.errors import SpaceMismatch, UsageError
-from mmsearch.filters import Params, Where, filter_of
+from mmsearch.filters import filter_of
 from mmsearch.given import checked_flag, checked_path, checked_seconds, listed
 from mmsearch.searcher import Page, Searcher, listing
 
 if TYPE_CHECKING:
+    from mmsearch.filters import Params, Where
     from mmsearch.indexer import Captioned, Compacted, Merged, Reencoded, Report
     from mmsearch.indexer.options import Progress
     from mmsearch.store import Problem
@@ -119,7 +120,7 @@ class Index(Searcher):
         Exactly one of the first three says which. ids: of items, one or several; a hit's
         ``item_id``. paths: of files, and of folders with all below them. A file that is still there
         comes back with the next ``sync`` of its folder. where, params: as for ``search``; an
-        item goes if any of its parts meets it. What is not there counts for nothing. wait_s: how
+        item goes if any of its parts meets it. Unknown ids and paths are ignored. wait_s: how
         long to wait while other processes write, in seconds.
         Raises UsageError, also for the id of a part (``book#2``): parts are not deleted one by one.
         Raises LimitExceeded for a condition that takes too much, and IndexLocked.
@@ -292,7 +293,7 @@ class Index(Searcher):
         """Copy everything that other indexes of the same space hold into this one.
 
         others: names or folders of indexes. An item that is in several is taken from the last.
-        Raises SpaceMismatch, IndexNotFound and what writing raises. What was done is returned, and
+        Raises SpaceMismatch, IndexNotFound and what writing raises. Returns what was done, which
         stays as ``merged``.
         """
         from mmsearch.indexer import merge

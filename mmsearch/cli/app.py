@@ -321,7 +321,6 @@ def query(
     with edge():
         from mmsearch.api import Index
         from mmsearch.cli.show import absent_key, show_results
-        from mmsearch.filters import absent_keys
 
         if sum(asked is not None for asked in (text, image, audio)) != 1:
             raise errors.UsageError("ask with exactly one of: words, --image FILE, --audio FILE.")
@@ -336,6 +335,8 @@ def query(
         else:
             show_results(results, empty=len(opened) == 0)
         if (condition := results.query.filter) is not None:
+            from mmsearch.filters import absent_keys
+
             told = [hit.meta for hit in results]
             for key in absent_keys(opened.snapshot, condition, told):
                 say(f"mmsearch: {absent_key(key)}")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.filters.asked import Filter, Params, Where, filter_of
 from mmsearch.filters.columns import COLUMNS, MAX_FILTER_CHARS, MAX_FILTER_S
 
 if TYPE_CHECKING:
+    from mmsearch.filters.asked import Filter, Params, Where
     from mmsearch.filters.cache import Kept, Known, MaskCache, Masks
     from mmsearch.filters.engine import matching
     from mmsearch.filters.keys import absent_keys
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "matching": "engine",
     "absent_keys": "keys",
+    **dict.fromkeys(("Filter", "Params", "Where"), "asked"),
     **dict.fromkeys(("Kept", "Known", "MaskCache", "Masks"), "cache"),
 }
 
@@ -40,6 +41,15 @@ __all__ = [
     "filter_of",
     "matching",
 ]
+
+
+def filter_of(where: Any, params: Any = None) -> Filter | None:
+    """The filter that was asked for; see ``asked``. A query without one loads nothing for it."""
+    if where is None and params is None:
+        return None
+    from mmsearch.filters import asked
+
+    return asked.filter_of(where, params)
 
 
 def __getattr__(name: str) -> Any:

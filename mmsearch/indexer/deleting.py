@@ -42,7 +42,7 @@ def delete_items(folder: Path, ids: str | Iterable[str], wait_s: float = SOON_S)
 
 
 def delete_where(folder: Path, where: filters.Filter, wait_s: float = SOON_S) -> int:
-    """Delete the items of which any part meets a condition; return how many.
+    """Delete the items with a part that meets a condition; return how many.
 
     wait_s: as for ``delete_items``. Raises UsageError or LimitExceeded as ``filters.matching``.
     """

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
 
 from mmsearch.ann import NOTHING
 from mmsearch.errors import UsageError
-from mmsearch.filters import Filter
 from mmsearch.given import is_unicode, shown
 from mmsearch.searcher.view import View
 from mmsearch.store import Segment
 from mmsearch.store.firsts import Rows, first_rows
 from mmsearch.store.rows import BATCH_ROWS
 from mmsearch.types import Hit, Mask
+
+if TYPE_CHECKING:
+    from mmsearch.filters import Filter
 
 MAX_LIMIT = 10_000
 
@@ -48,7 +50,7 @@ class Page(Sequence[Hit]):
 
 
 def page(view: View, where: Filter | None, limit: Any, after: Any) -> Page:
-    """The first items by id behind one, of which any part meets a condition.
+    """The next items, in the order of their ids, that have a part that meets a condition.
 
     where: None for all. limit: how many at most. after: an id; None begins at the first. Holds so
     many ids as are asked for. Raises UsageError and what ``Masks.rows`` raises.
@@ -76,7 +78,7 @@ def _last(items: Sequence[str], known: int) -> str | None:
 
 
 def count(view: View, where: Filter | None) -> int:
-    """How many items there are of which any part meets a condition. where: None for all."""
+    """How many items have a part that meets a condition. where: None for all."""
     n = 0
     apart: set[str] = set()  # items of which a piece is met that stands apart from the first part
     for segment, met in _met(view, where):

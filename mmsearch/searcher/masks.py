@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mmsearch import filters
 from mmsearch.ann import NOTHING
-from mmsearch.filters import Filter, Kept, Known, MaskCache, filter_of
+from mmsearch.filters import Kept, Known, MaskCache, filter_of
 from mmsearch.once import Memo
 from mmsearch.store import Segment, Snapshot
 from mmsearch.store.rows import MODALITIES
 from mmsearch.types import Mask, Modality
+
+if TYPE_CHECKING:
+    from mmsearch.filters import Filter
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.filters import Filter
 from mmsearch.query import Query
 from mmsearch.searcher.view import View
 from mmsearch.types import Hit, Ids, Modality, Scores, Space
+
+if TYPE_CHECKING:
+    from mmsearch.filters import Filter
 
 SCHEMA = 1  # of Results.to_json
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from mmsearch import forks, store
 from mmsearch.errors import IndexDamaged, MmsearchError, SpaceMismatch, SpaceUnavailable, UsageError
-from mmsearch.filters import Filter, Params, Where
 from mmsearch.given import checked_flag, is_unicode, listed, several, shown
 from mmsearch.query import Query, check_text, checked, many_vectors, readable
 from mmsearch.searcher.masks import Group
@@ -28,6 +27,7 @@ from mmsearch.store import Snapshot
 from mmsearch.types import Hit, Modality, Scores, Space, Vectors
 
 if TYPE_CHECKING:
+    from mmsearch.filters import Filter, Params, Where
     from mmsearch.media.isolated import IsolatedDecoder
 
 _BLOCK_TEXTS = 256  # of many texts, so many are encoded at once
@@ -112,7 +112,7 @@ class Searcher:
         vector: (d,) of this index's space. to: ``image``, ``text``, ``audio`` or ``any``.
         where: an SQL condition that hits must meet, such as ``"width > 1000"``; the columns
         are ``mmsearch.filters.COLUMNS``. Or a dict of what must be equal, or in a list:
-        ``{"meta.brand": "nike", "id": ids}``. What it gave is kept for the next query.
+        ``{"meta.brand": "nike", "id": ids}``. Its result is kept for the next query.
         params: the values of the condition's ``?``, in their order. Use them, or a dict, for all
         that comes from outside: a value never changes what is asked. Each is a str, int, float,
         bool, date or datetime; behind ``in`` a list of such of one kind, however long:

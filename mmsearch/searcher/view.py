@@ -7,7 +7,7 @@ import shlex
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mmsearch import ann, forks
 from mmsearch.calibrate import surprise
 from mmsearch.errors import IndexDamaged, SpaceUnavailable
-from mmsearch.filters import Filter
 from mmsearch.once import once
 from mmsearch.searcher.chances import Chances
 from mmsearch.searcher.masks import Group, Masks
@@ -24,6 +23,9 @@ from mmsearch.store import HitRow, Segment, Snapshot
 from mmsearch.store.rows import BATCH_ROWS, OWN_KEY, item_of
 from mmsearch.store.snapshot import join
 from mmsearch.types import Hit, Ids, Modality, Scores, Space, SpaceVectors, Vectors
+
+if TYPE_CHECKING:
+    from mmsearch.filters import Filter
 
 _SegmentIndex: TypeAlias = ann.Flat | ann.IvfPq
 
