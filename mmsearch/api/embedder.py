@@ -35,8 +35,8 @@ class Embedder:
         """One vector for each text to search with; (d,) for a single text.
 
         Models with a prompt for queries and one for documents use the first; of others the
-        vectors are those of ``encode_document``. The end of a text that is too long for the tower is left
-        out.
+        vectors are those of ``encode_document``. The end of a text that is too long for the tower
+        is left out.
         """
         return self._encode_texts(texts, asked=True)
 
