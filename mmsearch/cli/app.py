@@ -449,7 +449,7 @@ def delete(
         from mmsearch.indexer import delete_named
 
         if bool(names) == (where is not None):
-            raise errors.UsageError("name what to delete, or give --where; one of both.")
+            raise errors.UsageError("name what to delete, or give --where, but not both.")
         params = _params(param, where)
         folder, unknown = folder_of(index), list[str]()
         if where is not None:
