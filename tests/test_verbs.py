@@ -203,7 +203,7 @@ def test_the_command_deletes_by_condition_or_by_name_and_not_by_both(
     assert code == 2 and "'book#1' is part 1 of the item 'book'. Give the id of the item" in said
     for both in ((), ("red", "--where", "true")):
         code, _, said = delete(*both)
-        assert code == 2 and "one of both" in said
+        assert code == 2 and "but not both" in said
     assert delete("red") == (0, "deleted 1\n", "")
     assert live_ids(index) == {"book"}
 

@@ -138,7 +138,7 @@ def _kind(own: type, values: list[Any], name: str) -> type:
     value = next(v for v in values if type(v) is own)
     if value is None:
         raise UsageError(
-            f"{name} gives None, which equals nothing. For what has no value, write so: "
+            f"{name} gives None, which equals nothing. To find parts without a value: "
             "where='meta.KEY is null'."
         )
     if issubclass(own, _LISTS):
